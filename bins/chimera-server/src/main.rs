@@ -1,0 +1,2 @@
+//! The chimera binary
+fn main() {}

@@ -1,0 +1,1 @@
+//! A tiered cache with one computation per key

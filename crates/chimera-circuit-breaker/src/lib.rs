@@ -1,0 +1,1 @@
+//! A lock-free circuit breaker with permits, sliding windows and bounded probes

@@ -1,0 +1,1 @@
+//! The request path of the gateway: route, authenticate, cache, pool, respond

@@ -1,0 +1,1 @@
+//! Wire formats of LLM APIs as data: OpenAI, Anthropic and Gemini

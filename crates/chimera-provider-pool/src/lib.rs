@@ -1,0 +1,1 @@
+//! Connection pools, fail-over and deadlines over deployments of HTTP providers

@@ -1,0 +1,1 @@
+//! Simulated LLM providers that speak the OpenAI, Anthropic and Gemini dialects
