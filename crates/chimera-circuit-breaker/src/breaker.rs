@@ -1,0 +1,512 @@
+//! The breaker: one atomic word of state, a window of outcomes, and the rules between them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU8, AtomicU32, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::Rejected,
+    permit::{Outcome, Permit},
+    settings::Settings,
+    window::{BUCKETS, Counts, Window},
+};
+
+/// Whether requests are let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// All are.
+    Closed,
+    /// None are.
+    Open,
+    /// A few are, to see how they fare.
+    HalfOpen,
+}
+
+impl State {
+    /// The state as a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A state that an operator holds a breaker in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forced {
+    /// Refuse everything.
+    Open,
+    /// Admit everything; outcomes are counted but decide nothing.
+    Closed,
+}
+
+/// Why a breaker last opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// Too many failures in a row.
+    Consecutive,
+    /// Too large a share of failures.
+    FailureRate,
+    /// Too large a share of slow calls.
+    SlowRate,
+    /// A probe failed.
+    Probe,
+}
+
+impl Why {
+    /// The reason in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consecutive => "too many failures in a row",
+            Self::FailureRate => "too large a share of failures",
+            Self::SlowRate => "too large a share of slow calls",
+            Self::Probe => "a probe failed",
+        }
+    }
+
+    fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        [Self::Consecutive, Self::FailureRate, Self::SlowRate, Self::Probe]
+            .into_iter()
+            .find(|why| why.code() == code)
+    }
+}
+
+/// A change of state, as listeners see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transition {
+    /// The state left.
+    pub from: State,
+    /// The state entered.
+    pub to: State,
+    /// Why it opened, if it did.
+    pub why: Option<Why>,
+}
+
+/// A breaker at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Its state.
+    pub state: State,
+    /// What an operator holds it in.
+    pub forced: Option<Forced>,
+    /// How long it has been in its state.
+    pub since: Duration,
+    /// Why it last opened; `None` if it never did.
+    pub why: Option<Why>,
+    /// Calls in the window.
+    pub calls: u64,
+    /// Failures among them.
+    pub failures: u64,
+    /// Slow ones among them.
+    pub slow: u64,
+    /// Probes in flight.
+    pub probes_in_flight: u32,
+    /// When the next probe may go, while open.
+    pub next_probe: Option<Duration>,
+}
+
+type Listener = dyn Fn(Transition) + Send + Sync;
+
+// The state word, from the low end: 2 bits of state, 8 bits of probes in flight, 8 bits of probes that
+// succeeded, 46 bits of generation. One compare-and-swap changes all of it together, so that no permit
+// can act on a period that is over.
+const STATE_MASK: u64 = 0b11;
+const PROBES_SHIFT: u32 = 2;
+const SUCCESSES_SHIFT: u32 = 10;
+const GENERATION_SHIFT: u32 = 18;
+const BYTE: u64 = 0xff;
+const CLOSED: u64 = 0;
+const OPEN: u64 = 1;
+const HALF_OPEN: u64 = 2;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+impl Word {
+    fn new(state: u64, generation: u64) -> Self {
+        Self(generation << GENERATION_SHIFT | state)
+    }
+
+    fn state(self) -> State {
+        match self.0 & STATE_MASK {
+            CLOSED => State::Closed,
+            OPEN => State::Open,
+            _ => State::HalfOpen,
+        }
+    }
+
+    fn probes(self) -> u64 {
+        self.0 >> PROBES_SHIFT & BYTE
+    }
+
+    fn successes(self) -> u64 {
+        self.0 >> SUCCESSES_SHIFT & BYTE
+    }
+
+    fn generation(self) -> u64 {
+        self.0 >> GENERATION_SHIFT
+    }
+
+    fn with_probe(self) -> Self {
+        Self(self.0 + (1 << PROBES_SHIFT))
+    }
+
+    fn without_probe(self) -> Self {
+        Self(self.0 - (1 << PROBES_SHIFT))
+    }
+
+    fn with_success(self) -> Self {
+        Self(self.0 + (1 << SUCCESSES_SHIFT))
+    }
+}
+
+/// A circuit breaker. Shared behind an [`Arc`]; see the crate's page.
+pub struct Breaker {
+    settings: Settings,
+    epoch: Instant,
+    word: AtomicU64,
+    /// Nanoseconds after `epoch`: when the state was entered, and when an open breaker may probe.
+    since: AtomicU64,
+    until: AtomicU64,
+    /// Failures in a row.
+    run: AtomicU32,
+    /// Openings since the breaker was last closed: the exponent of the open period.
+    openings: AtomicU32,
+    why: AtomicU8,
+    forced: AtomicU8,
+    window: Window,
+    listener: Option<Box<Listener>>,
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker").field("state", &self.load().state()).finish_non_exhaustive()
+    }
+}
+
+impl Breaker {
+    /// A closed breaker. Settings should have been validated; ones that were not make a breaker that
+    /// never opens or never closes, not one that panics.
+    pub fn new(settings: Settings, now: Instant) -> Arc<Self> {
+        Self::build(settings, now, None)
+    }
+
+    /// The same with a listener, called after each change of state by whoever caused it. It must not
+    /// block.
+    pub fn with_listener(
+        settings: Settings,
+        now: Instant,
+        listener: impl Fn(Transition) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::build(settings, now, Some(Box::new(listener)))
+    }
+
+    fn build(settings: Settings, now: Instant, listener: Option<Box<Listener>>) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            epoch: now,
+            word: AtomicU64::new(Word::new(CLOSED, 0).0),
+            since: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+            run: AtomicU32::new(0),
+            openings: AtomicU32::new(0),
+            why: AtomicU8::new(0),
+            forced: AtomicU8::new(0),
+            window: Window::default(),
+            listener,
+        })
+    }
+
+    /// Leave to try once, or for how long to stay away.
+    pub fn try_acquire(self: &Arc<Self>, now: Instant) -> Result<Permit, Rejected> {
+        let word = self.load();
+        match self.forced() {
+            None if word.state() == State::Closed => Ok(Permit::new(self.clone(), word.generation(), false)),
+            None => self.try_probe(now),
+            Some(Forced::Closed) => Ok(Permit::new(self.clone(), word.generation(), false)),
+            Some(Forced::Open) => Err(Rejected { state: State::Open, retry_after: self.settings.open_base }),
+        }
+    }
+
+    fn try_probe(self: &Arc<Self>, now: Instant) -> Result<Permit, Rejected> {
+        let at = self.nanos(now);
+        loop {
+            let word = self.load();
+            match word.state() {
+                State::Closed => return Ok(Permit::new(self.clone(), word.generation(), false)),
+                State::Open => {
+                    let until = self.until.load(Acquire);
+                    if at < until {
+                        let retry_after = Duration::from_nanos(until - at);
+                        return Err(Rejected { state: State::Open, retry_after });
+                    }
+                    let next = Word::new(HALF_OPEN, word.generation() + 1);
+                    self.change(word, next, now, None);
+                }
+                State::HalfOpen if word.probes() < u64::from(self.settings.probes) => {
+                    if self.swap(word, word.with_probe()) {
+                        return Ok(Permit::new(self.clone(), word.generation(), true));
+                    }
+                }
+                State::HalfOpen => {
+                    let given_up = self.since.load(Acquire).saturating_add(nanos(self.settings.open_max));
+                    if at < given_up {
+                        let retry_after = Duration::from_nanos(given_up - at).min(self.settings.open_base);
+                        return Err(Rejected { state: State::HalfOpen, retry_after });
+                    }
+                    // Probes that nobody ended: a new generation forgets them.
+                    let next = Word::new(HALF_OPEN, word.generation() + 1);
+                    self.change(word, next, now, None);
+                }
+            }
+        }
+    }
+
+    /// Its state now. An open breaker whose time is up shows as open until somebody asks to be let in.
+    pub fn state(&self, _now: Instant) -> State {
+        match self.forced() {
+            Some(Forced::Open) => State::Open,
+            Some(Forced::Closed) => State::Closed,
+            None => self.load().state(),
+        }
+    }
+
+    /// Holds it open or closed, or lets it go: it then goes on closed, with nothing counted.
+    pub fn force(&self, forced: Option<Forced>, now: Instant) {
+        let code = match forced {
+            None => 0,
+            Some(Forced::Open) => 1,
+            Some(Forced::Closed) => 2,
+        };
+        let before = self.state(now);
+        self.forced.store(code, Release);
+        if forced.is_none() {
+            let word = self.load();
+            self.close(word, now);
+        }
+        let after = self.state(now);
+        if before != after {
+            self.tell(Transition { from: before, to: after, why: None });
+        }
+    }
+
+    /// All that can be seen of it.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let word = self.load();
+        let at = self.nanos(now);
+        let Counts { calls, failures, slow } = self.window.sum(self.tick(now));
+        let until = self.until.load(Acquire);
+        Snapshot {
+            state: self.state(now),
+            forced: self.forced(),
+            since: Duration::from_nanos(at.saturating_sub(self.since.load(Acquire))),
+            why: Why::of_code(self.why.load(Relaxed)),
+            calls,
+            failures,
+            slow,
+            probes_in_flight: u32::try_from(word.probes()).unwrap_or(0),
+            next_probe: (word.state() == State::Open).then(|| Duration::from_nanos(until.saturating_sub(at))),
+        }
+    }
+
+    pub(crate) fn record(
+        &self,
+        generation: u64,
+        probe: bool,
+        outcome: Outcome,
+        latency: Duration,
+        now: Instant,
+    ) {
+        if probe {
+            return self.record_probe(generation, outcome, now);
+        }
+        let word = self.load();
+        if word.generation() != generation {
+            return;
+        }
+        let failure = outcome == Outcome::Failure;
+        let slow = self.settings.slow_call.is_some_and(|slow| latency >= slow);
+        self.window.record(self.tick(now), failure, slow);
+        let run = if failure {
+            self.run.fetch_add(1, Relaxed).saturating_add(1)
+        } else {
+            // A store on every success would bounce the cache line between cores for nothing.
+            if self.run.load(Relaxed) != 0 {
+                self.run.store(0, Relaxed);
+            }
+            0
+        };
+        if (failure || slow)
+            && let Some(why) = self.too_bad(run, now)
+        {
+            self.open(word, why, now);
+        }
+    }
+
+    fn too_bad(&self, run: u32, now: Instant) -> Option<Why> {
+        let settings = &self.settings;
+        if settings.consecutive_failures > 0 && run >= settings.consecutive_failures {
+            return Some(Why::Consecutive);
+        }
+        let counts = self.window.sum(self.tick(now));
+        if counts.calls < u64::from(settings.minimum_calls) {
+            return None;
+        }
+        let calls = counts.calls as f64;
+        if counts.failures as f64 / calls >= settings.failure_rate {
+            Some(Why::FailureRate)
+        } else if counts.slow as f64 / calls >= settings.slow_call_rate {
+            Some(Why::SlowRate)
+        } else {
+            None
+        }
+    }
+
+    fn record_probe(&self, generation: u64, outcome: Outcome, now: Instant) {
+        loop {
+            let word = self.load();
+            if word.generation() != generation || word.state() != State::HalfOpen {
+                return;
+            }
+            if outcome != Outcome::Success {
+                if self.open(word, Why::Probe, now) {
+                    return;
+                }
+                continue;
+            }
+            let succeeded = word.without_probe().with_success();
+            let done = if succeeded.successes() >= u64::from(self.settings.successes_to_close) {
+                self.close(word, now)
+            } else {
+                self.swap(word, succeeded)
+            };
+            if done {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn release_probe(&self, generation: u64) {
+        loop {
+            let word = self.load();
+            let stale = word.generation() != generation || word.state() != State::HalfOpen;
+            if stale || word.probes() == 0 || self.swap(word, word.without_probe()) {
+                return;
+            }
+        }
+    }
+
+    fn open(&self, word: Word, why: Why, now: Instant) -> bool {
+        let openings = self.openings.load(Relaxed);
+        let period = self.period(openings, word.generation());
+        // Written before the state is swapped, so that whoever sees it open sees until when. A loser of
+        // the swap writes a period of the same length, which does no harm.
+        self.until.store(self.nanos(now).saturating_add(nanos(period)), Release);
+        let opened = self.change(word, Word::new(OPEN, word.generation() + 1), now, Some(why));
+        if opened {
+            self.openings.store(openings.saturating_add(1), Relaxed);
+        }
+        opened
+    }
+
+    fn close(&self, word: Word, now: Instant) -> bool {
+        let closed = self.change(word, Word::new(CLOSED, word.generation() + 1), now, None);
+        if closed {
+            self.openings.store(0, Relaxed);
+            self.run.store(0, Relaxed);
+            self.window.clear();
+        }
+        closed
+    }
+
+    /// `base × 2^openings`, capped, and of that between half and all: callers that were refused
+    /// together do not come back together.
+    fn period(&self, openings: u32, generation: u64) -> Duration {
+        let factor = 1_u32.checked_shl(openings.min(31)).unwrap_or(u32::MAX);
+        let whole = self.settings.open_base.saturating_mul(factor).min(self.settings.open_max);
+        let seed = generation ^ (std::ptr::from_ref(self) as u64);
+        whole.mul_f64(0.5 + 0.5 * unit_interval(seed))
+    }
+
+    fn change(&self, from: Word, to: Word, now: Instant, why: Option<Why>) -> bool {
+        if !self.swap(from, to) {
+            return false;
+        }
+        self.since.store(self.nanos(now), Release);
+        if let Some(why) = why {
+            self.why.store(why.code(), Relaxed);
+        }
+        if from.state() != to.state() && self.forced().is_none() {
+            self.tell(Transition { from: from.state(), to: to.state(), why });
+        }
+        true
+    }
+
+    fn tell(&self, transition: Transition) {
+        if let Some(listener) = &self.listener {
+            listener(transition);
+        }
+    }
+
+    fn load(&self) -> Word {
+        Word(self.word.load(Acquire))
+    }
+
+    fn swap(&self, from: Word, to: Word) -> bool {
+        self.word.compare_exchange(from.0, to.0, AcqRel, Acquire).is_ok()
+    }
+
+    fn forced(&self) -> Option<Forced> {
+        match self.forced.load(Acquire) {
+            1 => Some(Forced::Open),
+            2 => Some(Forced::Closed),
+            _ => None,
+        }
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.epoch))
+    }
+
+    fn tick(&self, now: Instant) -> u64 {
+        let bucket = (nanos(self.settings.window) / BUCKETS).max(1);
+        // Ten ticks ahead, so that words of zero are never taken for buckets of the first turn.
+        self.nanos(now) / bucket + BUCKETS
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A number in [0, 1) from a seed: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014). Jitter
+/// needs spread, not secrecy.
+fn unit_interval(seed: u64) -> f64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as f64 / (u64::MAX as f64 + 1.0)
+}

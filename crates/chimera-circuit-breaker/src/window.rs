@@ -1,0 +1,106 @@
+//! Outcomes of the last while, counted in buckets that reset themselves.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Buckets of a window.
+pub(crate) const BUCKETS: u64 = 10;
+
+/// Each bucket is one word: which turn of the ring it counts for, and three counters of 14 bits. A
+/// counter that is full halves all three, so that shares stay true under any load.
+const COUNT_BITS: u32 = 14;
+const FULL: u64 = (1 << COUNT_BITS) - 1;
+const EPOCH_SHIFT: u32 = 3 * COUNT_BITS;
+const EPOCH_MASK: u64 = (1 << (64 - EPOCH_SHIFT)) - 1;
+
+/// What a window holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) calls: u64,
+    pub(crate) failures: u64,
+    pub(crate) slow: u64,
+}
+
+/// A ring of buckets.
+#[derive(Debug, Default)]
+pub(crate) struct Window([AtomicU64; BUCKETS as usize]);
+
+impl Window {
+    /// Counts one call in the bucket of `tick`.
+    pub(crate) fn record(&self, tick: u64, failure: bool, slow: bool) {
+        let Some(bucket) = self.0.get((tick % BUCKETS) as usize) else { return };
+        let epoch = tick & EPOCH_MASK;
+        let mut word = bucket.load(Relaxed);
+        loop {
+            let mut counts = if word >> EPOCH_SHIFT == epoch { unpack(word) } else { Counts::default() };
+            if counts.calls == FULL {
+                counts =
+                    Counts { calls: counts.calls / 2, failures: counts.failures / 2, slow: counts.slow / 2 };
+            }
+            counts.calls += 1;
+            counts.failures += u64::from(failure);
+            counts.slow += u64::from(slow);
+            match bucket.compare_exchange_weak(word, pack(epoch, counts), Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// The sum over the buckets that are still in the window that ends with `tick`.
+    pub(crate) fn sum(&self, tick: u64) -> Counts {
+        let mut sum = Counts::default();
+        for bucket in &self.0 {
+            let word = bucket.load(Relaxed);
+            let age = (tick & EPOCH_MASK).wrapping_sub(word >> EPOCH_SHIFT) & EPOCH_MASK;
+            if age < BUCKETS {
+                let counts = unpack(word);
+                sum.calls += counts.calls;
+                sum.failures += counts.failures;
+                sum.slow += counts.slow;
+            }
+        }
+        sum
+    }
+
+    pub(crate) fn clear(&self) {
+        for bucket in &self.0 {
+            bucket.store(0, Relaxed);
+        }
+    }
+}
+
+fn unpack(word: u64) -> Counts {
+    Counts { calls: word & FULL, failures: word >> COUNT_BITS & FULL, slow: word >> (2 * COUNT_BITS) & FULL }
+}
+
+fn pack(epoch: u64, counts: Counts) -> u64 {
+    epoch << EPOCH_SHIFT | counts.slow << (2 * COUNT_BITS) | counts.failures << COUNT_BITS | counts.calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_counts_for_ten_ticks() {
+        let window = Window::default();
+        window.record(100, true, false);
+        window.record(105, false, true);
+        assert_eq!(window.sum(109), Counts { calls: 2, failures: 1, slow: 1 });
+        assert_eq!(window.sum(110), Counts { calls: 1, failures: 0, slow: 1 });
+        window.record(115, false, false);
+        assert_eq!(window.sum(115), Counts { calls: 1, failures: 0, slow: 0 });
+        assert_eq!(window.sum(200), Counts::default());
+    }
+
+    #[test]
+    fn a_full_bucket_keeps_its_shares() {
+        let window = Window::default();
+        for call in 0..100_000_u32 {
+            window.record(7, call % 2 == 0, false);
+        }
+        let counts = window.sum(7);
+        let share = counts.failures as f64 / counts.calls as f64;
+        assert!((0.45..0.55).contains(&share), "{counts:?}");
+    }
+}
