@@ -1,0 +1,253 @@
+//! The memory tier: quick_cache, weighed in bytes, with a lifetime beside each value.
+
+use std::{
+    hash::Hash,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
+
+use crate::{
+    error::{SettingsError, TierError},
+    latency::Latency,
+    metrics::TierMetrics,
+    settings::MemorySettings,
+    stats::{OperationLatency, Stats, TierSnapshot},
+    tier::{Hit, Tier},
+};
+
+/// What became of a value that was to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is in the tier, for as long as there is room for it.
+    Stored,
+    /// It is heavier than the heaviest entry allowed, or its lifetime is zero.
+    Refused,
+}
+
+#[derive(Clone)]
+struct Stored<V> {
+    value: V,
+    at: Instant,
+    expires: Instant,
+    weight: u64,
+}
+
+/// Weights are taken once, when a value is stored: the cache asks again while it evicts.
+#[derive(Clone, Copy)]
+struct StoredWeight;
+
+impl<K, V> Weighter<K, Stored<V>> for StoredWeight {
+    fn weight(&self, _: &K, stored: &Stored<V>) -> u64 {
+        stored.weight
+    }
+}
+
+#[derive(Clone, Copy)]
+struct CountEvicted;
+
+impl<K, V> Lifecycle<K, V> for CountEvicted {
+    type RequestState = u64;
+
+    fn on_evict(&self, evicted: &mut u64, _: K, _: V) {
+        *evicted += 1;
+    }
+}
+
+type Map<K, V> = Cache<K, Stored<V>, StoredWeight, quick_cache::DefaultHashBuilder, CountEvicted>;
+
+/// A cache in memory. Values are cloned out, so `V` is something cheap to clone: an [`Arc`](std::sync::Arc).
+pub struct MemoryTier<K, V> {
+    settings: MemorySettings,
+    weigh: fn(&K, &V) -> usize,
+    map: Map<K, V>,
+    stats: Stats,
+    get: Latency,
+    put: Latency,
+    metrics: TierMetrics,
+}
+
+/// What quick_cache keeps for an entry besides key and value: a slot of its slab and one of its table.
+const SLOT_OVERHEAD: usize = 40;
+/// The part of a shard that one entry may fill at most. quick_cache silently refuses what is heavier
+/// than its hot part, 0.97 of a shard by default.
+const SHARD_SHARE: f64 = 0.9;
+/// Shards at most. More would only help many more threads than a gateway has.
+const MAX_SHARDS: u64 = 64;
+/// One in so many look-ups is timed.
+const SAMPLE: u64 = 64;
+
+impl<K, V> MemoryTier<K, V>
+where
+    K: Hash + Eq + Clone,
+    V: Clone,
+{
+    /// An empty tier. `weigh` says what a key and its value take on the heap; the overhead of the entry
+    /// itself is added. It is asked once per value.
+    pub fn new(settings: MemorySettings, weigh: fn(&K, &V) -> usize) -> Result<Self, SettingsError> {
+        settings.validate()?;
+        let fit = (settings.capacity_bytes as f64 * SHARD_SHARE / settings.max_entry_bytes as f64) as u64;
+        // quick_cache rounds shards up to a power of two, so round down first.
+        let shards = fit.clamp(1, MAX_SHARDS).ilog2();
+        let items = (settings.capacity_bytes / settings.expected_entry_bytes).max(64);
+        let options = OptionsBuilder::new()
+            .shards(1 << shards)
+            .estimated_items_capacity(usize::try_from(items).unwrap_or(usize::MAX))
+            .weight_capacity(settings.capacity_bytes)
+            .build()
+            .map_err(|_| SettingsError { field: "capacity_bytes", want: "a capacity that can be used" })?;
+        Ok(Self {
+            settings,
+            weigh,
+            map: Cache::with_options(options, StoredWeight, Default::default(), CountEvicted),
+            stats: Stats::new(),
+            get: Latency::default(),
+            put: Latency::default(),
+            metrics: TierMetrics::new(settings.name),
+        })
+    }
+
+    /// The fresh value of a key.
+    pub fn get(&self, key: &K, now: Instant) -> Option<Hit<V>> {
+        let sampled = self.stats.hits.load(Relaxed).is_multiple_of(SAMPLE).then(Instant::now);
+        let hit = self.look_up(key, now);
+        let counter = if hit.is_some() { &self.stats.hits } else { &self.stats.misses };
+        counter.fetch_add(1, Relaxed);
+        if let Some(began) = sampled {
+            let latency = began.elapsed();
+            self.get.record(latency);
+            self.metrics.got(latency);
+        }
+        hit
+    }
+
+    /// The fresh value of a key, without a trace in the statistics: for a second look.
+    pub fn peek(&self, key: &K, now: Instant) -> Option<Hit<V>> {
+        self.look_up(key, now)
+    }
+
+    fn look_up(&self, key: &K, now: Instant) -> Option<Hit<V>> {
+        let stored = self.map.get(key)?;
+        if stored.expires <= now {
+            // Only if it is still the same one: a fresh value may have taken its place.
+            if self.map.remove_if(key, |held| held.expires <= now).is_some() {
+                self.stats.expired.fetch_add(1, Relaxed);
+            }
+            return None;
+        }
+        Some(Hit {
+            age: now.saturating_duration_since(stored.at),
+            remaining: stored.expires.saturating_duration_since(now),
+            value: stored.value,
+        })
+    }
+
+    /// Stores a value for `ttl`, in place of any other of its key.
+    pub fn put(&self, key: K, value: V, ttl: Duration, now: Instant) -> Put {
+        let began = Instant::now();
+        let overhead = size_of::<K>() + size_of::<Stored<V>>() + SLOT_OVERHEAD;
+        let weight = (self.weigh)(&key, &value).saturating_add(overhead) as u64;
+        let expires = now.checked_add(ttl);
+        let (Some(expires), false) = (expires, weight > self.settings.max_entry_bytes || ttl.is_zero())
+        else {
+            self.stats.refused.fetch_add(1, Relaxed);
+            return Put::Refused;
+        };
+        let mut evicted = 0;
+        let stored = Stored { value, at: now, expires, weight };
+        self.map.insert_with_lifecycle(key, stored, &mut evicted);
+        if evicted > 0 {
+            self.stats.room.fetch_add(evicted, Relaxed);
+        }
+        let latency = began.elapsed();
+        self.put.record(latency);
+        self.metrics.put(latency);
+        Put::Stored
+    }
+
+    /// Forgets a key; true if it was there.
+    pub fn remove(&self, key: &K) -> bool {
+        let removed = self.map.remove(key).is_some();
+        if removed {
+            self.stats.invalidated.fetch_add(1, Relaxed);
+        }
+        removed
+    }
+
+    /// Forgets the keys and values for which `keep` is false; says how many. Looks at every entry.
+    pub fn retain(&self, keep: impl Fn(&K, &V) -> bool) -> u64 {
+        let before = self.map.len();
+        self.map.retain(|key, stored| keep(key, &stored.value));
+        let gone = before.saturating_sub(self.map.len()) as u64;
+        self.stats.invalidated.fetch_add(gone, Relaxed);
+        gone
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        let entries = self.map.len() as u64;
+        self.map.clear();
+        self.stats.invalidated.fetch_add(entries, Relaxed);
+    }
+
+    /// All that can be seen of it.
+    pub fn snapshot(&self, now: Instant) -> TierSnapshot {
+        self.stats.sample(now);
+        let (hits, misses) = self.stats.totals();
+        TierSnapshot {
+            tier: self.settings.name,
+            up: true,
+            entries: self.map.len() as u64,
+            bytes: self.map.weight(),
+            capacity_bytes: self.settings.capacity_bytes,
+            hits,
+            misses,
+            hit_rate: self.stats.hit_rate(now),
+            evictions: self.stats.evictions(),
+            get: OperationLatency::of(&self.get),
+            put: OperationLatency::of(&self.put),
+        }
+    }
+
+    /// Brings the metrics up to date and remembers the totals for the rates. Call it about once a
+    /// second.
+    pub fn publish(&self, now: Instant) {
+        self.stats.sample(now);
+        let entries = self.map.len() as u64;
+        let capacity = self.settings.capacity_bytes;
+        self.metrics.publish(
+            self.stats.totals(),
+            self.stats.evictions(),
+            entries,
+            self.map.weight(),
+            capacity,
+        );
+    }
+}
+
+impl<K, V> Tier<K, V> for MemoryTier<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync,
+    V: Clone + Send + Sync,
+{
+    fn name(&self) -> &'static str {
+        self.settings.name
+    }
+
+    async fn get(&self, key: &K, now: Instant) -> Result<Option<Hit<V>>, TierError> {
+        Ok(MemoryTier::get(self, key, now))
+    }
+
+    async fn put(&self, key: K, value: V, ttl: Duration, now: Instant) -> Result<Put, TierError> {
+        Ok(MemoryTier::put(self, key, value, ttl, now))
+    }
+
+    async fn remove(&self, key: &K) -> Result<bool, TierError> {
+        Ok(MemoryTier::remove(self, key))
+    }
+
+    fn snapshot(&self, now: Instant) -> TierSnapshot {
+        MemoryTier::snapshot(self, now)
+    }
+}

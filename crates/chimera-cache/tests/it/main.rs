@@ -1,0 +1,5 @@
+//! The memory tier and flights, one named case per rule.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod flights;
+mod memory;

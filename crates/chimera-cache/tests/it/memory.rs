@@ -1,0 +1,122 @@
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chimera_cache::{MemorySettings, MemoryTier, Put, Tier};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Values = MemoryTier<u64, Arc<[u8]>>;
+
+fn tier(capacity: u64, max_entry: u64) -> Values {
+    MemoryTier::new(MemorySettings::new("test", capacity, max_entry), |_, value: &Arc<[u8]>| value.len())
+        .unwrap()
+}
+
+fn bytes(length: usize) -> Arc<[u8]> {
+    vec![1; length].into()
+}
+
+#[test]
+fn a_value_lives_as_long_as_it_was_given() {
+    let (tier, now) = (tier(1 << 20, 1 << 16), Instant::now());
+    tier.put(1, bytes(10), MINUTE, now);
+    let hit = tier.get(&1, now + Duration::from_secs(59)).unwrap();
+    assert_eq!((hit.age.as_secs(), hit.remaining.as_secs()), (59, 1));
+    assert!(tier.get(&1, now + MINUTE).is_none());
+    let snapshot = tier.snapshot(now);
+    assert_eq!((snapshot.entries, snapshot.evictions.expired), (0, 1));
+    assert_eq!((snapshot.hits, snapshot.misses), (1, 1));
+}
+
+/// A shard of quick_cache refuses what is heavier than its hot part, without a word.
+#[test]
+fn the_largest_entry_allowed_always_fits() {
+    let now = Instant::now();
+    for (capacity, max_entry) in
+        [(1 << 20, 512 << 10), (64 << 20, 1 << 20), (1 << 20, 700 << 10), (256 << 20, 4 << 20)]
+    {
+        let tier = tier(capacity, max_entry);
+        for key in 0..64 {
+            let put = tier.put(key, bytes(max_entry as usize - 256), MINUTE, now);
+            assert_eq!(put, Put::Stored);
+            assert!(tier.get(&key, now).is_some(), "{capacity} {max_entry} {key}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_heavy_is_refused_and_counted() {
+    let (tier, now) = (tier(1 << 20, 1 << 10), Instant::now());
+    assert_eq!(tier.put(1, bytes(1 << 10), MINUTE, now), Put::Refused);
+    assert_eq!(tier.put(2, bytes(1), Duration::ZERO, now), Put::Refused);
+    let snapshot = tier.snapshot(now);
+    assert_eq!((snapshot.entries, snapshot.evictions.refused), (0, 2));
+}
+
+#[test]
+fn m01_weight_stays_below_the_capacity_and_evictions_are_counted() {
+    let (tier, now) = (tier(1 << 20, 1 << 16), Instant::now());
+    for key in 0..10_000 {
+        tier.put(key, bytes(1000), MINUTE, now);
+        assert!(tier.snapshot(now).bytes <= 1 << 20);
+    }
+    let snapshot = tier.snapshot(now);
+    assert!(snapshot.entries > 500, "{snapshot:?}");
+    assert!(snapshot.bytes >= snapshot.entries * 1000);
+    assert_eq!(snapshot.evictions.room + snapshot.entries, 10_000);
+}
+
+#[test]
+fn a_fresh_value_takes_the_place_of_an_old_one() {
+    let (tier, now) = (tier(1 << 20, 1 << 16), Instant::now());
+    tier.put(1, bytes(1), MINUTE, now);
+    tier.put(1, bytes(2), MINUTE, now + Duration::from_secs(30));
+    assert_eq!(tier.get(&1, now + MINUTE).unwrap().value.len(), 2);
+    assert_eq!(tier.snapshot(now).entries, 1);
+}
+
+#[test]
+fn entries_are_forgotten_on_request() {
+    let (tier, now) = (tier(1 << 20, 1 << 16), Instant::now());
+    for key in 0..10 {
+        tier.put(key, bytes(1), MINUTE, now);
+    }
+    assert!(tier.remove(&3));
+    assert!(!tier.remove(&3));
+    assert_eq!(tier.retain(|key, _| key % 2 == 0), 4);
+    tier.clear();
+    let snapshot = tier.snapshot(now);
+    assert_eq!((snapshot.entries, snapshot.evictions.invalidated), (0, 10));
+}
+
+#[test]
+fn a_second_look_leaves_no_trace() {
+    let (tier, now) = (tier(1 << 20, 1 << 16), Instant::now());
+    assert!(tier.peek(&1, now).is_none());
+    assert_eq!(tier.snapshot(now).misses, 0);
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let field = |settings: MemorySettings| settings.validate().unwrap_err().field;
+    assert_eq!(field(MemorySettings::new("t", 0, 1)), "capacity_bytes");
+    assert_eq!(field(MemorySettings::new("t", 100, 80)), "max_entry_bytes");
+    assert_eq!(
+        field(MemorySettings { expected_entry_bytes: 0, ..MemorySettings::new("t", 100, 50) }),
+        "expected_entry_bytes"
+    );
+}
+
+#[tokio::test]
+async fn it_is_a_tier_like_any_other() {
+    async fn through(tier: &impl Tier<u64, Arc<[u8]>>) {
+        let now = Instant::now();
+        assert_eq!(tier.put(1, bytes(3), MINUTE, now).await.unwrap(), Put::Stored);
+        assert_eq!(tier.get(&1, now).await.unwrap().unwrap().value.len(), 3);
+        assert!(tier.remove(&1).await.unwrap());
+        assert_eq!((tier.name(), tier.snapshot(now).hits), ("test", 1));
+    }
+    through(&tier(1 << 20, 1 << 16)).await;
+}
