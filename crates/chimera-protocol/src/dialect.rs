@@ -1,0 +1,281 @@
+//! What a dialect is: the words that one vendor's SDKs speak and understand.
+
+use serde_json::Value;
+
+use crate::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi, usage::Usage};
+
+/// A wire format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DialectId {
+    /// OpenAI's chat completions and embeddings.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+    /// Google's generateContent.
+    Gemini,
+}
+
+impl DialectId {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+        }
+    }
+
+    /// Its rules.
+    pub fn dialect(self) -> &'static dyn Dialect {
+        match self {
+            Self::OpenAi => &OpenAi,
+            Self::Anthropic => &Anthropic,
+            Self::Gemini => &Gemini,
+        }
+    }
+}
+
+/// What a call asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A generation, unary or streamed.
+    Chat,
+    /// Embeddings.
+    Embed,
+    /// A count of tokens.
+    CountTokens,
+}
+
+/// An error, before it is put into a dialect's words.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorParts<'a> {
+    /// The HTTP status.
+    pub status: u16,
+    /// The gateway's stable code.
+    pub code: &'a str,
+    /// What happened, for people.
+    pub message: &'a str,
+    /// The member at fault.
+    pub param: Option<&'a str>,
+    /// The request's id.
+    pub request_id: &'a str,
+}
+
+/// What one event of a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed {
+    /// It frames or keeps alive: nothing of the answer yet.
+    Lifecycle,
+    /// Part of the answer.
+    Content,
+    /// Token usage and nothing else.
+    Usage,
+    /// An error in place of the rest.
+    Error,
+    /// The end that the protocol promises.
+    End,
+}
+
+/// How a stream is made from a unary answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnfoldOptions {
+    /// Whether an OpenAI stream ends with its usage.
+    pub include_usage: bool,
+}
+
+/// A unary answer that is not what its dialect promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidAnswer(pub &'static str);
+
+/// An answer that cannot be put into its other form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FoldError {
+    /// Something in it is not JSON.
+    #[error("it is not JSON")]
+    NotJson,
+    /// It lacks its proper end.
+    #[error("it lacks its end")]
+    Truncated,
+    /// It holds an error.
+    #[error("it holds an error")]
+    Error,
+    /// It has another shape than expected.
+    #[error("it lacks {0}")]
+    Shape(&'static str),
+}
+
+/// The rules of one dialect. Implementors are values without state; every method is total: any bytes
+/// may come.
+pub trait Dialect: Send + Sync {
+    /// An error as a whole body.
+    fn error_body(&self, parts: &ErrorParts<'_>) -> Vec<u8>;
+    /// An error in the middle of a stream.
+    fn error_event(&self, parts: &ErrorParts<'_>) -> Vec<u8>;
+    /// What an event is, by the cheapest look that tells.
+    fn observe(&self, event: Option<&[u8]>, data: &[u8]) -> Observed;
+    /// Whether the stream may end after this event, although the terminal one does not come.
+    fn may_end_after(&self, data: &[u8]) -> bool;
+    /// The terminal event, where one can be added for a provider that left it out.
+    fn terminal(&self) -> Option<&'static [u8]>;
+    /// The member that a good answer has.
+    fn promised(&self, operation: Operation) -> &'static [&'static str];
+    /// Usage from the parsed JSON of a unary answer or of one event.
+    fn usage_of(&self, value: &Value) -> Option<Usage>;
+    /// A unary answer from the bytes of a whole stream.
+    fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError>;
+    /// A whole stream from a unary answer.
+    fn unfold(&self, answer: &[u8], options: UnfoldOptions) -> Result<Vec<u8>, FoldError>;
+}
+
+impl dyn Dialect {
+    /// Checks the body of a 200: JSON, an object, no error in disguise, and with what the operation
+    /// promises.
+    pub fn check_answer(&self, operation: Operation, body: &[u8]) -> Result<(), InvalidAnswer> {
+        let members = members(body)?;
+        if members.iter().any(|name| *name == "error") {
+            return Err(InvalidAnswer("it is an error under the status of success"));
+        }
+        match members.iter().any(|name| self.promised(operation).contains(&name.as_str())) {
+            true => Ok(()),
+            false => Err(InvalidAnswer("it lacks what the operation promises")),
+        }
+    }
+
+    /// Usage of a unary answer.
+    pub fn usage(&self, body: &[u8]) -> Option<Usage> {
+        memchr::memmem::find(body, b"\"usage")?;
+        self.usage_of(&usage_members(body)?)
+    }
+
+    /// Merges what one event says of usage; events that cannot say anything are not parsed.
+    pub fn merge_usage(&self, data: &[u8], so_far: &mut Option<Usage>) {
+        if memchr::memmem::find(data, b"\"usage").is_none() {
+            return;
+        }
+        if let Some(usage) = serde_json::from_slice(data).ok().and_then(|value| self.usage_of(&value)) {
+            so_far.get_or_insert_default().update(usage);
+        }
+    }
+}
+
+/// The names of an object's members, its values checked and skipped; those with `null` are left out.
+fn members(body: &[u8]) -> Result<Vec<String>, InvalidAnswer> {
+    use serde::de::{Deserializer as _, MapAccess, Visitor};
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
+            let mut names = Vec::with_capacity(8);
+            while let Some(name) = map.next_key::<String>()? {
+                if map.next_value::<Option<serde::de::IgnoredAny>>()?.is_some() {
+                    names.push(name);
+                }
+            }
+            Ok(names)
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let names = reader.deserialize_map(Names).map_err(|_| InvalidAnswer("it is not a JSON object"))?;
+    reader.end().map_err(|_| InvalidAnswer("bytes follow its JSON"))?;
+    Ok(names)
+}
+
+/// The usage members of an answer as a value of their own, without building the rest.
+fn usage_members(body: &[u8]) -> Option<Value> {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        usage: Value,
+        #[serde(default, rename = "usageMetadata")]
+        metadata: Value,
+        #[serde(default, rename = "totalTokens")]
+        total: Value,
+        #[serde(default)]
+        input_tokens: Value,
+    }
+    let Answer { usage, metadata, total, input_tokens } = serde_json::from_slice(body).ok()?;
+    Some(serde_json::json!({
+        "usage": usage, "usageMetadata": metadata, "totalTokens": total, "input_tokens": input_tokens,
+    }))
+}
+
+/// Cuts a text into pieces of about 40 bytes at character boundaries, at most 64 of them: a stored
+/// answer is replayed as a stream of some events, not as one lump.
+pub(crate) fn pieces(text: &str) -> Vec<&str> {
+    let size = 40.max(text.len() / 64 + 1);
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let at = (size..rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(at);
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+/// One event with a name, as Anthropic writes them, or without.
+pub(crate) fn event(name: Option<&str>, data: &Value, out: &mut Vec<u8>) {
+    if let Some(name) = name {
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data.to_string().as_bytes());
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends one string to another where both are strings.
+pub(crate) fn append(target: &mut Value, more: &Value) {
+    match (target, more) {
+        (Value::String(text), Value::String(more)) => text.push_str(more),
+        (target, more) if !more.is_null() => *target = more.clone(),
+        _ => {}
+    }
+}
+
+pub(crate) fn contains(data: &[u8], what: &[u8]) -> bool {
+    memchr::memmem::find(data, what).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn u08_a_200_that_is_no_answer_is_seen() {
+        let check = |body: &str| DialectId::OpenAi.dialect().check_answer(Operation::Chat, body.as_bytes());
+        assert!(check(r#"{"choices":[]}"#).is_ok());
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            r#"{"choices":[]"#,
+            r#"{"choices":[]} x"#,
+            r#"{"error":{"message":"m"}}"#,
+            "{}",
+        ] {
+            assert!(check(body).is_err(), "{body}");
+        }
+        assert!(check(r#"{"error":null,"choices":[]}"#).is_ok());
+        let gemini = DialectId::Gemini.dialect();
+        assert!(gemini.check_answer(Operation::Embed, br#"{"embedding":{}}"#).is_ok());
+    }
+
+    #[test]
+    fn texts_are_cut_at_characters() {
+        for text in ["", "a", &"ü€😀".repeat(100), &"x".repeat(10_000)] {
+            let pieces = pieces(text);
+            assert_eq!(pieces.concat(), text);
+            assert!(pieces.len() <= 64);
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! OpenAI's chat completions and embeddings.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    dialect::{
+        Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, contains, event, pieces,
+    },
+    sse,
+    usage::{Usage, count},
+};
+
+pub(crate) struct OpenAi;
+
+/// Members of a delta whose text grows; others are replaced.
+const GROWING: [&str; 5] = ["content", "refusal", "reasoning_content", "reasoning", "arguments"];
+
+impl Dialect for OpenAi {
+    fn error_body(&self, parts: &ErrorParts<'_>) -> Vec<u8> {
+        error(parts).to_string().into_bytes()
+    }
+
+    fn error_event(&self, parts: &ErrorParts<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        event(None, &error(parts), &mut out);
+        out
+    }
+
+    fn observe(&self, _: Option<&[u8]>, data: &[u8]) -> Observed {
+        match data {
+            b"[DONE]" => return Observed::End,
+            b"" => return Observed::Lifecycle,
+            _ => {}
+        }
+        if data.starts_with(b"{\"error\"") || (contains(data, b"\"error\"") && is_error(data)) {
+            return Observed::Error;
+        }
+        if is_usage_only(data) {
+            return Observed::Usage;
+        }
+        // The usual first chunk: a role and no word yet.
+        if contains(data, b"\"role\"") && !says_something(data) {
+            return Observed::Lifecycle;
+        }
+        Observed::Content
+    }
+
+    fn may_end_after(&self, data: &[u8]) -> bool {
+        if is_usage_only(data) {
+            return true;
+        }
+        let Some(at) = memchr::memmem::find(data, b"\"finish_reason\"") else { return false };
+        let rest = data.get(at + 15..).unwrap_or_default().trim_ascii_start();
+        let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
+        value.starts_with(b"\"")
+    }
+
+    fn terminal(&self) -> Option<&'static [u8]> {
+        Some(b"data: [DONE]\n\n")
+    }
+
+    fn promised(&self, operation: Operation) -> &'static [&'static str] {
+        match operation {
+            Operation::Chat => &["choices"],
+            Operation::Embed => &["data"],
+            Operation::CountTokens => &["input_tokens"],
+        }
+    }
+
+    fn usage_of(&self, value: &Value) -> Option<Usage> {
+        let usage = value.get("usage")?.as_object()?;
+        let detail = |of: &str, name: &str| count(usage.get(of).and_then(|details| details.get(name)));
+        Some(Usage {
+            input_tokens: count(usage.get("prompt_tokens")),
+            output_tokens: count(usage.get("completion_tokens")),
+            cached_input_tokens: detail("prompt_tokens_details", "cached_tokens"),
+            cache_write_tokens: None,
+            reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens"),
+        })
+    }
+
+    fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError> {
+        let mut answer = Map::new();
+        let mut choices: Vec<Value> = Vec::new();
+        let mut ended = false;
+        for event in sse::events(stream) {
+            match event.data() {
+                b"" => {}
+                b"[DONE]" => {
+                    ended = true;
+                    break;
+                }
+                data => {
+                    let chunk: Value = serde_json::from_slice(data).map_err(|_| FoldError::NotJson)?;
+                    ended |= self.may_end_after(data);
+                    fold_chunk(chunk, &mut answer, &mut choices)?;
+                }
+            }
+        }
+        if !ended {
+            return Err(FoldError::Truncated);
+        }
+        choices.sort_by_key(|choice| choice.get("index").and_then(Value::as_u64));
+        answer.insert("object".into(), "chat.completion".into());
+        // The usual order: who, what, and then the bill.
+        let usage = answer.shift_remove("usage");
+        answer.insert("choices".into(), choices.into());
+        if let Some(usage) = usage.filter(|usage| !usage.is_null()) {
+            answer.insert("usage".into(), usage);
+        }
+        Ok(Value::Object(answer).to_string().into_bytes())
+    }
+
+    fn unfold(&self, answer: &[u8], options: UnfoldOptions) -> Result<Vec<u8>, FoldError> {
+        let mut answer: Map<String, Value> =
+            serde_json::from_slice(answer).map_err(|_| FoldError::NotJson)?;
+        let Some(Value::Array(choices)) = answer.shift_remove("choices") else {
+            return Err(FoldError::Shape("choices"));
+        };
+        let usage = answer.shift_remove("usage");
+        answer.insert("object".into(), "chat.completion.chunk".into());
+        let mut out = Vec::new();
+        let mut chunk = |choices: Value, usage: Option<&Value>| {
+            let mut chunk = answer.clone();
+            chunk.insert("choices".into(), choices);
+            if let Some(usage) = usage {
+                chunk.insert("usage".into(), usage.clone());
+            }
+            event(None, &Value::Object(chunk), &mut out);
+        };
+        for choice in choices {
+            unfold_choice(choice, &mut |choice| chunk(json!([choice]), None))?;
+        }
+        if let Some(usage) = usage.filter(|_| options.include_usage) {
+            chunk(json!([]), Some(&usage));
+        }
+        out.extend_from_slice(b"data: [DONE]\n\n");
+        Ok(out)
+    }
+}
+
+fn error(parts: &ErrorParts<'_>) -> Value {
+    let kind = match parts.status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "server_error",
+    };
+    json!({ "error": { "message": parts.message, "type": kind, "param": parts.param, "code": parts.code } })
+}
+
+/// An error object that does not come first in its chunk; the word may also stand in a text.
+fn is_error(data: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(data).is_ok_and(|value| value.get("error").is_some_and(|e| !e.is_null()))
+}
+
+/// The chunk with which a stream that was asked for usage ends: no choices, and the bill.
+pub(crate) fn is_usage_only(data: &[u8]) -> bool {
+    if !contains(data, b"\"usage\"") || !contains(data, b"\"choices\"") {
+        return false;
+    }
+    let Some(at) = memchr::memmem::find(data, b"\"choices\"") else { return false };
+    let rest = data.get(at + 9..).unwrap_or_default().trim_ascii_start();
+    let rest = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
+    let empty = rest.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"]"));
+    empty
+        && serde_json::from_slice::<Value>(data).is_ok_and(|value| {
+            let no_choices = value.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
+            no_choices && value.get("usage").is_some_and(Value::is_object)
+        })
+}
+
+/// Whether a chunk with a role carries anything of the answer besides.
+fn says_something(data: &[u8]) -> bool {
+    let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return true };
+    let Some(choices) = chunk.get("choices").and_then(Value::as_array) else { return true };
+    choices.iter().any(|choice| {
+        let finished = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+        let delta = choice.get("delta").and_then(Value::as_object);
+        let says = delta.is_none_or(|delta| {
+            delta.iter().any(|(name, value)| {
+                let empty = match value {
+                    Value::Null => true,
+                    Value::String(text) => text.is_empty(),
+                    Value::Array(items) => items.is_empty(),
+                    _ => false,
+                };
+                name != "role" && !empty
+            })
+        });
+        finished || says
+    })
+}
+
+fn fold_chunk(
+    chunk: Value,
+    answer: &mut Map<String, Value>,
+    choices: &mut Vec<Value>,
+) -> Result<(), FoldError> {
+    let Value::Object(chunk) = chunk else { return Err(FoldError::NotJson) };
+    for (name, value) in chunk {
+        match (name.as_str(), value) {
+            ("error", value) if !value.is_null() => return Err(FoldError::Error),
+            ("choices", Value::Array(deltas)) => {
+                for delta in deltas {
+                    fold_choice(delta, choices);
+                }
+            }
+            ("object", _) => {}
+            (_, value) if answer.contains_key(&name) && value.is_null() => {}
+            (_, value) => {
+                answer.insert(name, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fold_choice(delta: Value, choices: &mut Vec<Value>) {
+    let index = delta.get("index").and_then(Value::as_u64).unwrap_or(0);
+    let known = choices.iter().position(|choice| choice.get("index").and_then(Value::as_u64) == Some(index));
+    let at = known.unwrap_or_else(|| {
+        let message = json!({ "role": "assistant", "content": null });
+        choices.push(json!({ "index": index, "message": message, "finish_reason": null }));
+        choices.len() - 1
+    });
+    let (Some(Value::Object(choice)), Value::Object(delta)) = (choices.get_mut(at), delta) else { return };
+    for (name, value) in delta {
+        match name.as_str() {
+            "delta" => {
+                let message = choice.entry("message").or_insert_with(|| json!({}));
+                fold_delta(value, message);
+            }
+            "logprobs" => fold_logprobs(value, choice.entry("logprobs").or_insert(Value::Null)),
+            _ if value.is_null() && choice.contains_key(&name) => {}
+            _ => {
+                choice.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Log probabilities come token by token, in lists.
+fn fold_logprobs(more: Value, so_far: &mut Value) {
+    match (so_far, more) {
+        (Value::Object(so_far), Value::Object(more)) => {
+            for (name, value) in more {
+                match (so_far.get_mut(&name), value) {
+                    (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+                    (Some(known), value) if known.is_null() => *known = value,
+                    (Some(_), _) => {}
+                    (None, value) => {
+                        so_far.insert(name, value);
+                    }
+                }
+            }
+        }
+        (so_far, more) if so_far.is_null() => *so_far = more,
+        _ => {}
+    }
+}
+
+fn fold_delta(delta: Value, message: &mut Value) {
+    let (Value::Object(delta), Value::Object(message)) = (delta, message) else { return };
+    for (name, value) in delta {
+        match value {
+            Value::Array(calls) if name == "tool_calls" => {
+                let list = message.entry(name).or_insert_with(|| json!([]));
+                calls.into_iter().for_each(|call| fold_tool_call(call, list));
+            }
+            value if GROWING.contains(&name.as_str()) => {
+                append(message.entry(name).or_insert(Value::Null), &value);
+            }
+            value if value.is_null() && message.contains_key(&name) => {}
+            value => {
+                message.insert(name, value);
+            }
+        }
+    }
+}
+
+fn fold_tool_call(call: Value, list: &mut Value) {
+    let (Value::Object(mut call), Value::Array(list)) = (call, list) else { return };
+    let index = call.shift_remove("index").and_then(|index| index.as_u64()).unwrap_or(0) as usize;
+    // Indices come in order; one far beyond is not worth the memory it asks for.
+    if index > list.len() + 64 {
+        return;
+    }
+    while list.len() <= index {
+        list.push(json!({}));
+    }
+    let Some(Value::Object(known)) = list.get_mut(index) else { return };
+    for (name, value) in call {
+        match (known.get_mut(&name), value) {
+            (Some(Value::Object(inner)), Value::Object(more)) => {
+                for (name, value) in more {
+                    match inner.get_mut(&name) {
+                        Some(text) if GROWING.contains(&name.as_str()) => append(text, &value),
+                        Some(_) if value.is_null() => {}
+                        _ => {
+                            inner.insert(name, value);
+                        }
+                    }
+                }
+            }
+            (Some(_), Value::Null) => {}
+            (_, value) => {
+                known.insert(name, value);
+            }
+        }
+    }
+}
+
+/// The chunks of one choice: role, text in pieces, tool calls with their arguments, the end.
+fn unfold_choice(choice: Value, chunk: &mut dyn FnMut(Value)) -> Result<(), FoldError> {
+    let Value::Object(mut choice) = choice else { return Err(FoldError::Shape("a choice")) };
+    let Some(Value::Object(mut message)) = choice.shift_remove("message") else {
+        return Err(FoldError::Shape("a message"));
+    };
+    let index = choice.get("index").cloned().unwrap_or_else(|| 0.into());
+    let finish = choice.shift_remove("finish_reason").unwrap_or(Value::Null);
+    let logprobs = choice.shift_remove("logprobs");
+    let calls = message.shift_remove("tool_calls");
+    let mut texts = Vec::new();
+    for name in GROWING {
+        if let Some(Value::String(_)) = message.get(name)
+            && let Some(Value::String(text)) = message.shift_remove(name)
+        {
+            texts.push((name, text));
+        }
+    }
+    // What is left of the message (role, null content, annotations, unknown members) opens the stream.
+    let mut emit = |delta: Value, finish: Value| {
+        chunk(json!({ "index": index, "delta": delta, "finish_reason": finish }));
+    };
+    for (name, text) in &texts {
+        // The first piece is empty, so that a text which is empty comes back as one, not as null.
+        message.insert((*name).to_owned(), "".into());
+        if text.is_empty() {
+            continue;
+        }
+    }
+    emit(Value::Object(message), Value::Null);
+    for (name, text) in &texts {
+        for piece in pieces(text) {
+            emit(json!({ *name: piece }), Value::Null);
+        }
+    }
+    if let Some(Value::Array(calls)) = calls {
+        for (at, call) in calls.into_iter().enumerate() {
+            unfold_tool_call(at, call, &mut emit);
+        }
+    }
+    choice.insert("index".into(), index.clone());
+    if let Some(logprobs) = logprobs {
+        choice.insert("logprobs".into(), logprobs);
+    }
+    choice.insert("delta".into(), json!({}));
+    choice.insert("finish_reason".into(), finish);
+    chunk(Value::Object(choice));
+    Ok(())
+}
+
+fn unfold_tool_call(at: usize, call: Value, emit: &mut dyn FnMut(Value, Value)) {
+    let Value::Object(mut call) = call else { return };
+    let arguments = call
+        .get_mut("function")
+        .and_then(Value::as_object_mut)
+        .and_then(|function| function.insert("arguments".into(), "".into()))
+        .and_then(|arguments| arguments.as_str().map(str::to_owned))
+        .unwrap_or_default();
+    let mut first = Map::new();
+    first.insert("index".into(), at.into());
+    first.append(&mut call);
+    emit(json!({ "tool_calls": [first] }), Value::Null);
+    for piece in pieces(&arguments) {
+        emit(json!({ "tool_calls": [{ "index": at, "function": { "arguments": piece } }] }), Value::Null);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(answer: Value) {
+        let stream =
+            OpenAi.unfold(answer.to_string().as_bytes(), UnfoldOptions { include_usage: true }).unwrap();
+        let folded: Value = serde_json::from_slice(&OpenAi.fold(&stream).unwrap()).unwrap();
+        assert_eq!(folded, answer, "{}", String::from_utf8_lossy(&stream));
+    }
+
+    fn answer(choices: Value) -> Value {
+        json!({
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 5, "model": "gpt-4o", "choices": choices,
+            "usage": { "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 },
+        })
+    }
+
+    #[test]
+    fn folding_undoes_unfolding() {
+        let text = "Grüße 😀 ".repeat(40);
+        round_trip(answer(json!([
+            { "index": 0, "message": { "role": "assistant", "content": text, "refusal": null }, "logprobs": null, "finish_reason": "stop" }
+        ])));
+        let call = |id: &str, arguments: &str| json!({ "id": id, "type": "function", "function": { "name": "f", "arguments": arguments } });
+        round_trip(answer(json!([{
+            "index": 0,
+            "message": { "role": "assistant", "content": null, "tool_calls": [call("a", "{\"x\":\"ü\"}"), call("b", "")] },
+            "finish_reason": "tool_calls",
+        }])));
+        round_trip(answer(json!([
+            { "index": 0, "message": { "role": "assistant", "content": "" }, "finish_reason": "stop" },
+            { "index": 1, "message": { "role": "assistant", "content": "b", "reasoning_content": "hm", "x": 1 },
+              "finish_reason": "length", "logprobs": { "content": [{ "token": "b" }] } },
+        ])));
+    }
+
+    #[test]
+    fn a_real_stream_folds_to_the_answer_it_means() {
+        let stream = concat!(
+            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+            ": keep-alive\n\n",
+            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel\"},\"finish_reason\":null}],\"usage\":null}\r\n\r\n",
+            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"lo\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n",
+            "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n",
+            "data: [DONE]\n\n",
+        );
+        let folded: Value = serde_json::from_slice(&OpenAi.fold(stream.as_bytes()).unwrap()).unwrap();
+        assert_eq!(
+            folded,
+            json!({
+                "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+                "choices": [{ "index": 0, "message": { "role": "assistant", "content": "Hello" }, "finish_reason": "stop" }],
+                "usage": { "prompt_tokens": 1, "completion_tokens": 2 },
+            })
+        );
+        let half = stream.len() / 2;
+        assert_eq!(OpenAi.fold(&stream.as_bytes()[..half]), Err(FoldError::Truncated));
+        assert_eq!(OpenAi.fold(b"data: {\"error\":{}}\n\n"), Err(FoldError::Error));
+    }
+
+    #[test]
+    fn events_are_told_apart() {
+        let seen = |data: &str| OpenAi.observe(None, data.as_bytes());
+        assert_eq!(seen("[DONE]"), Observed::End);
+        assert_eq!(seen(""), Observed::Lifecycle);
+        assert_eq!(seen(r#"{"error":{"message":"m"}}"#), Observed::Error);
+        assert_eq!(seen(r#"{"id":"x","error":{"message":"m"}}"#), Observed::Error);
+        assert_eq!(seen(r#"{"choices":[{"delta":{"content":"\"error\""}}],"x":"error"}"#), Observed::Content);
+        assert_eq!(
+            seen(r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#),
+            Observed::Lifecycle
+        );
+        assert_eq!(seen(r#"{"choices":[{"delta":{"role":"assistant","content":"x"}}]}"#), Observed::Content);
+        assert_eq!(seen(r#"{"choices":[ ],"usage":{"prompt_tokens":1}}"#), Observed::Usage);
+        assert_eq!(seen(r#"{"choices":[],"usage":null}"#), Observed::Content);
+        assert!(OpenAi.may_end_after(br#"{"choices":[{"delta":{},"finish_reason": "stop"}]}"#));
+        assert!(!OpenAi.may_end_after(br#"{"choices":[{"delta":{},"finish_reason":null}]}"#));
+    }
+}
