@@ -1,1 +1,69 @@
-//! The request path of the gateway: route, authenticate, cache, pool, respond
+//! The request path of the gateway: route, authenticate, cache, pool, respond.
+//!
+//! A [`Gateway`] turns one HTTP request into one response, over any body. It opens no socket, reads no
+//! file and spawns no task: a server around it does.
+//!
+//! ```
+//! use chimera_gateway::{Gateway, Models, Settings};
+//!
+//! let gateway = Gateway::new(Settings::new(Models::default()), [7; 32])?;
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let request = http::Request::get("/health/live").header("host", "localhost");
+//! let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+//! assert_eq!(gateway.handle(request).await.status(), 200);
+//! # });
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it works
+//! `call.rs` is the way of a request, top to bottom. The body is read under a cap and looked at once
+//! (`look.rs`); a request seen before, byte for byte, is not even looked at (`alias.rs`). A fingerprint
+//! finds a cached [entry](CacheSettings), which serves unary and streaming callers in bytes that were
+//! made once (`entry.rs`). A miss joins or begins a call (`load.rs`) whose request is the caller's own
+//! bytes (`upstream.rs`), and whose answer passes through event by event (`body.rs`).
+//!
+//! # Guarantees
+//! - **Cancellation**: dropping a response, or its future, ends the upstream call at once, unless
+//!   another caller follows it.
+//! - **Memory**: every body, event, log and cache is bounded by a setting.
+//! - **Errors**: every fault is an answer in the caller's dialect with a stable code; a panic ends one
+//!   request.
+//! - **Secrets**: bodies and keys are not logged; a provider's key never leaves in an answer.
+//!
+//! # What it does not do
+//! It does not translate between dialects yet, nor transform prompts.
+
+mod admin;
+mod alias;
+mod auth;
+mod body;
+mod books;
+mod call;
+mod compress;
+mod directives;
+mod entry;
+mod failure;
+mod gateway;
+mod generate;
+mod intake;
+mod limits;
+mod load;
+mod log;
+mod look;
+mod metrics;
+mod models;
+mod models_list;
+mod respond;
+mod route;
+mod settings;
+mod upstream;
+
+pub use admin::{Admin, AdminHooks};
+pub use auth::{KeyDigest, Tenant, Tenants, key_digest};
+pub use body::{Aborted, Body};
+pub use chimera_protocol::DialectId;
+pub use gateway::{Gateway, GatewayError};
+pub use limits::Limits;
+pub use metrics::METRICS;
+pub use models::{ModelProvider, Models};
+pub use settings::{CachePolicy, CacheSettings, CompressionSettings, Settings, SizeLimits, Timeouts};

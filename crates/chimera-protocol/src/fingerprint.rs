@@ -23,7 +23,8 @@ pub struct Fingerprint([u8; 32]);
 /// Whose request it is and where it goes. There is no scope without a tenant.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
-    tenant: &'a str,
+    /// Whose request it is: answers are never shared beyond it.
+    pub tenant: &'a str,
     /// The dialect of the request.
     pub dialect: DialectId,
     /// The operation, as the provider's path names it.

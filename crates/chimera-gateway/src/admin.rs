@@ -1,0 +1,268 @@
+//! The admin listener: what the gateway is doing, and a few levers.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
+use serde_json::{Value, json};
+
+use crate::{
+    auth::{KeyDigest, key_digest},
+    body::Body,
+    gateway::Gateway,
+};
+
+/// What the server around the gateway answers for.
+pub struct AdminHooks {
+    /// The metrics in Prometheus' text format.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// The configuration in force, secrets redacted.
+    pub config: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Loads the configuration anew; the error names the key at fault.
+    pub reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+/// The admin plane of one gateway.
+#[derive(Clone)]
+pub struct Admin {
+    gateway: Gateway,
+    hooks: Arc<AdminHooks>,
+    key: Option<KeyDigest>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// An admin plane, with the digest of the key it asks for, if it does.
+    pub fn new(gateway: Gateway, hooks: AdminHooks, key: Option<KeyDigest>) -> Self {
+        Self { gateway, hooks: Arc::new(hooks), key }
+    }
+
+    /// Answers one request of the admin listener.
+    pub fn handle<B: HttpBody<Data = Bytes>>(&self, request: &Request<B>) -> Response<Body> {
+        let path = request.uri().path();
+        if let Some(refusal) = self.refusal(path, request.headers()) {
+            return refusal;
+        }
+        let get = matches!(*request.method(), Method::GET | Method::HEAD);
+        match (path, get) {
+            ("/", true) => text(StatusCode::OK, INDEX),
+            ("/metrics", true) => {
+                self.gateway.maintain();
+                let mut response = Response::new(Body::whole((self.hooks.metrics)()));
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
+            ("/health/live" | "/health", true) => json_answer(StatusCode::OK, &json!({ "status": "live" })),
+            ("/health/ready", true) if self.gateway.is_ready() => {
+                json_answer(StatusCode::OK, &json!({ "status": "ready" }))
+            }
+            ("/health/ready", true) => {
+                json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }))
+            }
+            ("/api/v1/cache/metrics", true) => json_answer(StatusCode::OK, &self.cache_metrics()),
+            ("/api/v1/cache/purge", false) if *request.method() == Method::POST => {
+                self.purge(request.headers())
+            }
+            ("/api/v1/providers", true) => json_answer(StatusCode::OK, &self.providers()),
+            ("/api/v1/circuit-breakers", true) => json_answer(StatusCode::OK, &self.breakers()),
+            ("/api/v1/worker-pool", true) => {
+                json_answer(StatusCode::OK, &json!({ "workers": [], "note": "no step needs one yet" }))
+            }
+            ("/api/v1/config", true) => json_answer(StatusCode::OK, &(self.hooks.config)()),
+            ("/api/v1/reload", false) if *request.method() == Method::POST => self.reload(request.headers()),
+            _ if KNOWN.contains(&path) => json_answer(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &json!({ "error": "another method is wanted here" }),
+            ),
+            _ => json_answer(
+                StatusCode::NOT_FOUND,
+                &json!({ "error": "there is nothing at this path of the admin listener; model calls go to the data listener" }),
+            ),
+        }
+    }
+
+    /// Host names other than our own are refused, so that no web page reaches us by rebinding its
+    /// name; then the key, where there is one. Liveness and readiness need none.
+    fn refusal(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+        let Some(key) = &self.key else {
+            let local = headers.get(header::HOST).is_none_or(is_local);
+            let why = "the host is not this machine; set admin.key_sha256 to allow others";
+            return (!local).then(|| json_answer(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": why })));
+        };
+        let sent = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            .map(|sent| key_digest(sent.trim()));
+        if path.starts_with("/health") || sent.as_ref() == Some(key) {
+            return None;
+        }
+        Some(json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "the admin key is missing or wrong" })))
+    }
+
+    fn cache_metrics(&self) -> Value {
+        let shared = &self.gateway.shared;
+        let tier = shared.cache.snapshot(std::time::Instant::now());
+        json!({
+            "tiers": [{
+                "tier": tier.tier, "up": tier.up, "entries": tier.entries, "bytes": tier.bytes,
+                "capacity_bytes": tier.capacity_bytes, "hits": tier.hits, "misses": tier.misses,
+                "hit_rate": {
+                    "1m": tier.hit_rate.last_1m, "5m": tier.hit_rate.last_5m, "1h": tier.hit_rate.last_1h,
+                    "total": tier.hit_rate.total,
+                },
+                "evictions": {
+                    "room": tier.evictions.room, "expired": tier.evictions.expired,
+                    "invalidated": tier.evictions.invalidated, "refused": tier.evictions.refused,
+                },
+                "latency_seconds": {
+                    "get": { "p50": tier.get.p50, "p99": tier.get.p99 },
+                    "put": { "p50": tier.put.p50, "p99": tier.put.p99 },
+                },
+            }],
+            "flights": shared.flights.len(),
+        })
+    }
+
+    fn purge(&self, headers: &HeaderMap) -> Response<Body> {
+        if is_cross_site(headers) {
+            return cross_site();
+        }
+        let before = self.gateway.shared.cache.snapshot(std::time::Instant::now()).entries;
+        self.gateway.shared.cache.clear();
+        json_answer(StatusCode::OK, &json!({ "purged": before }))
+    }
+
+    fn reload(&self, headers: &HeaderMap) -> Response<Body> {
+        if is_cross_site(headers) {
+            return cross_site();
+        }
+        match (self.hooks.reload)() {
+            Ok(()) => json_answer(StatusCode::OK, &json!({ "reloaded": true })),
+            Err(why) => json_answer(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!({ "reloaded": false, "error": why, "note": "the old configuration is still in force" }),
+            ),
+        }
+    }
+
+    fn providers(&self) -> Value {
+        let now = std::time::Instant::now();
+        self.gateway.with_models(|models| {
+            let providers: Vec<_> = models
+                .providers()
+                .iter()
+                .map(|model_provider| {
+                    let provider = &model_provider.provider;
+                    let connections = provider.connections();
+                    let (keys, parked) = provider.keys().counts(now);
+                    let dialects: Vec<_> = model_provider.dialects.iter().map(|d| d.as_str()).collect();
+                    json!({
+                        "name": provider.name(), "dialects": dialects,
+                        "base_url": format!("{:?}", provider.settings().target),
+                        "connections": {
+                            "open": connections.open, "idle": connections.idle, "waiting": connections.waiting,
+                        },
+                        "keys": { "configured": keys, "parked": parked },
+                    })
+                })
+                .collect();
+            json!({ "providers": providers, "groups": models.group_names() })
+        })
+    }
+
+    fn breakers(&self) -> Value {
+        let now = std::time::Instant::now();
+        self.gateway.with_models(|models| {
+            let breakers: Vec<_> = models
+                .deployments()
+                .iter()
+                .map(|deployment| {
+                    let seen = deployment.breaker().snapshot(now);
+                    json!({
+                        "deployment": deployment.name(), "state": seen.state.as_str(),
+                        "since_seconds": seen.since.as_secs_f64(), "why": seen.why.map(|why| why.as_str()),
+                        "window": { "calls": seen.calls, "failures": seen.failures, "slow": seen.slow },
+                        "probes_in_flight": seen.probes_in_flight,
+                        "next_probe_seconds": seen.next_probe.map(|wait| wait.as_secs_f64()),
+                        "in_flight": deployment.in_flight(),
+                    })
+                })
+                .collect();
+            json!({ "circuit_breakers": breakers })
+        })
+    }
+}
+
+const KNOWN: [&str; 12] = [
+    "/",
+    "/metrics",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/api/v1/cache/metrics",
+    "/api/v1/cache/purge",
+    "/api/v1/providers",
+    "/api/v1/circuit-breakers",
+    "/api/v1/worker-pool",
+    "/api/v1/config",
+    "/api/v1/reload",
+];
+
+const INDEX: &str = "\
+chimera admin
+
+GET  /metrics                   Prometheus
+GET  /api/v1/cache/metrics      the cache's tiers
+POST /api/v1/cache/purge        forget every cached answer
+GET  /api/v1/providers          connections and keys
+GET  /api/v1/circuit-breakers   one per deployment
+GET  /api/v1/config             the configuration in force, secrets redacted
+POST /api/v1/reload             load the configuration anew
+GET  /health/live, /health/ready
+";
+
+fn is_local(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A browser says where a request comes from; tools say nothing.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
+        || (site.is_none() && headers.contains_key(header::ORIGIN))
+}
+
+fn cross_site() -> Response<Body> {
+    json_answer(StatusCode::FORBIDDEN, &json!({ "error": "requests from other sites are refused" }))
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::whole(value.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, crate::respond::JSON);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::whole(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,77 @@
+//! Requests seen before, byte for byte: what the look at them found, without looking again.
+//!
+//! A repeated request is found by its raw bytes. The whole bytes are compared, so two requests are
+//! never taken for one; the digest that finds them needs to be fast, not strong.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chimera_cache::{MemorySettings, MemoryTier};
+
+use crate::{auth::Tenant, look::Looked, route::RouteLabel};
+
+/// Requests larger than this are looked at anew each time.
+const MAX_BODY: usize = 64 * 1024;
+/// A look-up table of what was computed from the same bytes never goes stale; this only bounds how
+/// long unused memory is kept.
+const KEPT_FOR: Duration = Duration::from_secs(3600);
+
+/// All that the look depends on.
+#[derive(Clone)]
+pub(crate) struct RawRequest {
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) label: RouteLabel,
+    /// Path, query and forwarded headers, where the look depends on them.
+    pub(crate) extra: Bytes,
+    pub(crate) body: Bytes,
+}
+
+impl PartialEq for RawRequest {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tenant, &other.tenant)
+            && self.label == other.label
+            && self.extra == other.extra
+            && self.body == other.body
+    }
+}
+
+impl Eq for RawRequest {}
+
+impl std::hash::Hash for RawRequest {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_usize(Arc::as_ptr(&self.tenant) as usize ^ self.label as usize);
+        state.write(&self.extra);
+        state.write(&self.body);
+    }
+}
+
+fn weigh(key: &RawRequest, looked: &Arc<Looked>) -> usize {
+    key.body.len() + key.extra.len() + size_of_val(&**looked) + looked.model.len()
+}
+
+pub(crate) struct Aliases(MemoryTier<RawRequest, Arc<Looked>>);
+
+impl Aliases {
+    pub(crate) fn new(capacity: u64) -> Result<Self, chimera_cache::SettingsError> {
+        let largest = (MAX_BODY as u64 + 4096).min(capacity / 2);
+        Ok(Self(MemoryTier::new(MemorySettings::new("alias", capacity, largest), weigh)?))
+    }
+
+    pub(crate) fn get(&self, request: &RawRequest) -> Option<Arc<Looked>> {
+        if request.body.len() > MAX_BODY {
+            return None;
+        }
+        self.0.get(request, std::time::Instant::now()).map(|hit| hit.value)
+    }
+
+    /// Remembers a request that was answered from the cache: it is likely to come again.
+    pub(crate) fn put(&self, request: RawRequest, looked: Arc<Looked>) {
+        if request.body.len() <= MAX_BODY {
+            self.0.put(request, looked, KEPT_FOR, std::time::Instant::now());
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.clear();
+    }
+}

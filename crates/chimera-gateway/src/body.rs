@@ -1,0 +1,166 @@
+//! The body of an answer to a caller.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use chimera_cache::Subscription;
+use chimera_protocol::{DialectId, Fingerprint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::{
+    books::Books, call::Following, entry::Form, load::Piece, metrics::RequestOutcome, respond::error_event,
+    upstream::Framing,
+};
+
+/// A call under way, followed by one caller.
+pub(crate) type Follow = Subscription<FlightKey, Piece>;
+
+/// What makes two calls the same: the fingerprint, and the form in which the answer passes.
+pub(crate) type FlightKey = (Fingerprint, Form);
+
+/// The body of a response: empty, whole, or a stream of events.
+pub struct Body(Kind);
+
+enum Kind {
+    Whole(Option<Bytes>),
+    Events(Box<Events>),
+}
+
+/// Why a body was cut: the caller sees an aborted transfer, never a proper end.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut short")]
+pub struct Aborted;
+
+struct Events {
+    following: Following,
+    dialect: DialectId,
+    framing: Framing,
+    request_id: Arc<str>,
+    books: Option<Books>,
+    ending: Ending,
+}
+
+/// How a stream comes to its end after a failure: the error event, a moment for it to be flushed, and
+/// the abort.
+enum Ending {
+    No,
+    Flush(u8),
+    Done,
+}
+
+/// Polls granted to the connection to flush the error event before the transfer is aborted.
+const FLUSH_POLLS: u8 = 3;
+
+impl Body {
+    /// A body at hand.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// No body.
+    pub fn empty() -> Self {
+        Self(Kind::Whole(None))
+    }
+
+    pub(crate) fn events(
+        following: Following,
+        dialect: DialectId,
+        framing: Framing,
+        request_id: Arc<str>,
+    ) -> Self {
+        let events = Events { following, dialect, framing, request_id, books: None, ending: Ending::No };
+        Self(Kind::Events(Box::new(events)))
+    }
+
+    /// The whole body, when it is at hand.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Kind::Whole(bytes) => Some(bytes.as_deref().unwrap_or_default()),
+            Kind::Events(_) => None,
+        }
+    }
+
+    /// Keeps a request's books open until its stream ends.
+    pub(crate) fn attach(&mut self, books: Books) {
+        if let Kind::Events(events) = &mut self.0 {
+            events.books = Some(books);
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        match &mut self.0 {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Events(events) => {
+                let data = ready!(events.poll_data(cx));
+                Poll::Ready(data.map(|data| data.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Kind::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Events {
+    fn ended(&mut self, outcome: RequestOutcome) {
+        if let Some(books) = &mut self.books {
+            books.ended(outcome);
+        }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+        match &mut self.ending {
+            Ending::No => {}
+            Ending::Flush(0) => {
+                self.ending = Ending::Done;
+                return Poll::Ready(Some(Err(Aborted)));
+            }
+            Ending::Flush(left) => {
+                *left -= 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Ending::Done => return Poll::Ready(None),
+        }
+        match ready!(self.following.poll_next(cx)) {
+            Some(Piece::Events(events)) => Poll::Ready(Some(Ok(events))),
+            Some(Piece::Failed(failure)) => {
+                self.ended(RequestOutcome::Failure);
+                self.ending = Ending::Flush(FLUSH_POLLS);
+                let event = error_event(self.dialect, self.framing, &failure, &self.request_id);
+                Poll::Ready(Some(Ok(event)))
+            }
+            None if self.following.interrupted() => {
+                self.ended(RequestOutcome::Failure);
+                self.ending = Ending::Done;
+                Poll::Ready(Some(Err(Aborted)))
+            }
+            Some(Piece::Head(_) | Piece::Answer(_)) | None => {
+                self.ended(RequestOutcome::Success);
+                self.ending = Ending::Done;
+                Poll::Ready(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,625 @@
+//! The way of a request: match, authenticate, read, look, cache, call, respond.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chimera_cache::{Hit, Role, Source};
+use chimera_protocol::{DialectId, Operation};
+use futures_core::Stream;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body as HttpBody;
+use tokio::time::Instant;
+
+use crate::{
+    alias::RawRequest,
+    auth::Tenant,
+    body::{Body, Follow},
+    books::Books,
+    compress,
+    directives::Directives,
+    entry::{Entry, Form},
+    failure::{Code, Failure},
+    gateway::{Gateway, State},
+    generate, intake, limits,
+    load::{Answer, Keep, Load, Piece, Provenance, stream_type},
+    look::{self, Looked, Looking},
+    metrics::RequestOutcome,
+    models_list, respond,
+    route::{self, Call, Route},
+    settings::CachePolicy,
+    upstream::{Framing, Outgoing, forwarded},
+};
+
+/// A request's own facts, handed down its way.
+pub(crate) struct Context<'a> {
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) state: Arc<State>,
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) arrived: Instant,
+    pub(crate) request_id: &'a Arc<str>,
+}
+
+/// The dialect in which a request wants its errors, as far as its head tells.
+pub(crate) fn dialect_of<B>(request: &Request<B>) -> DialectId {
+    let path = request.uri().path();
+    if path.starts_with("/v1beta/") {
+        DialectId::Gemini
+    } else if path.starts_with("/v1/messages") || request.headers().contains_key("anthropic-version") {
+        DialectId::Anthropic
+    } else {
+        DialectId::OpenAi
+    }
+}
+
+/// Answers a request of the data listener.
+pub(crate) async fn handle<B>(
+    gateway: &Gateway,
+    request: Request<B>,
+    arrived: Instant,
+    request_id: &Arc<str>,
+) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let dialect = dialect_of(&request);
+    let mut books = Books::new(gateway.shared.clone(), arrived);
+    let (parts, body) = request.into_parts();
+    let answered = dispatch(gateway, &parts, body, arrived, request_id, &mut books).await;
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(failure) => {
+            let response = respond::failure(dialect, &failure, request_id);
+            books.ended(RequestOutcome::of_status(response.status().as_u16()));
+            response
+        }
+    };
+    if response.body().as_bytes().is_some() {
+        drop(books);
+    } else {
+        response.body_mut().attach(books);
+    }
+    stamp(response.headers_mut(), dialect, request_id);
+    response
+}
+
+/// The headers of every answer.
+fn stamp(headers: &mut HeaderMap, dialect: DialectId, request_id: &Arc<str>) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        if dialect == DialectId::Anthropic {
+            headers.insert("request-id", id.clone());
+        }
+        headers.insert("x-request-id", id);
+    }
+}
+
+async fn dispatch<B>(
+    gateway: &Gateway,
+    parts: &Parts,
+    body: B,
+    arrived: Instant,
+    request_id: &Arc<str>,
+    books: &mut Books,
+) -> Result<Response<Body>, Failure>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    intake::check_head(parts)?;
+    let anthropic = parts.headers.contains_key("anthropic-version");
+    let route = route::route(&parts.method, parts.uri.path(), anthropic);
+    let state = match route {
+        Route::Call(_) | Route::Generate | Route::Models { .. } => gateway.shared.state.load_full(),
+        other => {
+            let answered = aside(gateway, &other, &parts.method);
+            let status = answered.as_ref().map_or(404, |response| response.status().as_u16());
+            books.ended(RequestOutcome::of_status(status));
+            return answered;
+        }
+    };
+    let tenant =
+        state.settings.tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
+    let tenant = tenant.clone();
+    books.admission = Some(limits::admit(&tenant, std::time::Instant::now()).map_err(Failure::exceeded)?);
+    let context = Context { gateway, state, tenant, arrived, request_id };
+    let dialect = match &route {
+        Route::Call(call) => call.dialect,
+        Route::Models { dialect, .. } => *dialect,
+        _ => DialectId::OpenAi,
+    };
+    let mut answered = match route {
+        Route::Models { dialect, model } => {
+            books.label = route::RouteLabel::Models;
+            models_list::respond(&context, dialect, model.as_deref(), books).await
+        }
+        Route::Generate => {
+            let call = route::generate_call();
+            books.label = call.label;
+            let (bytes, _in_flight) = read(&context, parts, body).await?;
+            serve(&context, &call, parts, generate::chat_body(&bytes)?, books).await
+        }
+        Route::Call(call) => {
+            books.label = call.label;
+            let (bytes, _in_flight) = read(&context, parts, body).await?;
+            serve(&context, &call, parts, bytes, books).await
+        }
+        _ => Err(Failure::new(Code::Internal, "an unmatched route")),
+    };
+    if let Ok(response) = &mut answered {
+        respond::rate_limit_headers(dialect, &context.tenant, response.headers_mut());
+    }
+    answered
+}
+
+/// Routes that need neither a key nor a provider.
+fn aside(gateway: &Gateway, route: &Route<'_>, method: &Method) -> Result<Response<Body>, Failure> {
+    match route {
+        Route::Live => Ok(plain(StatusCode::OK, r#"{"status":"live"}"#)),
+        Route::Ready if gateway.is_ready() => Ok(plain(StatusCode::OK, r#"{"status":"ready"}"#)),
+        Route::Ready => Ok(plain(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#)),
+        Route::Admin => Err(Failure::invalid(
+            "this path is served by the admin listener (default 127.0.0.1:8081), not by this one",
+        )
+        .status(404)),
+        Route::MethodNotAllowed { allow, .. } => {
+            if *method == Method::OPTIONS {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+                return Ok(response);
+            }
+            Err(Failure::invalid(format!("this path takes {allow}")).status(405))
+        }
+        Route::BadPath { .. } => Err(Failure::invalid("the path is not well formed")),
+        _ => Err(Failure::invalid("there is nothing at this path").status(404)),
+    }
+}
+
+fn plain(status: StatusCode, body: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, respond::JSON);
+    response
+}
+
+async fn read<B>(context: &Context<'_>, parts: &Parts, body: B) -> Result<(Bytes, intake::InFlight), Failure>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    intake::check_kind(&parts.headers)?;
+    let settings = &context.state.settings;
+    let limit = settings.timeouts.request_body;
+    intake::read(body, &parts.headers, &context.gateway.shared, &settings.sizes, limit).await
+}
+
+/// What is passed on of a call's query.
+fn passed_query(call: &Call<'_>, query: Option<&str>) -> (&'static str, bool) {
+    let sse = route::query_value(query, "alt") == Some("sse");
+    match call.dialect {
+        DialectId::Gemini if call.stream => (if sse { "?alt=sse" } else { "" }, !sse),
+        DialectId::Anthropic if route::query_value(query, "beta") == Some("true") => ("?beta=true", false),
+        _ => ("", false),
+    }
+}
+
+/// Answers a call from its whole body: from the cache, from a call under way, or from a provider.
+async fn serve(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    parts: &Parts,
+    body: Bytes,
+    books: &mut Books,
+) -> Result<Response<Body>, Failure> {
+    let shared = &context.gateway.shared;
+    let (query, array) = passed_query(call, parts.uri.query());
+    let headers = forwarded(call.dialect, &parts.headers);
+    let raw = RawRequest {
+        tenant: context.tenant.clone(),
+        label: call.label,
+        extra: extra(call, query, &headers),
+        body: body.clone(),
+    };
+    let known = shared.aliases.get(&raw);
+    let is_known = known.is_some();
+    let (looked, resolved) = match known {
+        Some(looked) => (looked, None),
+        None => {
+            let looking = Looking {
+                call,
+                tenant: &context.tenant.name,
+                models: &context.state.settings.models,
+                key: &shared.fingerprint_key,
+                versions: &raw.extra,
+                array,
+            };
+            let (looked, resolved) = look::look(&body, &looking)?;
+            (Arc::new(looked), Some(resolved))
+        }
+    };
+    let plan = Plan::new(context, call, parts, &looked)?;
+    if let Some((entry, age)) = plan.lookup(context, &looked) {
+        if !is_known {
+            shared.aliases.put(raw, looked.clone());
+        }
+        if let Some(response) = hit(context, &entry, looked.form, age, parts, "l1") {
+            books.ended(RequestOutcome::Success);
+            return Ok(response);
+        }
+    }
+    if plan.directives.only_if_cached {
+        return Err(Failure::new(
+            Code::NotCached,
+            "the answer is not cached and only-if-cached was asked for",
+        ));
+    }
+    let resolved = match resolved {
+        Some(resolved) => resolved,
+        None => context.state.settings.models.resolve(&looked.model).ok_or_else(|| {
+            Failure::new(Code::ModelNotFound, "no provider serves this model").param("model")
+        })?,
+    };
+    let load = Load {
+        shared: shared.clone(),
+        state: context.state.clone(),
+        tenant: context.tenant.clone(),
+        group: resolved.group,
+        outgoing: Outgoing {
+            dialect: call.dialect,
+            verb: call.verb,
+            query,
+            headers,
+            body,
+            same_name: resolved.model == looked.model,
+            model: resolved.model,
+            model_range: looked.model_range.clone(),
+            edits: looked.edits.clone(),
+        },
+        operation: call.operation,
+        framing: looked.form.framing,
+        strip_usage: looked.strip_usage,
+        keep: plan.stores.then_some(Keep { fingerprint: looked.fingerprint, ttl: plan.ttl }),
+        deadline: if plan.shares() { plan.tier_deadline } else { plan.deadline },
+        shortened: plan.deadline < plan.tier_deadline,
+        tier: plan.tier,
+        worker: context.gateway.worker_index(),
+    };
+    follow(context, call, &plan, &looked, load, parts, books).await
+}
+
+/// The parts of a request besides its body that the look depends on.
+fn extra(call: &Call<'_>, query: &str, headers: &[(http::HeaderName, HeaderValue)]) -> Bytes {
+    let mut extra = Vec::new();
+    if let Some(model) = &call.model {
+        extra.extend_from_slice(model.as_bytes());
+        extra.extend_from_slice(query.as_bytes());
+    }
+    for (name, value) in headers.iter().filter(|(name, _)| !name.as_str().starts_with("trace")) {
+        extra.push(b'\n');
+        extra.extend_from_slice(name.as_str().as_bytes());
+        extra.push(b':');
+        extra.extend_from_slice(value.as_bytes());
+    }
+    extra.into()
+}
+
+/// What may be done for one request, decided once.
+struct Plan {
+    directives: Directives,
+    reads: bool,
+    stores: bool,
+    ttl: Duration,
+    tier: &'static str,
+    tier_deadline: Instant,
+    /// The caller's own, if that is sooner.
+    deadline: Instant,
+}
+
+impl Plan {
+    fn new(context: &Context<'_>, call: &Call<'_>, parts: &Parts, looked: &Looked) -> Result<Self, Failure> {
+        let settings = &context.state.settings;
+        let mut directives = Directives::of(&parts.headers);
+        if let Some(member) = &looked.cache_member {
+            directives.add_member(member);
+        }
+        let allowed = match settings.cache.policy {
+            CachePolicy::All => true,
+            CachePolicy::Deterministic => looked.deterministic,
+            CachePolicy::Off => false,
+        };
+        let timeouts = &settings.timeouts;
+        let (tier, limit) = match (call.operation, looked.form.framing) {
+            (Operation::Chat, Framing::Unary) => ("llm", timeouts.llm),
+            (Operation::Chat, _) => ("llm", timeouts.first_event.unwrap_or(timeouts.llm)),
+            _ => ("standard", timeouts.standard),
+        };
+        let tier_deadline = context.arrived + limit;
+        let deadline = match asked_timeout(&parts.headers)? {
+            Some(asked) => tier_deadline.min(context.arrived + asked),
+            None => tier_deadline,
+        };
+        Ok(Self {
+            reads: allowed && !directives.no_cache,
+            stores: allowed && !directives.no_store,
+            ttl: directives.ttl.map_or(settings.cache.ttl, |ttl| ttl.min(settings.cache.ttl)),
+            directives,
+            tier,
+            tier_deadline,
+            deadline,
+        })
+    }
+
+    /// Whether the call may serve others that ask the same.
+    fn shares(&self) -> bool {
+        self.reads && self.stores
+    }
+
+    fn lookup(&self, context: &Context<'_>, looked: &Looked) -> Option<(Arc<Entry>, Duration)> {
+        if !self.reads {
+            return None;
+        }
+        let hit = context.gateway.shared.cache.get(&looked.fingerprint, std::time::Instant::now())?;
+        self.welcome(hit)
+    }
+
+    /// A second look, which counts for nothing.
+    fn look_again(&self, context: &Context<'_>, looked: &Looked) -> Option<(Arc<Entry>, Duration)> {
+        let hit = context.gateway.shared.cache.peek(&looked.fingerprint, std::time::Instant::now())?;
+        self.welcome(hit)
+    }
+
+    fn welcome(&self, hit: Hit<Arc<Entry>>) -> Option<(Arc<Entry>, Duration)> {
+        (!self.directives.refuses(hit.age)).then_some((hit.value, hit.age))
+    }
+
+    /// What `x-chimera-cache` says of an answer that a provider gave.
+    fn miss(&self) -> HeaderValue {
+        HeaderValue::from_static(match (self.reads, self.stores) {
+            (true, true) if self.directives.max_age.is_some() => "miss; reason=max-age",
+            (true, true) => "miss; reason=cold",
+            (true, false) => "miss; reason=no-store",
+            (false, true) => "miss; reason=no-cache",
+            (false, false) => "bypass",
+        })
+    }
+}
+
+/// The caller's own timeout: it may shorten the tier's, never lengthen it.
+fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get("x-chimera-timeout-ms").or_else(|| headers.get("cf-aig-request-timeout"))
+    else {
+        return Ok(None);
+    };
+    let millis = value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|millis| *millis > 0);
+    millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(|| {
+        Failure::invalid("the timeout must be a whole number of milliseconds above zero")
+            .param("x-chimera-timeout-ms")
+    })
+}
+
+/// A call that one caller follows, alone or with others.
+pub(crate) enum Following {
+    Shared(Follow),
+    Alone(Source<Piece>),
+}
+
+impl Following {
+    pub(crate) fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Piece>> {
+        match self {
+            Self::Shared(follow) => Pin::new(follow).poll_next(cx),
+            Self::Alone(source) => source.as_mut().poll_next(cx),
+        }
+    }
+
+    /// Whether the end that was met is not the call's own.
+    pub(crate) fn interrupted(&self) -> bool {
+        matches!(self, Self::Shared(follow) if follow.interrupted())
+    }
+}
+
+/// Follows the call to its first piece and answers with it.
+async fn follow(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    plan: &Plan,
+    looked: &Looked,
+    load: Load,
+    parts: &Parts,
+    books: &mut Books,
+) -> Result<Response<Body>, Failure> {
+    let shared = &context.gateway.shared;
+    let began = Instant::now();
+    let mut said = plan.miss();
+    let mut following = if plan.shares() {
+        let key = (looked.fingerprint, looked.form);
+        let follow = shared.flights.join(key, || load.source());
+        match follow.role() {
+            Role::Follower => {
+                shared.metrics.coalesced.increment(1);
+                said = HeaderValue::from_static("coalesced");
+            }
+            // Another call may have ended between the look-up and here.
+            Role::Leader => {
+                if let Some((entry, age)) = plan.look_again(context, looked)
+                    && let Some(response) = hit(context, &entry, looked.form, age, parts, "l1")
+                {
+                    books.ended(RequestOutcome::Success);
+                    return Ok(response);
+                }
+            }
+        }
+        Following::Shared(follow)
+    } else {
+        Following::Alone(load.source())
+    };
+    let first = poll_fn(|cx| following.poll_next(cx));
+    let first = tokio::time::timeout_at(plan.deadline, first)
+        .await
+        .map_err(|_| Failure::timeout(plan.tier, &"waiting for the provider's first content"))?;
+    books.upstream = began.elapsed();
+    match first {
+        Some(Piece::Answer(answer)) => Ok(unary(context, &answer, said, parts, books).await),
+        Some(Piece::Head(provenance)) => {
+            let mut response = streaming(context, looked, following, call);
+            let headers = response.headers_mut();
+            headers.insert("x-chimera-cache", said);
+            origin(headers, &provenance, context.arrived);
+            Ok(response)
+        }
+        Some(Piece::Failed(failure)) => Err(Failure::clone(&failure)),
+        Some(Piece::Events(_)) | None => {
+            Err(Failure::new(Code::Internal, "the call ended without an answer"))
+        }
+    }
+}
+
+/// Who answered, and where the time went.
+fn origin(headers: &mut HeaderMap, provenance: &Provenance, arrived: Instant) {
+    headers.insert("x-chimera-provider", provenance.provider.clone());
+    headers.insert("x-chimera-model", provenance.model.clone());
+    headers.insert("x-chimera-attempts", HeaderValue::from(provenance.attempts));
+    for (name, value) in &provenance.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    let total = arrived.elapsed();
+    let ours = total.saturating_sub(provenance.upstream);
+    timing(headers, &[("queue", ours), ("upstream", provenance.upstream), ("total", total)]);
+}
+
+/// `server-timing` in milliseconds to the microsecond.
+fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
+    let mut text = String::with_capacity(64);
+    for (name, span) in spans {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        let micros = span.as_micros();
+        let (millis, rest) = (micros / 1000, micros % 1000);
+        text.push_str(name);
+        text.push_str(";dur=");
+        text.push_str(itoa::Buffer::new().format(millis));
+        text.push('.');
+        for digit in [rest / 100, rest / 10 % 10, rest % 10] {
+            text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+        }
+    }
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert("server-timing", value);
+    }
+}
+
+/// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
+fn hit(
+    context: &Context<'_>,
+    entry: &Arc<Entry>,
+    form: Form,
+    age: Duration,
+    parts: &Parts,
+    said: &'static str,
+) -> Option<Response<Body>> {
+    let mut response = match form.framing {
+        Framing::Unary => whole(context, entry, parts)?,
+        framing => {
+            let mut response = Response::new(Body::whole(entry.body(form)?.clone()));
+            response.headers_mut().reserve(12);
+            stream_headers(response.headers_mut(), framing);
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert("x-chimera-cache", HeaderValue::from_static(said));
+    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+    headers.insert("x-chimera-provider", entry.provider.clone());
+    headers.insert("x-chimera-model", entry.model.clone());
+    let total = context.arrived.elapsed();
+    timing(headers, &[("cache", total), ("total", total)]);
+    Some(response)
+}
+
+/// A unary answer, in the encoding that the caller prefers.
+fn whole(context: &Context<'_>, entry: &Entry, parts: &Parts) -> Option<Response<Body>> {
+    let form = Form { framing: Framing::Unary, include_usage: true };
+    let plain = entry.body(form)?;
+    let settings = &context.state.settings.compression;
+    let compressible = settings.enabled && plain.len() >= settings.min_size;
+    let encoding = if compressible { compress::negotiate(&parts.headers) } else { None };
+    let encoded = encoding.and_then(|encoding| Some((encoding, entry.encoded(encoding)?)));
+    let mut response = Response::new(Body::whole(match encoded {
+        Some((encoding, encoded)) => {
+            context.gateway.shared.metrics.compressed(encoding, plain.len(), encoded.len());
+            encoded.clone()
+        }
+        None => plain.clone(),
+    }));
+    let headers = response.headers_mut();
+    headers.reserve(12);
+    headers.insert(header::CONTENT_TYPE, respond::JSON);
+    headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
+    if compressible {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if let Some((encoding, _)) = encoded {
+        headers.insert(header::CONTENT_ENCODING, encoding.header());
+    }
+    Some(response)
+}
+
+/// Bodies above this are compressed on a thread of their own.
+const COMPRESS_INLINE: usize = 64 * 1024;
+
+/// A provider's unary answer: its own bytes, its own status.
+async fn unary(
+    context: &Context<'_>,
+    answer: &Arc<Answer>,
+    said: HeaderValue,
+    parts: &Parts,
+    books: &mut Books,
+) -> Response<Body> {
+    books.ended(RequestOutcome::of_status(answer.status));
+    if let Some(entry) = &answer.entry
+        && answer.body.len() > COMPRESS_INLINE
+        && context.state.settings.compression.enabled
+        && let Some(encoding) = compress::negotiate(&parts.headers)
+    {
+        let entry = entry.clone();
+        let encoding = move || entry.encoded(encoding).is_some();
+        // Whether it worked is seen when the encoded form is asked for.
+        let _ = tokio::task::spawn_blocking(encoding).await;
+    }
+    let encoded = answer.entry.as_ref().and_then(|entry| whole(context, entry, parts));
+    let mut response = encoded.unwrap_or_else(|| {
+        let mut response = Response::new(Body::whole(answer.body.clone()));
+        response.headers_mut().insert(header::CONTENT_TYPE, respond::JSON);
+        response.headers_mut().insert(header::CACHE_CONTROL, respond::PRIVATE);
+        response
+    });
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let headers = response.headers_mut();
+    headers.insert("x-chimera-cache", said);
+    origin(headers, &answer.provenance, context.arrived);
+    if let Some(wait) = answer.retry_after.or((answer.status == 429).then_some(Duration::from_secs(1))) {
+        respond::retry_after(headers, wait);
+    }
+    response
+}
+
+fn streaming(
+    context: &Context<'_>,
+    looked: &Looked,
+    following: Following,
+    call: &Call<'_>,
+) -> Response<Body> {
+    let framing = looked.form.framing;
+    let id = context.request_id.clone();
+    let mut response = Response::new(Body::events(following, call.dialect, framing, id));
+    response.headers_mut().reserve(16);
+    stream_headers(response.headers_mut(), framing);
+    response
+}
+
+fn stream_headers(headers: &mut HeaderMap, framing: Framing) {
+    let (name, value) = stream_type(framing);
+    headers.insert(name, value);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+}

@@ -1,0 +1,122 @@
+//! What a caller says about caching its request.
+
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+
+/// The cache directives of one request, from `x-chimera-cache`, `cache-control`, and the spellings of
+/// other gateways that cost nothing to understand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Directives {
+    /// Do not answer from the cache.
+    pub(crate) no_cache: bool,
+    /// Do not keep the answer.
+    pub(crate) no_store: bool,
+    /// Answer from the cache or not at all.
+    pub(crate) only_if_cached: bool,
+    /// The oldest answer that is welcome.
+    pub(crate) max_age: Option<Duration>,
+    /// How long the answer may be kept, below the route's own.
+    pub(crate) ttl: Option<Duration>,
+}
+
+impl Directives {
+    /// Reads the directives of a request's headers. Words that are not understood are ignored, as
+    /// RFC 9111 section 5.2.3 asks.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut directives = Self::default();
+        for name in [header::CACHE_CONTROL.as_str(), "x-chimera-cache"] {
+            for value in headers.get_all(name) {
+                for word in value.to_str().unwrap_or("").split(',') {
+                    directives.word(word.trim());
+                }
+            }
+        }
+        directives.ttl =
+            seconds(headers, "x-chimera-cache-ttl").or_else(|| seconds(headers, "cf-aig-cache-ttl"));
+        directives.no_cache |=
+            is_true(headers, "cf-aig-skip-cache") || is_true(headers, "x-portkey-cache-force-refresh");
+        directives.no_store |=
+            is_true(headers, "cf-aig-skip-cache") || is_true(headers, "x-bf-cache-no-store");
+        directives
+    }
+
+    /// Adds what a `cache` member in the body says, in the shape that LiteLLM's callers send.
+    pub(crate) fn add_member(&mut self, member: &serde_json::Value) {
+        let is_set = |name: &str| member.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
+        let secs = |name: &str| member.get(name).and_then(serde_json::Value::as_u64).map(Duration::from_secs);
+        self.no_cache |= is_set("no-cache");
+        self.no_store |= is_set("no-store");
+        self.ttl = secs("ttl").or(self.ttl);
+        self.max_age = secs("s-maxage").or(secs("s-max-age")).or(self.max_age);
+    }
+
+    fn word(&mut self, word: &str) {
+        match word.split_once('=') {
+            Some((name, value)) if name.eq_ignore_ascii_case("max-age") => {
+                self.max_age = value.trim_matches('"').parse().ok().map(Duration::from_secs);
+            }
+            None if word.eq_ignore_ascii_case("no-cache") => self.no_cache = true,
+            None if word.eq_ignore_ascii_case("no-store") => self.no_store = true,
+            None if word.eq_ignore_ascii_case("only-if-cached") => self.only_if_cached = true,
+            _ => {}
+        }
+    }
+
+    /// Why a stored answer of this age is not welcome, if it is not.
+    pub(crate) fn refuses(&self, age: Duration) -> bool {
+        self.no_cache || self.max_age.is_some_and(|most| age > most)
+    }
+}
+
+fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn is_true(headers: &HeaderMap, name: &str) -> bool {
+    headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&'static str, &'static str)]) -> Directives {
+        let headers = pairs
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        Directives::of(&headers)
+    }
+
+    #[test]
+    fn both_headers_mean_the_same() {
+        for name in ["x-chimera-cache", "cache-control"] {
+            assert!(of(&[(name, "no-store")]).no_store);
+            assert!(of(&[(name, "No-Cache, foo")]).no_cache);
+            assert!(of(&[(name, "only-if-cached")]).only_if_cached);
+            assert_eq!(of(&[(name, "max-age=5")]).max_age, Some(Duration::from_secs(5)));
+        }
+        assert_eq!(of(&[("cache-control", "max-age=x")]), Directives::default());
+    }
+
+    #[test]
+    fn other_gateways_spellings_are_understood() {
+        assert!(of(&[("cf-aig-skip-cache", "true")]).no_store);
+        assert_eq!(of(&[("cf-aig-cache-ttl", "60")]).ttl, Some(Duration::from_secs(60)));
+        let mut directives = Directives::default();
+        directives.add_member(&serde_json::json!({"no-cache": true, "ttl": 9, "s-maxage": 4}));
+        assert!(directives.no_cache);
+        assert_eq!(
+            (directives.ttl, directives.max_age),
+            (Some(Duration::from_secs(9)), Some(Duration::from_secs(4)))
+        );
+    }
+
+    #[test]
+    fn an_answer_older_than_welcome_is_refused() {
+        let directives = of(&[("cache-control", "max-age=5")]);
+        assert!(!directives.refuses(Duration::from_secs(5)));
+        assert!(directives.refuses(Duration::from_millis(5001)));
+    }
+}

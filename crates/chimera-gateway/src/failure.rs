@@ -1,0 +1,154 @@
+//! Why a request got no answer: what the caller is told, kept apart from what the log says.
+
+use std::{borrow::Cow, time::Duration};
+
+use chimera_provider_pool::{BodyError, SendError};
+
+use crate::{auth::Denied, limits::Exceeded};
+
+/// The stable code of an error that the gateway makes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    InvalidRequest,
+    AuthenticationFailed,
+    ModelNotFound,
+    RateLimited,
+    Overloaded,
+    UpstreamUnreachable,
+    UpstreamInvalidResponse,
+    CircuitOpen,
+    Timeout,
+    NotCached,
+    Internal,
+}
+
+impl Code {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::ModelNotFound => "model_not_found",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamInvalidResponse => "upstream_invalid_response",
+            Self::CircuitOpen => "circuit_open",
+            Self::Timeout => "timeout",
+            Self::NotCached => "not_cached",
+            Self::Internal => "internal_error",
+        }
+    }
+}
+
+/// A failure in the gateway's own words. The message quotes nothing of the request or the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// Set where the status is not the one that goes with the code.
+    pub(crate) status: Option<u16>,
+    pub(crate) message: Cow<'static, str>,
+    pub(crate) param: Option<&'static str>,
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the connection is closed after the answer: its next bytes cannot be trusted or are
+    /// not worth reading.
+    pub(crate) close: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, status: None, message: message.into(), param: None, retry_after: None, close: false }
+    }
+
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidRequest, message)
+    }
+
+    pub(crate) fn status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    pub(crate) fn param(mut self, param: &'static str) -> Self {
+        self.param = Some(param);
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    pub(crate) fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The deadline of a tier passed.
+    pub(crate) fn timeout(tier: &'static str, stage: &dyn std::fmt::Display) -> Self {
+        Self::new(Code::Timeout, format!("the {tier} timeout passed while {stage}"))
+    }
+
+    pub(crate) fn denied(denied: Denied) -> Self {
+        match denied {
+            Denied::Missing => Self::new(
+                Code::AuthenticationFailed,
+                "no API key was sent: use authorization: Bearer, x-api-key, x-goog-api-key or ?key=",
+            ),
+            Denied::Unknown => Self::new(Code::AuthenticationFailed, "the API key is not valid"),
+            Denied::Conflict => {
+                Self::invalid("two API keys were sent and they differ; send one").param("authorization")
+            }
+        }
+    }
+
+    pub(crate) fn exceeded(exceeded: Exceeded) -> Self {
+        Self::new(Code::RateLimited, format!("the limit of {} is used up", exceeded.limit.as_str()))
+            .retry_after(exceeded.retry_after)
+    }
+
+    /// A request that no deployment answered.
+    pub(crate) fn unsent(error: &SendError, tier: &'static str) -> Self {
+        match error {
+            SendError::CircuitOpen { retry_after } => {
+                Self::new(Code::CircuitOpen, "every deployment of this model is resting after failures")
+                    .retry_after(*retry_after)
+            }
+            SendError::RateLimited { retry_after } => {
+                Self::new(Code::RateLimited, "the provider's rate limit is used up").retry_after(*retry_after)
+            }
+            SendError::Overloaded => {
+                Self::new(Code::Overloaded, "too many requests are waiting for this model")
+                    .retry_after(Duration::from_secs(1))
+            }
+            SendError::Connect(_) => {
+                Self::new(Code::UpstreamUnreachable, "the provider could not be reached")
+            }
+            SendError::Broken(_) => Self::new(
+                Code::UpstreamUnreachable,
+                "the connection to the provider broke before its answer was complete",
+            ),
+            SendError::InvalidAnswer { why } => {
+                Self::new(Code::UpstreamInvalidResponse, format!("the provider's answer is not valid: {why}"))
+            }
+            SendError::Credentials => Self::credentials(),
+            SendError::Deadline { stage } => Self::timeout(tier, stage),
+            _ => Self::new(Code::ModelNotFound, "no deployment serves this model"),
+        }
+    }
+
+    /// The provider refused the gateway's own key: nothing the caller can mend, so not a 401.
+    pub(crate) fn credentials() -> Self {
+        Self::new(
+            Code::UpstreamUnreachable,
+            "the provider refused the gateway's credentials; the gateway's operator must mend them",
+        )
+    }
+
+    /// A stream that broke after it began.
+    pub(crate) fn broken_stream(error: &BodyError) -> Self {
+        match error {
+            BodyError::Idle(_) | BodyError::Deadline => Self::new(Code::Timeout, error.to_string()),
+            _ => Self::new(Code::UpstreamUnreachable, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The gateway as a value: what all workers share, and the entry of every request.
+
+use std::{
+    future::Future,
+    hash::{BuildHasher, Hasher},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use chimera_cache::{FlightSettings, Flights, MemorySettings, MemoryTier};
+use chimera_protocol::Fingerprint;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tokio::time::Instant;
+
+use crate::{
+    alias::Aliases,
+    body::{Body, FlightKey},
+    call,
+    entry::{self, Entry},
+    failure::{Code, Failure},
+    load::Piece,
+    metrics::{GatewayMetrics, Tokens},
+    models::Models,
+    models_list::ModelLists,
+    respond,
+    settings::Settings,
+};
+
+/// What every request may use, whichever worker it is on.
+pub(crate) struct Shared {
+    pub(crate) state: ArcSwap<State>,
+    pub(crate) cache: MemoryTier<Fingerprint, Arc<Entry>>,
+    pub(crate) aliases: Aliases,
+    pub(crate) flights: Flights<FlightKey, Piece>,
+    pub(crate) metrics: GatewayMetrics,
+    pub(crate) lists: ModelLists,
+    /// Keys the fingerprints of this process: nobody outside can aim at an entry.
+    pub(crate) fingerprint_key: [u8; 32],
+    request_ids: RequestIds,
+    /// Bytes of request bodies in flight.
+    pub(crate) bodies: AtomicUsize,
+    ready: AtomicBool,
+}
+
+/// One configuration in force, with what is derived from it.
+pub(crate) struct State {
+    pub(crate) settings: Settings,
+    pub(crate) tokens: Arc<Tokens>,
+}
+
+impl State {
+    fn new(settings: Settings) -> Arc<Self> {
+        let deployments = settings.models.deployments();
+        let tokens = Tokens::new(deployments.iter().map(|deployment| deployment.name()));
+        Arc::new(Self { settings, tokens: Arc::new(tokens) })
+    }
+}
+
+/// Why a gateway cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The cache's settings cannot be used.
+    #[error("cache: {0}")]
+    Cache(#[from] chimera_cache::SettingsError),
+}
+
+/// An LLM gateway: a service from request to response, over any body. Clones share everything.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) shared: Arc<Shared>,
+    worker: usize,
+}
+
+impl Gateway {
+    /// A gateway over settings. `seed` keys its cache fingerprints: random, and kept secret.
+    pub fn new(settings: Settings, seed: [u8; 32]) -> Result<Self, GatewayError> {
+        let cache = MemoryTier::new(
+            MemorySettings::new("l1", settings.cache.capacity, settings.cache.max_entry.saturating_mul(4)),
+            entry::weigh,
+        )?;
+        let max_log = usize::try_from(settings.cache.max_entry).unwrap_or(usize::MAX).saturating_mul(4);
+        let shared = Shared {
+            cache,
+            aliases: Aliases::new(settings.cache.capacity / 16)?,
+            flights: Flights::new(FlightSettings { max_log_bytes: max_log }, Piece::weight),
+            metrics: GatewayMetrics::new(),
+            lists: ModelLists::default(),
+            fingerprint_key: seed,
+            request_ids: RequestIds::new(),
+            bodies: AtomicUsize::new(0),
+            ready: AtomicBool::new(true),
+            state: ArcSwap::new(State::new(settings)),
+        };
+        Ok(Self { shared: Arc::new(shared), worker: 0 })
+    }
+
+    /// The handle of one worker thread: its requests use its own idle connections first.
+    pub fn worker(&self, index: usize) -> Self {
+        Self { shared: self.shared.clone(), worker: index }
+    }
+
+    pub(crate) fn worker_index(&self) -> usize {
+        self.worker
+    }
+
+    /// Swaps the settings. Requests under way finish under the old ones; cached answers stay. The
+    /// cache's capacity is that of the start.
+    pub fn reload(&self, settings: Settings) {
+        self.shared.state.store(State::new(settings));
+        self.shared.aliases.clear();
+        self.shared.lists.clear();
+        self.shared.metrics.reloads_ok.increment(1);
+    }
+
+    /// Counts a configuration that was refused.
+    pub fn reload_failed(&self) {
+        self.shared.metrics.reloads_failed.increment(1);
+    }
+
+    /// What `/health/ready` answers: false while the server drains.
+    pub fn set_ready(&self, ready: bool) {
+        self.shared.ready.store(ready, Relaxed);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.shared.ready.load(Relaxed)
+    }
+
+    /// Closes idle connections that are too old and refreshes gauges. Call it about once a second.
+    pub fn maintain(&self) {
+        let state = self.shared.state.load();
+        for provider in state.settings.models.providers() {
+            provider.provider.maintain();
+        }
+        for deployment in state.settings.models.deployments() {
+            deployment.publish();
+        }
+        self.shared.cache.publish(std::time::Instant::now());
+        self.shared.metrics.bodies_in_flight.set(self.shared.bodies.load(Relaxed) as f64);
+    }
+
+    /// The models in force.
+    pub fn with_models<T>(&self, look: impl FnOnce(&Models) -> T) -> T {
+        look(&self.shared.state.load().settings.models)
+    }
+
+    /// Answers one request of the data listener. Never fails: every fault is an answer in the caller's
+    /// dialect. Dropping the future, or the body of its response, ends the upstream call at once.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let arrived = Instant::now();
+        let request_id = self.shared.request_ids.of(&request);
+        let dialect = call::dialect_of(&request);
+        let handled = CatchPanic { future: call::handle(self, request, arrived, &request_id) };
+        handled.await.unwrap_or_else(|| {
+            self.shared.metrics.panics.increment(1);
+            tracing::error!(request_id = &*request_id, "a request was ended by a panic");
+            let failure = Failure::new(Code::Internal, "the gateway failed on this request").close();
+            respond::failure(dialect, &failure, &request_id)
+        })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Polls a future and turns a panic in it into `None`, so that it ends one request and nothing else.
+    struct CatchPanic<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
+        // The future is dropped after a panic and never polled again, so nothing sees it half-done.
+        match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    }
+}
+
+/// Ids of requests that bring none: a random prefix of the process and a count.
+struct RequestIds {
+    prefix: String,
+    next: AtomicU64,
+}
+
+/// The longest id of a caller's that is echoed.
+const MAX_REQUEST_ID: usize = 128;
+
+impl RequestIds {
+    fn new() -> Self {
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        Self { prefix: format!("req_{random:016x}"), next: AtomicU64::new(1) }
+    }
+
+    fn of<B>(&self, request: &Request<B>) -> Arc<str> {
+        let sent = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+        match sent {
+            Some(id) if !id.is_empty() && id.len() <= MAX_REQUEST_ID => Arc::from(id),
+            _ => Arc::from(format!("{}{:08x}", self.prefix, self.next.fetch_add(1, Relaxed))),
+        }
+    }
+}

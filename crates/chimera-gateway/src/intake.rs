@@ -1,0 +1,134 @@
+//! Taking a request in: is its head sound, may its body be read, and the reading of it.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, header, request::Parts};
+use http_body::Body as HttpBody;
+
+use crate::{
+    failure::{Code, Failure},
+    gateway::Shared,
+    settings::SizeLimits,
+};
+
+/// Refuses heads that could mean two things: routing must never depend on which one was read.
+pub(crate) fn check_head(parts: &Parts) -> Result<(), Failure> {
+    let refuse = |why: &'static str| Err(Failure::invalid(why).close());
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Failure::invalid("this method is not served here").status(405).close());
+    }
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(http::HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return refuse("there is more than one host header");
+    }
+    if let Some(host) = host {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+,=".contains(byte);
+        if !host.iter().all(plain) {
+            return refuse("the host header is not a host");
+        }
+    }
+    match (parts.uri.authority(), host) {
+        (None, None) if parts.version == http::Version::HTTP_11 => refuse("there is no host header"),
+        (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
+            refuse("the host header and the request target name different hosts")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a body of this kind is read at all.
+pub(crate) fn check_kind(headers: &HeaderMap) -> Result<(), Failure> {
+    if let Some(kind) = headers.get(header::CONTENT_TYPE) {
+        let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if !kind.eq_ignore_ascii_case(b"application/json") {
+            return Err(Failure::invalid("the content type must be application/json").param("content-type"));
+        }
+    }
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let why = "compressed request bodies are not read; send it as it is";
+            Err(Failure::invalid(why).param("content-encoding").status(415).close())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of a body in memory, counted while they are.
+pub(crate) struct InFlight {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl InFlight {
+    fn grow(&mut self, by: usize, sizes: &SizeLimits) -> Result<(), Failure> {
+        self.bytes += by;
+        let before = self.shared.bodies.fetch_add(by, Relaxed);
+        if before.saturating_add(by) > sizes.requests_in_flight {
+            let why = "too many bytes of requests are in flight";
+            return Err(Failure::new(Code::Overloaded, why).retry_after(Duration::from_secs(1)).close());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.shared.bodies.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Reads a body whole, under the caps of one body and of all bodies, within `limit` of time.
+pub(crate) async fn read<B>(
+    mut body: B,
+    headers: &HeaderMap,
+    shared: &Arc<Shared>,
+    sizes: &SizeLimits,
+    limit: Duration,
+) -> Result<(Bytes, InFlight), Failure>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if stated.is_some_and(|length: u64| length > sizes.request as u64) {
+        return Err(too_large(sizes));
+    }
+    let mut in_flight = InFlight { shared: shared.clone(), bytes: 0 };
+    let reading = async {
+        let mut first: Option<Bytes> = None;
+        let mut gathered = BytesMut::new();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let frame = frame.map_err(|_| Failure::invalid("the body ended before its end").close())?;
+            let Ok(data) = frame.into_data() else { continue };
+            if in_flight.bytes + data.len() > sizes.request {
+                return Err(too_large(sizes));
+            }
+            in_flight.grow(data.len(), sizes)?;
+            match first.take() {
+                None if gathered.is_empty() => first = Some(data),
+                None => gathered.extend_from_slice(&data),
+                Some(one) => {
+                    gathered.reserve(one.len() + data.len());
+                    gathered.extend_from_slice(&one);
+                    gathered.extend_from_slice(&data);
+                }
+            }
+        }
+        Ok(first.unwrap_or_else(|| gathered.freeze()))
+    };
+    match tokio::time::timeout(limit, reading).await {
+        Ok(read) => Ok((read?, in_flight)),
+        Err(_) => Err(Failure::new(Code::Timeout, "the body did not arrive in time").status(408).close()),
+    }
+}
+
+fn too_large(sizes: &SizeLimits) -> Failure {
+    Failure::invalid(format!("the body is larger than {} bytes", sizes.request)).status(413).close()
+}

@@ -1,0 +1,515 @@
+//! The call behind a miss, as a source of pieces that one or many callers follow.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use chimera_cache::Source;
+use chimera_protocol::{DialectId, Fingerprint, Operation, StreamWatch, Usage};
+use chimera_provider_pool::{AtLimit, AttemptOutcome, Bounds, Group, RefusalKind, Reply, SendError};
+use futures_core::Stream;
+use http::{HeaderValue, header};
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    auth::Tenant,
+    entry::Entry,
+    failure::{Code, Failure},
+    gateway::{Shared, State},
+    upstream::{self, Frames, Framing, Judge, Outgoing},
+};
+
+/// One piece of what a call brings. Cheap to clone: each follower gets its own.
+#[derive(Clone)]
+pub(crate) enum Piece {
+    /// A whole unary answer, or a refusal of the provider's.
+    Answer(Arc<Answer>),
+    /// A stream begins.
+    Head(Arc<Provenance>),
+    /// Whole events of a stream.
+    Events(Bytes),
+    /// The call failed. The last piece.
+    Failed(Arc<Failure>),
+}
+
+impl Piece {
+    /// Bytes that the piece holds.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Answer(answer) => answer.body.len(),
+            Self::Events(events) => events.len(),
+            Self::Head(_) | Self::Failed(_) => 64,
+        }
+    }
+}
+
+/// Who answered, and how long it took.
+pub(crate) struct Provenance {
+    pub(crate) provider: HeaderValue,
+    pub(crate) model: HeaderValue,
+    pub(crate) attempts: u32,
+    /// From the request's first attempt to the first content.
+    pub(crate) upstream: Duration,
+    /// Headers of the provider that callers see, rate limits among them.
+    pub(crate) headers: Vec<(http::HeaderName, HeaderValue)>,
+}
+
+/// A unary answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+    /// The cached form, when the answer is one that may be cached: it holds the encodings.
+    pub(crate) entry: Option<Arc<Entry>>,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) provenance: Provenance,
+}
+
+/// Where the answer is kept, if it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Keep {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) ttl: Duration,
+}
+
+/// Everything that a call needs, owned: it may outlive the request that started it.
+pub(crate) struct Load {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<State>,
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) group: Arc<Group>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) operation: Operation,
+    pub(crate) framing: Framing,
+    /// Whether usage was asked for on the caller's behalf and is taken out again.
+    pub(crate) strip_usage: bool,
+    pub(crate) keep: Option<Keep>,
+    pub(crate) deadline: Instant,
+    pub(crate) shortened: bool,
+    pub(crate) tier: &'static str,
+    pub(crate) worker: usize,
+}
+
+/// Provider headers that callers see. Everything else stays here.
+const PASSED_BACK: [&str; 5] = [
+    "retry-after-ms",
+    "x-should-retry",
+    "openai-processing-ms",
+    "openai-version",
+    "anthropic-organization-id",
+];
+
+impl Load {
+    /// Starts nothing yet: the first poll does.
+    pub(crate) fn source(self) -> Source<Piece> {
+        match self.framing {
+            Framing::Unary => Box::pin(Once(Some(Box::pin(self.unary())))),
+            _ => Box::pin(EventSource::new(self)),
+        }
+    }
+
+    fn dialect(&self) -> DialectId {
+        self.outgoing.dialect
+    }
+
+    fn bounds(&self) -> Bounds {
+        let sizes = &self.state.settings.sizes;
+        let (hold_limit, at_limit) = match self.framing {
+            Framing::Unary => (sizes.answer, AtLimit::Refuse),
+            _ => (sizes.hold, AtLimit::PassOn),
+        };
+        let idle = (self.framing != Framing::Unary).then_some(self.state.settings.timeouts.stream_idle);
+        Bounds {
+            deadline: self.deadline,
+            shortened: self.shortened,
+            body_deadline: None,
+            idle,
+            hold_limit,
+            at_limit,
+            worker: self.worker,
+        }
+    }
+
+    /// Sends the request; the judge comes back with what it had to decode.
+    async fn send(&self) -> Sent {
+        let sizes = &self.state.settings.sizes;
+        let mut judge = Judge::new(self.dialect(), self.operation, self.framing, sizes.answer, sizes.event);
+        let build = |deployment: &_| self.outgoing.build(deployment);
+        let reply = self.group.send(&self.bounds(), &mut judge, &build).await?;
+        Ok((reply, judge))
+    }
+
+    async fn unary(self) -> Piece {
+        let began = Instant::now();
+        match self.send().await {
+            Ok((reply, judge)) => self.answer(reply, judge, began),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&self, error: &SendError) -> Piece {
+        tracing::debug!(error = %crate::log::chain(error), group = self.group.name(), "no answer");
+        Piece::Failed(Arc::new(Failure::unsent(error, self.tier)))
+    }
+
+    /// A whole answer: the provider's own bytes, whether it said yes or no.
+    fn answer(&self, mut reply: Reply, judge: Judge, began: Instant) -> Piece {
+        let status = reply.parts.status.as_u16();
+        let body = judge.decoded.unwrap_or_else(|| std::mem::take(&mut reply.held));
+        let provenance = self.provenance(&reply, began);
+        if reply.parts.status.is_success() {
+            self.used(&reply, self.dialect().dialect().usage(&body));
+            let entry = Entry::unary(
+                self.dialect(),
+                body.clone(),
+                provenance.provider.clone(),
+                provenance.model.clone(),
+            );
+            self.keep(&entry);
+            return Piece::Answer(Arc::new(Answer {
+                status,
+                body,
+                entry: Some(entry),
+                retry_after: None,
+                provenance,
+            }));
+        }
+        let refusal = reply.refusal.as_ref();
+        if refusal.is_some_and(|refusal| refusal.kind == RefusalKind::Credentials) {
+            return Piece::Failed(Arc::new(Failure::credentials()));
+        }
+        let retry_after = refusal
+            .and_then(|refusal| refusal.retry_after)
+            .or_else(|| upstream::retry_after(&reply.parts.headers, std::time::SystemTime::now()));
+        if chimera_protocol::json::Document::parse(&body).is_err() {
+            // A page of a load balancer's, not a word of the provider's: callers get an error object.
+            let code = if status == 429 { Code::RateLimited } else { Code::UpstreamInvalidResponse };
+            let mut failure = Failure::new(code, "the provider answered with an error").status(status);
+            failure.retry_after = retry_after;
+            return Piece::Failed(Arc::new(failure));
+        }
+        let body = scrubbed(body, &reply);
+        Piece::Answer(Arc::new(Answer { status, body, entry: None, retry_after, provenance }))
+    }
+
+    fn provenance(&self, reply: &Reply, began: Instant) -> Provenance {
+        let name = reply.deployment.provider().name();
+        let model = reply.deployment.model().unwrap_or(&self.outgoing.model);
+        let unlimited = self.tenant.limits.is_unlimited();
+        let headers = reply
+            .parts
+            .headers
+            .iter()
+            .filter(|(name, _)| {
+                let name = name.as_str();
+                PASSED_BACK.contains(&name)
+                    || unlimited
+                        && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-"))
+            })
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Provenance {
+            provider: header_text(name),
+            model: header_text(model),
+            attempts: reply.attempts,
+            upstream: began.elapsed(),
+            headers,
+        }
+    }
+
+    fn used(&self, reply: &Reply, usage: Option<Usage>) {
+        let Some(usage) = usage else { return };
+        self.state.tokens.used(reply.deployment.name(), &usage);
+        self.tenant.limits.debit_tokens(usage.total());
+    }
+
+    fn keep(&self, entry: &Arc<Entry>) {
+        if let Some(Keep { fingerprint, ttl }) = self.keep {
+            self.shared.cache.put(fingerprint, entry.clone(), ttl, std::time::Instant::now());
+        }
+    }
+}
+
+fn header_text(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("?"))
+}
+
+/// Takes the provider's keys out of an error that echoes them.
+fn scrubbed(body: Bytes, reply: &Reply) -> Bytes {
+    let mut body = body;
+    for credential in reply.deployment.provider().keys().credentials() {
+        let secret = credential.secret().expose().as_bytes();
+        if secret.is_empty() || memchr::memmem::find(&body, secret).is_none() {
+            continue;
+        }
+        let mut clean = BytesMut::with_capacity(body.len());
+        let mut rest = &body[..];
+        while let Some(at) = memchr::memmem::find(rest, secret) {
+            let (before, found) = rest.split_at(at);
+            clean.extend_from_slice(before);
+            clean.extend_from_slice(b"[redacted]");
+            rest = found.get(secret.len()..).unwrap_or_default();
+        }
+        clean.extend_from_slice(rest);
+        body = clean.freeze();
+    }
+    body
+}
+
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What sending a request came to.
+type Sent = Result<(Reply, Judge), SendError>;
+
+/// A stream of the one piece that a future brings.
+struct Once(Option<Pending<Piece>>);
+
+impl Stream for Once {
+    type Item = Piece;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let Some(future) = self.0.as_mut() else { return Poll::Ready(None) };
+        let piece = ready!(future.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(Some(piece))
+    }
+}
+
+/// How long the provider has to close its stream after the event that ends it; then the connection is
+/// not kept.
+const END_GRACE: Duration = Duration::from_millis(100);
+
+/// A streamed call: from the request to the last event.
+struct EventSource {
+    phase: Phase,
+}
+
+enum Phase {
+    Sending {
+        began: Instant,
+        call: Pending<(Arc<Load>, Sent)>,
+    },
+    /// The head was passed on; `held` was read while the answer was judged.
+    Passing(Box<Passing>),
+    Over,
+}
+
+struct Passing {
+    load: Arc<Load>,
+    reply: Reply,
+    frames: Frames,
+    watch: StreamWatch,
+    /// Everything passed on, for the cache; `None` when it is not kept or has become too large.
+    log: Option<BytesMut>,
+    /// Set once the terminal event was passed on.
+    grace: Option<Pin<Box<Sleep>>>,
+}
+
+impl EventSource {
+    fn new(load: Load) -> Self {
+        let load = Arc::new(load);
+        let call = Box::pin(async move {
+            let result = load.send().await;
+            (load, result)
+        });
+        Self { phase: Phase::Sending { began: Instant::now(), call } }
+    }
+}
+
+impl Stream for EventSource {
+    type Item = Piece;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        match &mut self.phase {
+            Phase::Sending { began, call } => {
+                let (load, result) = ready!(call.as_mut().poll(cx));
+                let began = *began;
+                let (piece, phase) = begin(load, result, began);
+                self.phase = phase;
+                Poll::Ready(Some(piece))
+            }
+            Phase::Passing(passing) => {
+                let piece = ready!(passing.poll_piece(cx));
+                if matches!(piece, None | Some(Piece::Failed(_))) {
+                    self.phase = Phase::Over;
+                }
+                Poll::Ready(piece)
+            }
+            Phase::Over => Poll::Ready(None),
+        }
+    }
+}
+
+/// What a call that was sent begins with: a stream's head, or one last piece.
+fn begin(load: Arc<Load>, result: Sent, began: Instant) -> (Piece, Phase) {
+    let (mut reply, judge) = match result {
+        Ok(sent) => sent,
+        Err(error) => return (load.failed(&error), Phase::Over),
+    };
+    if !reply.parts.status.is_success() {
+        return (load.answer(reply, judge, began), Phase::Over);
+    }
+    if reply.refusal.is_some() {
+        // An error event after a 200: there is no status of the provider's to pass on.
+        let failure = Failure::new(
+            Code::UpstreamInvalidResponse,
+            "the provider began its stream with an error instead of content",
+        );
+        return (Piece::Failed(Arc::new(failure)), Phase::Over);
+    }
+    let head = Piece::Head(Arc::new(load.provenance(&reply, began)));
+    let sizes = &load.state.settings.sizes;
+    let mut frames = Frames::new(load.framing, sizes.event);
+    frames.push(std::mem::take(&mut reply.held));
+    let passing = Passing {
+        frames,
+        watch: StreamWatch::new(load.dialect()),
+        log: load.keep.is_some().then(BytesMut::new),
+        grace: None,
+        reply,
+        load,
+    };
+    (head, Phase::Passing(Box::new(passing)))
+}
+
+impl Passing {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        loop {
+            if self.watch.is_over() {
+                return self.poll_end(cx);
+            }
+            match self.whole_events() {
+                Ok(Some(events)) => return Poll::Ready(Some(Piece::Events(events))),
+                Ok(None) => {}
+                Err(failure) => return Poll::Ready(Some(self.fail(failure))),
+            }
+            if self.watch.is_over() {
+                continue;
+            }
+            let piece = match self.reply.rest.as_mut() {
+                Some(rest) => ready!(rest.poll_piece(cx)),
+                None => None,
+            };
+            match piece {
+                Some(Ok(bytes)) => self.frames.push(bytes),
+                Some(Err(error)) => return Poll::Ready(Some(self.fail(Failure::broken_stream(&error)))),
+                None => match self.ended() {
+                    Some(piece) => return Poll::Ready(Some(piece)),
+                    None => continue,
+                },
+            }
+        }
+    }
+
+    /// Everything that is whole, in one piece.
+    fn whole_events(&mut self) -> Result<Option<Bytes>, Failure> {
+        let mut first: Option<Bytes> = None;
+        let mut gathered = BytesMut::new();
+        while !self.watch.is_over() {
+            let Some(event) = self.frames.next().map_err(|_| {
+                Failure::new(Code::UpstreamInvalidResponse, "an event of the provider's stream is too large")
+            })?
+            else {
+                break;
+            };
+            self.frames.watch(&mut self.watch, &event);
+            self.log(&event);
+            if self.load.strip_usage && self.frames.is_usage_only(&event) {
+                continue;
+            }
+            match first.take() {
+                None if gathered.is_empty() => first = Some(event),
+                None => gathered.extend_from_slice(&event),
+                Some(one) => {
+                    gathered.reserve((one.len() + event.len()) * 4);
+                    gathered.extend_from_slice(&one);
+                    gathered.extend_from_slice(&event);
+                }
+            }
+        }
+        Ok(first.or_else(|| (!gathered.is_empty()).then(|| gathered.freeze())))
+    }
+
+    fn log(&mut self, event: &[u8]) {
+        let most = usize::try_from(self.load.state.settings.cache.max_entry).unwrap_or(usize::MAX);
+        if let Some(log) = &mut self.log {
+            log.extend_from_slice(event);
+            if log.len() > most {
+                self.log = None;
+            }
+        }
+    }
+
+    /// The provider's bytes ended: well, if its protocol says so.
+    fn ended(&mut self) -> Option<Piece> {
+        if let Some(last) = self.frames.finish() {
+            self.frames.watch(&mut self.watch, &last);
+            self.log(&last);
+            return Some(Piece::Events(last));
+        }
+        if !self.watch.may_end_here() {
+            let cut = "the provider's stream ended before its end";
+            return Some(self.fail(Failure::new(Code::UpstreamUnreachable, cut)));
+        }
+        let missing = self.watch.missing_terminal();
+        self.watch.end();
+        missing.map(|terminal| {
+            self.log(terminal);
+            Piece::Events(Bytes::from_static(terminal))
+        })
+    }
+
+    /// The terminal event was passed on. The connection is worth a moment's wait for its clean end.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if let Some(rest) = self.reply.rest.as_mut() {
+            let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(END_GRACE)));
+            match rest.poll_piece(cx) {
+                Poll::Pending => ready!(grace.as_mut().poll(cx)),
+                Poll::Ready(_) => {}
+            }
+        }
+        self.finish();
+        self.reply.rest = None;
+        Poll::Ready(None)
+    }
+
+    /// The stream is complete: books, usage, cache.
+    fn finish(&mut self) {
+        if let Some(rest) = self.reply.rest.as_mut() {
+            let outcome =
+                if self.watch.error_seen() { AttemptOutcome::Failure } else { AttemptOutcome::Success };
+            rest.settle(outcome);
+        }
+        self.load.used(&self.reply, self.watch.usage());
+        if let Some(log) = self.log.take()
+            && !self.watch.error_seen()
+            && let Some(events) = self.frames.as_sse(log.freeze())
+        {
+            let load = &self.load;
+            let provenance = load.provenance(&self.reply, Instant::now());
+            let entry = Entry::stream(load.dialect(), events, provenance.provider, provenance.model);
+            load.keep(&entry);
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Piece {
+        self.load.used(&self.reply, self.watch.usage());
+        if let Some(mut rest) = self.reply.rest.take() {
+            rest.settle(AttemptOutcome::Failure);
+        }
+        Piece::Failed(Arc::new(failure))
+    }
+}
+
+/// The content type of a stream.
+pub(crate) fn stream_type(framing: Framing) -> (http::HeaderName, HeaderValue) {
+    let kind = match framing {
+        Framing::Events => HeaderValue::from_static("text/event-stream"),
+        _ => HeaderValue::from_static("application/json"),
+    };
+    (header::CONTENT_TYPE, kind)
+}

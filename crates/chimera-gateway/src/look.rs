@@ -1,0 +1,118 @@
+//! The one look at a request's body: is it sound, what does it ask for, what is its fingerprint.
+
+use std::{cell::RefCell, ops::Range};
+
+use chimera_protocol::{DialectId, Fingerprint, LookOver, Operation, Scope, json};
+
+use crate::{
+    entry::Form,
+    failure::Failure,
+    models::{Models, Resolved},
+    route::Call,
+    upstream::{Edit, Framing},
+};
+
+/// What the look found. It depends on the request's bytes, its tenant and the configuration alone.
+pub(crate) struct Looked {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) form: Form,
+    /// The model as the caller named it.
+    pub(crate) model: String,
+    /// Where the body names it.
+    pub(crate) model_range: Option<Range<usize>>,
+    /// Changes to the body before it goes on, the model's name aside.
+    pub(crate) edits: Vec<Edit>,
+    /// Whether usage is asked for on the caller's behalf.
+    pub(crate) strip_usage: bool,
+    /// Whether the same answer is to be expected again.
+    pub(crate) deterministic: bool,
+    /// What a `cache` member says.
+    pub(crate) cache_member: Option<serde_json::Value>,
+}
+
+/// What the look needs to know besides the body.
+pub(crate) struct Looking<'a> {
+    pub(crate) call: &'a Call<'a>,
+    pub(crate) tenant: &'a str,
+    pub(crate) models: &'a Models,
+    pub(crate) key: &'a [u8; 32],
+    /// Forwarded headers that may change the answer.
+    pub(crate) versions: &'a [u8],
+    pub(crate) array: bool,
+}
+
+thread_local! {
+    /// Reused by every request of a worker: parsing allocates nothing once they have grown.
+    static SCRATCH: RefCell<(json::Scratch, Vec<u8>)> = RefCell::default();
+}
+
+/// Looks at a body and finds where it goes.
+pub(crate) fn look(body: &[u8], looking: &Looking<'_>) -> Result<(Looked, Resolved), Failure> {
+    SCRATCH.with_borrow_mut(|(scratch, canonical)| {
+        let document = json::Document::parse_with(body, scratch)
+            .map_err(|error| Failure::invalid(format!("the body is not valid JSON: {error}")))?;
+        look_at(&document, canonical, looking)
+    })
+}
+
+fn look_at(
+    document: &json::Document<'_>,
+    canonical: &mut Vec<u8>,
+    looking: &Looking<'_>,
+) -> Result<(Looked, Resolved), Failure> {
+    let call = looking.call;
+    let over = LookOver::of(call.dialect, call.operation, document)
+        .map_err(|refusal| Failure::invalid(refusal.message).param(refusal.param))?;
+    let model = match &call.model {
+        Some(model) => model.as_ref(),
+        None => over.model.as_deref().unwrap_or_default(),
+    };
+    let resolved = looking.models.resolve(model).ok_or_else(|| {
+        Failure::new(crate::failure::Code::ModelNotFound, "no provider serves this model").param("model")
+    })?;
+    if !resolved.speaks(call.dialect) {
+        return Err(Failure::invalid(format!(
+            "this model's provider `{}` does not speak the {} dialect; call it in its own",
+            resolved.provider.provider.name(),
+            call.dialect.as_str(),
+        ))
+        .param("model"));
+    }
+    let stream = call.stream || over.stream;
+    let framing = match stream {
+        false => Framing::Unary,
+        true if looking.array => Framing::Array,
+        true => Framing::Events,
+    };
+    let mut edits = Vec::new();
+    if let Some(member) = &over.cache_member {
+        edits.push(Edit { range: member.cut.clone(), with: String::new() });
+    }
+    let strip_usage = call.dialect == DialectId::OpenAi
+        && call.operation == Operation::Chat
+        && stream
+        && !over.include_usage
+        && resolved.provider.ask_usage;
+    if strip_usage {
+        let edit = chimera_protocol::ask_usage(document);
+        edits.push(Edit { range: edit.range, with: edit.with.to_owned() });
+    }
+    let scope = Scope {
+        operation: call.cache_operation(),
+        route: &resolved.identity,
+        model: &resolved.model,
+        versions: looking.versions,
+        ..Scope::new(looking.tenant, call.dialect)
+    };
+    let looked = Looked {
+        fingerprint: Fingerprint::compute(looking.key, &scope, document, canonical),
+        form: Form { framing, include_usage: over.include_usage },
+        model: model.to_owned(),
+        model_range: over.model_range.clone(),
+        edits,
+        strip_usage,
+        deterministic: call.operation != Operation::Chat || over.is_deterministic(),
+        cache_member: over.cache_member.map(|member| member.value),
+    };
+    Ok((looked, resolved))
+}

@@ -1,0 +1,156 @@
+//! Model names: which group of deployments serves one, and what the provider calls it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use chimera_protocol::DialectId;
+use chimera_provider_pool::{Deployment, Group, Provider};
+
+/// A provider as the gateway knows it: its connections and the dialects it speaks.
+pub struct ModelProvider {
+    /// Its connections and credentials.
+    pub provider: Arc<Provider>,
+    /// The dialects it speaks natively.
+    pub dialects: Vec<DialectId>,
+    /// The deployment used for `provider/model` and for bare names: it sends the caller's model name.
+    pub group: Arc<Group>,
+    /// Bare model names that belong to it; a trailing `*` matches any rest.
+    pub patterns: Vec<String>,
+    /// Whether a streamed OpenAI request that does not ask for usage is made to ask. Default yes: an
+    /// answer without usage can be neither billed nor served to unary callers from the cache.
+    pub ask_usage: bool,
+}
+
+/// The providers and groups of a gateway.
+#[derive(Default)]
+pub struct Models {
+    providers: Vec<Arc<ModelProvider>>,
+    by_name: HashMap<String, Arc<ModelProvider>>,
+    groups: HashMap<String, Arc<Group>>,
+    by_deployment: HashMap<String, Arc<ModelProvider>>,
+}
+
+/// Where a request goes.
+#[derive(Clone)]
+pub(crate) struct Resolved {
+    pub(crate) group: Arc<Group>,
+    /// The model name to send where a deployment sets none; the caller's without its provider prefix.
+    pub(crate) model: String,
+    /// The first provider of the group.
+    pub(crate) provider: Arc<ModelProvider>,
+    /// The dialects that every deployment of the group speaks.
+    dialects: Vec<DialectId>,
+    /// Who may answer, as part of the cache key: a group that is configured anew has other answers.
+    pub(crate) identity: String,
+}
+
+impl Resolved {
+    pub(crate) fn speaks(&self, dialect: DialectId) -> bool {
+        self.dialects.contains(&dialect)
+    }
+}
+
+impl Models {
+    /// Adds a provider under its configured name.
+    pub fn add_provider(&mut self, provider: ModelProvider) {
+        let name = provider.provider.name().to_owned();
+        let provider = Arc::new(provider);
+        for deployment in provider.group.deployments() {
+            self.by_deployment.insert(deployment.name().to_owned(), provider.clone());
+        }
+        self.by_name.insert(name, provider.clone());
+        self.providers.push(provider);
+    }
+
+    /// Adds a model group. Each of its deployments must belong to a provider that was added.
+    pub fn add_group(&mut self, group: Arc<Group>) {
+        for deployment in group.deployments() {
+            if let Some(provider) = self.by_name.get(deployment.provider().name()) {
+                self.by_deployment.insert(deployment.name().to_owned(), provider.clone());
+            }
+        }
+        self.groups.insert(group.name().to_owned(), group);
+    }
+
+    /// The providers in configured order.
+    pub fn providers(&self) -> &[Arc<ModelProvider>] {
+        &self.providers
+    }
+
+    /// A provider by its configured name.
+    pub fn provider(&self, name: &str) -> Option<&Arc<ModelProvider>> {
+        self.by_name.get(name)
+    }
+
+    /// The names of the groups, sorted.
+    pub fn group_names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.groups.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Every deployment once, in a stable order.
+    pub fn deployments(&self) -> Vec<Arc<Deployment>> {
+        let own = self.providers.iter().map(|provider| &provider.group);
+        let mut groups: Vec<_> = self.groups.values().collect();
+        groups.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        own.chain(groups).flat_map(|group| group.deployments()).cloned().collect()
+    }
+
+    /// The provider behind a deployment.
+    pub(crate) fn of(&self, deployment: &Deployment) -> Option<&Arc<ModelProvider>> {
+        self.by_deployment.get(deployment.name())
+    }
+
+    /// A group's name first, then `provider/model`, then a bare name by pattern, the longest first.
+    pub(crate) fn resolve(&self, model: &str) -> Option<Resolved> {
+        if let Some(group) = self.groups.get(model) {
+            return self.resolve_group(group, model);
+        }
+        let prefixed = model.split_once('/').and_then(|(name, rest)| {
+            let provider = self.by_name.get(name).filter(|_| !rest.is_empty())?;
+            Some((provider, rest))
+        });
+        let (provider, model) = match prefixed {
+            Some(found) => found,
+            None => (self.by_pattern(model)?, model),
+        };
+        Some(Resolved {
+            group: provider.group.clone(),
+            model: model.to_owned(),
+            provider: provider.clone(),
+            dialects: provider.dialects.clone(),
+            identity: provider.provider.name().to_owned(),
+        })
+    }
+
+    fn resolve_group(&self, group: &Arc<Group>, model: &str) -> Option<Resolved> {
+        let mut providers = group.deployments().iter().filter_map(|deployment| self.of(deployment));
+        let provider = providers.next()?.clone();
+        let mut dialects = provider.dialects.clone();
+        for other in providers {
+            dialects.retain(|dialect| other.dialects.contains(dialect));
+        }
+        let names: Vec<_> = group.deployments().iter().map(|deployment| deployment.name()).collect();
+        let identity = format!("{model}={}", names.join(","));
+        Some(Resolved { group: group.clone(), model: model.to_owned(), provider, dialects, identity })
+    }
+
+    fn by_pattern(&self, model: &str) -> Option<&Arc<ModelProvider>> {
+        let longest = |provider: &Arc<ModelProvider>| {
+            provider.patterns.iter().filter(|pattern| matches(pattern, model)).map(String::len).max()
+        };
+        self.providers
+            .iter()
+            .filter_map(|provider| Some((longest(provider)?, provider)))
+            .rev()
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, provider)| provider)
+    }
+}
+
+fn matches(pattern: &str, model: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => model.starts_with(prefix),
+        None => model == pattern,
+    }
+}

@@ -1,0 +1,175 @@
+//! Answers as HTTP: the one place that knows which status goes with what.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chimera_protocol::{DialectId, ErrorParts};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    auth::Tenant,
+    body::Body,
+    failure::{Code, Failure},
+    limits::Left,
+    upstream::Framing,
+};
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// The status that goes with a code.
+fn status_of(failure: &Failure) -> u16 {
+    failure.status.unwrap_or(match failure.code {
+        Code::InvalidRequest => 400,
+        Code::AuthenticationFailed => 401,
+        Code::ModelNotFound => 404,
+        Code::RateLimited => 429,
+        Code::Overloaded | Code::CircuitOpen => 503,
+        Code::UpstreamUnreachable | Code::UpstreamInvalidResponse => 502,
+        Code::Timeout | Code::NotCached => 504,
+        Code::Internal => 500,
+    })
+}
+
+fn parts<'a>(failure: &'a Failure, request_id: &'a str) -> ErrorParts<'a> {
+    ErrorParts {
+        status: status_of(failure),
+        code: failure.code.as_str(),
+        message: &failure.message,
+        param: failure.param,
+        request_id,
+    }
+}
+
+/// A failure as a whole response in the caller's dialect.
+pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &str) -> Response<Body> {
+    let body = dialect.dialect().error_body(&parts(failure, request_id));
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() =
+        StatusCode::from_u16(status_of(failure)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::CACHE_CONTROL, PRIVATE);
+    let status = status_of(failure);
+    if let Some(wait) =
+        failure.retry_after.or((status == 429 || status == 503).then_some(Duration::from_secs(1)))
+    {
+        retry_after(headers, wait);
+    }
+    if failure.close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A failure in the middle of a stream, as the caller's dialect says it.
+pub(crate) fn error_event(
+    dialect: DialectId,
+    framing: Framing,
+    failure: &Failure,
+    request_id: &Arc<str>,
+) -> Bytes {
+    let parts = parts(failure, request_id);
+    match framing {
+        Framing::Array => {
+            let mut element = b",\r\n".to_vec();
+            element.extend_from_slice(&dialect.dialect().error_body(&parts));
+            element.into()
+        }
+        _ => dialect.dialect().error_event(&parts).into(),
+    }
+}
+
+/// Whole seconds, rounded up, for everybody; milliseconds for the SDKs that read them.
+pub(crate) fn retry_after(headers: &mut HeaderMap, wait: Duration) {
+    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000).max(1)));
+    headers.insert("retry-after-ms", HeaderValue::from(millis.max(1)));
+}
+
+/// What is left of the tenant's own limits, in the words of the caller's dialect.
+pub(crate) fn rate_limit_headers(dialect: DialectId, tenant: &Tenant, headers: &mut HeaderMap) {
+    if tenant.limits.is_unlimited() {
+        return;
+    }
+    let (requests, tokens) = tenant.limits.left(std::time::Instant::now());
+    for (kind, left) in [("requests", requests), ("tokens", tokens)] {
+        let Some(left) = left else { continue };
+        match dialect {
+            DialectId::Anthropic => anthropic_limit(kind, left, headers),
+            _ => openai_limit(kind, left, headers),
+        }
+    }
+}
+
+fn openai_limit(kind: &str, left: Left, headers: &mut HeaderMap) {
+    let reset = format!("{:.3}s", left.reset.as_secs_f64());
+    for (what, value) in
+        [("limit", left.limit.to_string()), ("remaining", left.remaining.to_string()), ("reset", reset)]
+    {
+        insert(headers, &format!("x-ratelimit-{what}-{kind}"), &value);
+    }
+}
+
+fn anthropic_limit(kind: &str, left: Left, headers: &mut HeaderMap) {
+    let reset = std::time::SystemTime::now() + left.reset;
+    for (what, value) in [
+        ("limit", left.limit.to_string()),
+        ("remaining", left.remaining.to_string()),
+        ("reset", rfc3339(reset)),
+    ] {
+        insert(headers, &format!("anthropic-ratelimit-{kind}-{what}"), &value);
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) =
+        (http::HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+    {
+        headers.insert(name, value);
+    }
+}
+
+/// A time as RFC 3339 in UTC. Days to dates after Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms" (civil_from_days).
+pub(crate) fn rfc3339(time: std::time::SystemTime) -> String {
+    let seconds = time.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_rfc_3339() {
+        let at = |seconds| rfc3339(std::time::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_000_000_000), "2001-09-09T01:46:40Z");
+        assert_eq!(at(4_102_444_799), "2099-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn pain_20_every_429_and_503_says_when_to_come_back() {
+        for code in [Code::RateLimited, Code::Overloaded, Code::CircuitOpen] {
+            let response = failure(DialectId::OpenAi, &Failure::new(code, "x"), "id");
+            assert_eq!(response.headers()["retry-after"], "1", "{code:?}");
+        }
+        let wait = Failure::new(Code::RateLimited, "x").retry_after(Duration::from_millis(2300));
+        let response = failure(DialectId::OpenAi, &wait, "id");
+        assert_eq!(response.headers()["retry-after"], "3");
+        assert_eq!(response.headers()["retry-after-ms"], "2300");
+    }
+}

@@ -1,0 +1,149 @@
+//! The validated knobs of a gateway. The server resolves its configuration file into these.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{auth::Tenants, models::Models};
+
+/// The timeout hierarchy: each an absolute deadline from the request's arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Every call that is not a generation. Default 30 s.
+    pub standard: Duration,
+    /// Generation: to the last byte of a unary answer, or to the first content of a stream. Default
+    /// 2 min.
+    pub llm: Duration,
+    /// To the first content of a stream, when that is to differ from `llm`.
+    pub first_event: Option<Duration>,
+    /// Silence between the events of a stream. Default 60 s.
+    pub stream_idle: Duration,
+    /// Health checks and model lists. Default 5 s.
+    pub health: Duration,
+    /// Reading a request's body. Default 30 s.
+    pub request_body: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            standard: Duration::from_secs(30),
+            llm: Duration::from_secs(120),
+            first_event: None,
+            stream_idle: Duration::from_secs(60),
+            health: Duration::from_secs(5),
+            request_body: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Which requests may be answered from the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CachePolicy {
+    /// Every complete, successful answer.
+    #[default]
+    All,
+    /// Only what asks for a deterministic answer: temperature 0, a seed, embeddings, token counts.
+    Deterministic,
+    /// None.
+    Off,
+}
+
+/// How answers are cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Which requests. Default all.
+    pub policy: CachePolicy,
+    /// How long an answer is fresh. Default 1 h.
+    pub ttl: Duration,
+    /// Bytes of memory for answers, overhead included. Default 256 MiB.
+    pub capacity: u64,
+    /// The largest answer kept. Default 1 MiB.
+    pub max_entry: u64,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            policy: CachePolicy::All,
+            ttl: Duration::from_secs(3600),
+            capacity: 256 << 20,
+            max_entry: 1 << 20,
+        }
+    }
+}
+
+/// How many bytes of anything are held at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimits {
+    /// A request's body. Default 32 MiB.
+    pub request: usize,
+    /// The bodies of all requests in flight. Default 512 MiB.
+    pub requests_in_flight: usize,
+    /// A unary answer. Default 64 MiB.
+    pub answer: usize,
+    /// What is held back of a stream until its first content. Default 64 KiB.
+    pub hold: usize,
+    /// One event of a stream. Default 1 MiB.
+    pub event: usize,
+}
+
+impl Default for SizeLimits {
+    fn default() -> Self {
+        Self {
+            request: 32 << 20,
+            requests_in_flight: 512 << 20,
+            answer: 64 << 20,
+            hold: 64 << 10,
+            event: 1 << 20,
+        }
+    }
+}
+
+/// Compression of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressionSettings {
+    /// Whether answers are compressed at all. Default yes.
+    pub enabled: bool,
+    /// The smallest body that is. Default 1 KiB.
+    pub min_size: usize,
+}
+
+impl Default for CompressionSettings {
+    fn default() -> Self {
+        Self { enabled: true, min_size: 1024 }
+    }
+}
+
+/// Everything that a reload may change, resolved.
+pub struct Settings {
+    /// Providers, deployments, groups, and how a model name finds one.
+    pub models: Models,
+    /// Who may call.
+    pub tenants: Tenants,
+    /// The timeout hierarchy.
+    pub timeouts: Timeouts,
+    /// The cache. Its capacity and largest entry are those of the start.
+    pub cache: CacheSettings,
+    /// Byte bounds.
+    pub sizes: SizeLimits,
+    /// Compression.
+    pub compression: CompressionSettings,
+}
+
+impl Settings {
+    /// Defaults around a set of models, open to every caller.
+    pub fn new(models: Models) -> Self {
+        Self {
+            models,
+            tenants: Tenants::open(),
+            timeouts: Timeouts::default(),
+            cache: CacheSettings::default(),
+            sizes: SizeLimits::default(),
+            compression: CompressionSettings::default(),
+        }
+    }
+
+    /// The same, behind the pointer that a gateway swaps.
+    pub fn shared(self) -> Arc<Self> {
+        Arc::new(self)
+    }
+}

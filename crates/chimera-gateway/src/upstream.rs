@@ -1,0 +1,427 @@
+//! The request that a provider gets, and the judgement of what it answers.
+
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, sse};
+use chimera_provider_pool::{Classify, Deployment, Refusal, RefusalKind, Verdict};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header, response};
+
+use crate::compress;
+
+/// Caller's headers that go on to a provider of the same dialect, and no others.
+const FORWARDED: [(DialectId, &[&str]); 3] = [
+    (DialectId::OpenAi, &["openai-beta"]),
+    (DialectId::Anthropic, &["anthropic-version", "anthropic-beta"]),
+    (DialectId::Gemini, &[]),
+];
+/// Forwarded in every dialect.
+const TRACING: [&str; 2] = ["traceparent", "tracestate"];
+/// The version sent to Anthropic for callers that name none.
+const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("chimera/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// The caller's headers that a provider gets.
+pub(crate) fn forwarded(dialect: DialectId, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let own = FORWARDED.iter().find(|(id, _)| *id == dialect).map_or(&[][..], |(_, names)| names);
+    let mut kept = Vec::new();
+    for name in own.iter().chain(&TRACING) {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        kept.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+    }
+    kept
+}
+
+/// One change to a body that leaves every other byte as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edit {
+    pub(crate) range: Range<usize>,
+    pub(crate) with: String,
+}
+
+/// Applies edits that do not overlap.
+pub(crate) fn edited(body: &Bytes, mut edits: Vec<Edit>) -> Bytes {
+    if edits.is_empty() {
+        return body.clone();
+    }
+    edits.sort_by_key(|edit| edit.range.start);
+    let mut out = BytesMut::with_capacity(body.len() + 64);
+    let mut at = 0;
+    for edit in edits {
+        out.extend_from_slice(body.get(at..edit.range.start).unwrap_or_default());
+        out.extend_from_slice(edit.with.as_bytes());
+        at = edit.range.end;
+    }
+    out.extend_from_slice(body.get(at..).unwrap_or_default());
+    out.freeze()
+}
+
+/// Everything about a call that its upstream request is made from.
+pub(crate) struct Outgoing {
+    pub(crate) dialect: DialectId,
+    /// The path after the provider's base; for Gemini the verb after the model.
+    pub(crate) verb: &'static str,
+    /// `?alt=sse`, `?beta=true`, or nothing: what is passed on of the query.
+    pub(crate) query: &'static str,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Bytes,
+    /// The model name for deployments that set none, and where the body names it.
+    pub(crate) model: String,
+    pub(crate) model_range: Option<Range<usize>>,
+    /// Whether the caller's own name for the model is `model`.
+    pub(crate) same_name: bool,
+    pub(crate) edits: Vec<Edit>,
+}
+
+impl Outgoing {
+    /// The request for one deployment. Without a change of name the caller's bytes go on untouched.
+    pub(crate) fn build(&self, deployment: &Deployment) -> Result<Request<Bytes>, http::Error> {
+        let model = deployment.model().unwrap_or(&self.model);
+        let base = deployment.provider().settings().target.path();
+        let path = match self.dialect {
+            DialectId::Gemini => {
+                format!("{base}/v1beta/models/{}{}{}", escaped(model), self.verb, self.query)
+            }
+            _ => format!("{base}{}{}", self.verb, self.query),
+        };
+        let mut request =
+            Request::builder().method("POST").uri(path).body(self.body_for(deployment, model))?;
+        let headers = request.headers_mut();
+        headers.reserve(self.headers.len() + 6);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        if self.dialect == DialectId::Anthropic {
+            headers.insert("anthropic-version", ANTHROPIC_VERSION);
+        }
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(request)
+    }
+
+    fn body_for(&self, deployment: &Deployment, model: &str) -> Bytes {
+        let mut edits = self.edits.clone();
+        if (!self.same_name || deployment.model().is_some())
+            && let Some(range) = &self.model_range
+        {
+            let with = serde_json::Value::from(model).to_string();
+            if self.body.get(range.clone()) != Some(with.as_bytes()) {
+                edits.push(Edit { range: range.clone(), with });
+            }
+        }
+        edited(&self.body, edits)
+    }
+}
+
+/// A model name as one path segment.
+fn escaped(model: &str) -> std::borrow::Cow<'_, str> {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b':' | b'@');
+    if model.bytes().all(plain) {
+        return model.into();
+    }
+    let mut out = String::with_capacity(model.len() + 8);
+    for byte in model.bytes() {
+        if plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out.into()
+}
+
+/// How an answer is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Framing {
+    /// One JSON document.
+    Unary,
+    /// Server-sent events.
+    Events,
+    /// Gemini's stream without `alt=sse`: a JSON array written element by element.
+    Array,
+}
+
+/// Judges the answers of one request.
+pub(crate) struct Judge {
+    dialect: DialectId,
+    operation: Operation,
+    framing: Framing,
+    max_answer: usize,
+    max_event: usize,
+    success: bool,
+    status: u16,
+    retry_after: Option<Duration>,
+    encoding: Option<HeaderValue>,
+    frames: Frames,
+    watch: StreamWatch,
+    seen: usize,
+    /// The body of a unary answer that was compressed although identity was asked for.
+    pub(crate) decoded: Option<Bytes>,
+}
+
+impl Judge {
+    pub(crate) fn new(
+        dialect: DialectId,
+        operation: Operation,
+        framing: Framing,
+        max_answer: usize,
+        max_event: usize,
+    ) -> Self {
+        Self {
+            dialect,
+            operation,
+            framing,
+            max_answer,
+            max_event,
+            success: false,
+            status: 0,
+            retry_after: None,
+            encoding: None,
+            frames: Frames::new(framing, max_event),
+            watch: StreamWatch::new(dialect),
+            seen: 0,
+            decoded: None,
+        }
+    }
+
+    fn refused(&self, body: &[u8]) -> Verdict {
+        let kind = match self.status {
+            429 => RefusalKind::Throttled,
+            401..=403 => RefusalKind::Credentials,
+            408 | 500.. => RefusalKind::Fault,
+            _ => return Verdict::Accept,
+        };
+        let retry_after = self.retry_after.or_else(|| retry_delay(body));
+        Verdict::Refuse(Refusal { kind, retry_after })
+    }
+
+    fn unary(&mut self, body: &[u8]) -> Verdict {
+        let plain = match self.encoding.take() {
+            None => body,
+            Some(encoding) => match compress::decode(&encoding, body, self.max_answer) {
+                Some(plain) => &*self.decoded.insert(plain),
+                None => return Verdict::Invalid("its encoding cannot be undone within bounds"),
+            },
+        };
+        match self.dialect.dialect().check_answer(self.operation, plain) {
+            Ok(()) => Verdict::Accept,
+            Err(_) => Verdict::Invalid("it is not the JSON that its dialect promises"),
+        }
+    }
+
+    /// Looks at the whole events that came since the last look, until one tells.
+    fn events(&mut self, so_far: &[u8], ended: bool) -> Verdict {
+        self.frames.push(Bytes::copy_from_slice(so_far.get(self.seen..).unwrap_or_default()));
+        self.seen = so_far.len();
+        loop {
+            let event = match self.frames.next() {
+                Ok(Some(event)) => event,
+                Ok(None) if ended => return Verdict::Invalid("it ended before its first content"),
+                Ok(None) => return Verdict::NeedMore,
+                Err(_) => return Verdict::Invalid("an event is larger than the limit"),
+            };
+            match self.frames.watch(&mut self.watch, &event) {
+                Observed::Lifecycle | Observed::Usage => {}
+                Observed::Error => {
+                    let refusal = Refusal { kind: error_kind(&event), retry_after: retry_delay(&event) };
+                    return Verdict::Refuse(refusal);
+                }
+                Observed::Content | Observed::End => return Verdict::Accept,
+            }
+        }
+    }
+}
+
+impl Classify for Judge {
+    fn head(&mut self, parts: &response::Parts) -> Verdict {
+        self.status = parts.status.as_u16();
+        self.success = parts.status.is_success();
+        self.retry_after = retry_after(&parts.headers, SystemTime::now());
+        self.frames = Frames::new(self.framing, self.max_event);
+        self.watch = StreamWatch::new(self.dialect);
+        self.seen = 0;
+        self.decoded = None;
+        self.encoding = parts
+            .headers
+            .get(header::CONTENT_ENCODING)
+            .filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+            .cloned();
+        if parts.status.is_redirection() {
+            return Verdict::Invalid("it redirects elsewhere");
+        }
+        if self.success && self.framing != Framing::Unary {
+            if self.encoding.is_some() {
+                return Verdict::Invalid("it is compressed although identity was asked for");
+            }
+            let wanted =
+                if self.framing == Framing::Events { "text/event-stream" } else { "application/json" };
+            let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+            if !kind.get(..wanted.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(wanted.as_bytes())) {
+                return Verdict::Invalid("it is not the event stream that was asked for");
+            }
+        }
+        Verdict::NeedMore
+    }
+
+    fn body(&mut self, so_far: &[u8], ended: bool) -> Verdict {
+        match (self.success, self.framing) {
+            (true, Framing::Events | Framing::Array) => self.events(so_far, ended),
+            _ if !ended => Verdict::NeedMore,
+            (true, Framing::Unary) => self.unary(so_far),
+            (false, _) => self.refused(so_far),
+        }
+    }
+}
+
+/// The whole events of a stream, in either framing.
+pub(crate) enum Frames {
+    Sse(sse::Framer),
+    Array(ArrayFramer),
+}
+
+impl Frames {
+    pub(crate) fn new(framing: Framing, max_event: usize) -> Self {
+        match framing {
+            Framing::Array => Self::Array(ArrayFramer::new(max_event)),
+            _ => Self::Sse(sse::Framer::new(max_event)),
+        }
+    }
+
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        match self {
+            Self::Sse(framer) => framer.push(bytes),
+            Self::Array(framer) => framer.push(bytes),
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, sse::SseError> {
+        match self {
+            Self::Sse(framer) => framer.next_event(),
+            Self::Array(framer) => framer.next_element(),
+        }
+    }
+
+    /// What is left when the bytes have ended: an event whose last line end was a lone return.
+    pub(crate) fn finish(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Sse(framer) => framer.finish(),
+            Self::Array(_) => None,
+        }
+    }
+
+    /// Shows an event to the stream's watch.
+    pub(crate) fn watch(&self, watch: &mut StreamWatch, raw: &[u8]) -> Observed {
+        match self {
+            Self::Sse(_) => {
+                let event = sse::Event::parse(raw);
+                watch.event(event.event, event.data())
+            }
+            Self::Array(_) => match ArrayFramer::element(raw) {
+                b"" => {
+                    watch.end();
+                    Observed::End
+                }
+                element => watch.event(None, element),
+            },
+        }
+    }
+
+    /// Whether an event is only the usage that the gateway asked for on the caller's behalf.
+    pub(crate) fn is_usage_only(&self, raw: &[u8]) -> bool {
+        matches!(self, Self::Sse(_)) && chimera_protocol::is_usage_only(sse::Event::parse(raw).data())
+    }
+
+    /// A complete stream in this framing as server-sent events, the form that is kept.
+    pub(crate) fn as_sse(&self, stream: Bytes) -> Option<Bytes> {
+        let Self::Array(_) = self else { return Some(stream) };
+        let elements: Vec<serde_json::Value> = serde_json::from_slice(&stream).ok()?;
+        let events: String = elements.iter().map(|element| format!("data: {element}\r\n\r\n")).collect();
+        Some(events.into())
+    }
+}
+
+/// Whether an error event after a 200 is about the rate or about the provider's health.
+fn error_kind(event: &[u8]) -> RefusalKind {
+    let says = |word: &[u8]| memchr::memmem::find(event, word).is_some();
+    if says(b"rate_limit") || says(b"RESOURCE_EXHAUSTED") || says(b"insufficient_quota") {
+        RefusalKind::Throttled
+    } else {
+        RefusalKind::Fault
+    }
+}
+
+/// How long a provider asks to be left alone: `retry-after-ms`, `retry-after` in seconds or as a date.
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return positive(millis / 1000.0);
+    }
+    let text = text("retry-after")?;
+    if let Ok(seconds) = text.parse::<f64>() {
+        return positive(seconds);
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(at.duration_since(now).unwrap_or_default())
+}
+
+/// Gemini says it in the body: `"retryDelay": "12s"`.
+fn retry_delay(body: &[u8]) -> Option<Duration> {
+    let at = memchr::memmem::find(body, b"\"retryDelay\"")?;
+    let rest = std::str::from_utf8(body.get(at..)?.get(..64.min(body.len() - at))?).ok()?;
+    let value = rest.split('"').nth(3)?;
+    positive(value.strip_suffix('s')?.parse().ok()?)
+}
+
+/// A wait that makes sense: above zero, and no longer than a day, which is longer than any use of it.
+fn positive(seconds: f64) -> Option<Duration> {
+    (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(86_400.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pain_20_retry_after_is_read_in_every_form() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let of = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(of("retry-after", "3"), Some(Duration::from_secs(3)));
+        assert_eq!(of("retry-after-ms", "1500"), Some(Duration::from_millis(1500)));
+        assert_eq!(of("retry-after", "Sun, 09 Sep 2001 01:46:50 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(of("retry-after", "Sun, 09 Sep 2001 01:46:30 GMT"), Some(Duration::ZERO));
+        assert_eq!(of("retry-after", "1000000000000"), Some(Duration::from_secs(86_400)));
+        assert_eq!(of("retry-after", "-5"), None);
+        assert_eq!(of("retry-after", "soon"), None);
+        let body = br#"{"error":{"details":[{"@type":"x.RetryInfo","retryDelay": "12s"}]}}"#;
+        assert_eq!(retry_delay(body), Some(Duration::from_secs(12)));
+        assert_eq!(retry_delay(b"{}"), None);
+        assert_eq!(retry_delay(br#"{"retryDelay"#), None);
+    }
+
+    #[test]
+    fn edits_leave_every_other_byte_alone() {
+        let body = Bytes::from_static(br#"{ "a" : 1 , "model":"x"}"#);
+        let edits = vec![
+            Edit { range: 20..23, with: "\"yy\"".into() },
+            Edit { range: 1..1, with: "\"s\":1,".into() },
+        ];
+        assert_eq!(edited(&body, edits), &br#"{"s":1, "a" : 1 , "model":"yy"}"#[..]);
+    }
+
+    #[test]
+    fn model_names_become_one_path_segment() {
+        assert_eq!(escaped("gemini-2.0"), "gemini-2.0");
+        assert_eq!(escaped("a/b?c#d e"), "a%2Fb%3Fc%23d%20e");
+    }
+}

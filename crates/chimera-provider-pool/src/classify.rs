@@ -1,0 +1,53 @@
+//! What a caller knows of its protocol and the pool does not: is this answer good?
+
+use std::time::Duration;
+
+use http::response;
+
+/// The judgement of an answer, made as early as it can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Content has begun: from here on the answer is passed on and no other deployment is tried.
+    Accept,
+    /// Nothing can be said yet; hold the answer back and read on.
+    NeedMore,
+    /// The provider said no. The answer is kept, and returned if no other deployment does better.
+    Refuse(Refusal),
+    /// The answer is not what the protocol promises; it is thrown away.
+    Invalid(&'static str),
+}
+
+/// How a provider said no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it means for the deployment and its key.
+    pub kind: RefusalKind,
+    /// How long the provider asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a refusal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// A fault of the provider: counts against its breaker.
+    Fault,
+    /// Too many requests: the key rests, the breaker does not count it.
+    Throttled,
+    /// The gateway's credential was refused: the key rests for long.
+    Credentials,
+}
+
+/// Judges answers of one request.
+///
+/// For each attempt the pool calls `head` once, and, as long as the verdict is `NeedMore`, `body`
+/// after each read with everything read so far and whether the answer has ended. Nothing is called
+/// after another verdict, nor after the hold limit, which counts as `Accept`. A new attempt starts
+/// with `head` again, so the implementor resets what it remembers there.
+pub trait Classify: Send {
+    /// Judges the status and the headers.
+    fn head(&mut self, parts: &response::Parts) -> Verdict;
+    /// Judges the body so far.
+    fn body(&mut self, so_far: &[u8], ended: bool) -> Verdict;
+}

@@ -1,0 +1,236 @@
+//! An answer on its way to the caller.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use chimera_circuit_breaker::{Outcome, Permit};
+use http::response;
+use hyper::body::Incoming;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep},
+};
+
+use crate::{
+    classify::Refusal, connection::Lease, deployment::Deployment, error::BodyError, metrics::AttemptOutcome,
+};
+
+/// An answer whose first content has arrived.
+pub struct Reply {
+    /// Status and headers as the provider sent them.
+    pub parts: response::Parts,
+    /// The body as far as it was read while the answer was judged.
+    pub held: Bytes,
+    /// The rest of the body; `None` when `held` is all of it.
+    pub rest: Option<ReplyBody>,
+    /// Who answered.
+    pub deployment: Arc<Deployment>,
+    /// Attempts made for this request, this one included.
+    pub attempts: u32,
+    /// Set when the provider said no and nobody else said yes.
+    pub refusal: Option<Refusal>,
+    /// When the attempt that answered began.
+    pub started: Instant,
+}
+
+/// One attempt's books: settled once, on every path.
+pub(crate) struct Attempt {
+    deployment: Arc<Deployment>,
+    permit: Option<Permit>,
+    started: Instant,
+    first_content: Option<Duration>,
+    settled: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Attempt {
+    pub(crate) fn new(deployment: Arc<Deployment>, permit: Permit, slot: OwnedSemaphorePermit) -> Self {
+        let started = Instant::now();
+        Self { deployment, permit: Some(permit), started, first_content: None, settled: false, _slot: slot }
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Notes the first content. A probe has its answer here: a stream may last for minutes, and the
+    /// breaker must not stay half-open for so long.
+    pub(crate) fn content_began(&mut self) {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.started);
+        self.first_content = Some(elapsed);
+        self.deployment.metrics.first_chunk.record(elapsed.as_secs_f64());
+        if let Some(permit) = self.permit.take_if(|permit| permit.is_probe()) {
+            permit.record(Outcome::Success, elapsed, now.into_std());
+        }
+    }
+
+    /// Closes the books; later calls change nothing.
+    pub(crate) fn settle(&mut self, outcome: AttemptOutcome) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.started);
+        self.deployment.metrics.attempt(outcome, elapsed.as_secs_f64());
+        let outcome = match outcome {
+            AttemptOutcome::Success => Outcome::Success,
+            AttemptOutcome::Failure => Outcome::Failure,
+            AttemptOutcome::Throttled => Outcome::Throttled,
+            AttemptOutcome::Cancelled => Outcome::Cancelled,
+        };
+        if let Some(permit) = self.permit.take() {
+            // Slow means late to begin, never long to end.
+            permit.record(outcome, self.first_content.unwrap_or(elapsed), now.into_std());
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.settle(AttemptOutcome::Cancelled);
+    }
+}
+
+/// The rest of an answer.
+///
+/// Dropping it before its end closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once.
+/// Reading it to its end gives the connection back to its pool.
+pub struct ReplyBody {
+    attempt: Attempt,
+    lease: Option<Lease>,
+    incoming: Incoming,
+    worker: usize,
+    idle: Option<Duration>,
+    last_piece: Instant,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl ReplyBody {
+    pub(crate) fn new(attempt: Attempt, lease: Lease, incoming: Incoming, worker: usize) -> Self {
+        let last_piece = attempt.started();
+        Self {
+            attempt,
+            lease: Some(lease),
+            incoming,
+            worker,
+            idle: None,
+            last_piece,
+            deadline: None,
+            timer: None,
+        }
+    }
+
+    /// Bounds the rest of the answer: by silence, and by an absolute deadline.
+    pub(crate) fn bound(&mut self, idle: Option<Duration>, deadline: Option<Instant>) {
+        (self.idle, self.deadline, self.last_piece) = (idle, deadline, Instant::now());
+    }
+
+    pub(crate) fn attempt(&mut self) -> &mut Attempt {
+        &mut self.attempt
+    }
+
+    /// The next piece: everything that is ready, up to 64 KiB, so that events which arrived together
+    /// leave together. `None` at the end. After an error the body is over.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self.poll_read(cx) {
+            Poll::Ready(Some(Ok(piece))) => {
+                if self.idle.is_some() {
+                    self.last_piece = Instant::now();
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail();
+                Poll::Ready(Some(Err(BodyError::Broken(error.into()))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let error = ready!(self.poll_bounds(cx));
+                self.fail();
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    /// Reads without regard to the bounds: the caller has a deadline of its own.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+        let Some(lease) = self.lease.as_mut() else { return Poll::Ready(None) };
+        let piece = ready!(lease.poll_body(&mut self.incoming, cx));
+        if piece.is_none()
+            && let Some(lease) = self.lease.take()
+        {
+            self.attempt.deployment.provider().pool.give_back(lease, self.worker);
+        }
+        Poll::Ready(piece)
+    }
+
+    /// Says how the attempt ended, as far as the caller's protocol can tell: a stream without its
+    /// terminal event is a failure although its bytes ended well. The first word counts.
+    pub fn settle(&mut self, outcome: AttemptOutcome) {
+        self.attempt.settle(outcome);
+    }
+
+    fn fail(&mut self) {
+        self.lease = None;
+        self.attempt.settle(AttemptOutcome::Failure);
+    }
+
+    /// One timer serves both bounds and is moved only when it fires: events come far more often.
+    fn poll_bounds(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        loop {
+            let idle_until = self.idle.map(|idle| self.last_piece + idle);
+            let Some(until) = [idle_until, self.deadline].into_iter().flatten().min() else {
+                return Poll::Pending;
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            if until < timer.deadline() {
+                timer.as_mut().reset(until);
+            }
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(BodyError::Deadline);
+            }
+            if idle_until.is_some_and(|until| until <= now) {
+                return Poll::Ready(BodyError::Idle(self.idle.unwrap_or_default()));
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+}
+
+/// Bytes held back; a single piece is kept as it came.
+#[derive(Default)]
+pub(crate) struct Held {
+    first: Bytes,
+    gathered: BytesMut,
+}
+
+impl Held {
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if self.first.is_empty() && self.gathered.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.gathered.is_empty() {
+            self.gathered.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.gathered.extend_from_slice(&piece);
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        if self.gathered.is_empty() { &self.first } else { &self.gathered }
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        if self.gathered.is_empty() { self.first } else { self.gathered.freeze() }
+    }
+}

@@ -1,0 +1,397 @@
+//! Sending one request to a group: pick, admit, send, judge, and try the next while that is safe.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chimera_circuit_breaker::Permit;
+use http::{Request, Response, header, response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::{
+    classify::{Classify, Refusal, RefusalKind, Verdict},
+    connection::{Lease, RequestBody},
+    deployment::{Deployment, Group, Provider},
+    error::{ConnectError, SendError, Stage},
+    keys::{Credential, KeyIndex},
+    metrics::AttemptOutcome,
+    picker::Tried,
+    reply::{Attempt, Held, Reply, ReplyBody},
+};
+
+/// The bounds of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// When the first content, or for a unary answer all of it, must be there.
+    pub deadline: Instant,
+    /// Whether the deadline is one that the caller shortened: its passing says nothing about the
+    /// provider then.
+    pub shortened: bool,
+    /// The absolute end of the rest of the answer, if there is one.
+    pub body_deadline: Option<Instant>,
+    /// The longest silence in the rest of the answer.
+    pub idle: Option<Duration>,
+    /// Bytes held back at most while an answer is judged.
+    pub hold_limit: usize,
+    /// What an answer that is still undecided at the limit is: passed on, or too large.
+    pub at_limit: AtLimit,
+    /// The worker that runs the request: its idle connections are used first.
+    pub worker: usize,
+}
+
+/// What happens at the hold limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtLimit {
+    /// The answer is passed on as it is.
+    PassOn,
+    /// The answer is invalid.
+    Refuse,
+}
+
+/// How long a key rests after 429 when the provider named no time.
+const THROTTLED_REST: Duration = Duration::from_secs(1);
+/// The longest rest a provider can ask for.
+const LONGEST_REST: Duration = Duration::from_secs(300);
+/// How long a refused credential rests.
+const CREDENTIAL_REST: Duration = Duration::from_secs(60);
+/// Fresh tries when idle connections turn out to be closed as the request is put on them.
+const UNSENT_TRIES: usize = 3;
+
+/// Makes the request for a deployment: path, headers and the whole body.
+pub type Build<'a> = dyn Fn(&Deployment) -> Result<Request<Bytes>, http::Error> + Send + Sync + 'a;
+
+/// What one attempt ended with.
+enum Attempted {
+    Accepted(Reply),
+    Refused { reply: Reply, refusal: Refusal, key: Option<KeyIndex> },
+}
+
+impl Group {
+    /// Sends a request to the deployments of this group until one accepts it.
+    ///
+    /// `build` makes the request for a deployment and a credential; it is called once per attempt,
+    /// with the body at hand in full. `host` and the credential are set here. A deployment whose
+    /// breaker, keys or slots refuse is passed over; what was never sent moves on to the next; what
+    /// was refused or broken moves on when the group's `Failover` says so. When all refuse, the last
+    /// refusal is returned as a reply. Dropping the future ends the attempt under way at once.
+    pub async fn send<C: Classify>(
+        &self,
+        bounds: &Bounds,
+        classify: &mut C,
+        build: &Build<'_>,
+    ) -> Result<Reply, SendError> {
+        let mut tried = Tried::default();
+        let mut attempts = 0;
+        let mut refused: Option<Reply> = None;
+        let mut failed = SendError::NoDeployment;
+        let mut broken = 0;
+        while let Some(index) = self.picker.pick(&self.deployments, tried) {
+            let Some(deployment) = self.deployments.get(index) else { break };
+            let outcome = self.attempt(deployment, bounds, classify, build, &mut attempts).await;
+            match outcome {
+                Ok(Attempted::Accepted(reply)) => return Ok(reply),
+                Ok(Attempted::Refused { mut reply, refusal, key }) => {
+                    let another_key = rest(deployment, &refusal, key);
+                    reply.refusal = Some(refusal);
+                    refused = Some(reply);
+                    if !self.failover.refused {
+                        break;
+                    }
+                    self.retries.refused.increment(1);
+                    if another_key {
+                        continue;
+                    }
+                }
+                Err(error @ SendError::Deadline { .. }) => return Err(error),
+                Err(error) if error.is_unsent() => {
+                    self.retries.unsent.increment(1);
+                    failed = more_telling(failed, error);
+                }
+                Err(error) if self.failover.broken && broken == 0 => {
+                    broken += 1;
+                    self.retries.broken.increment(1);
+                    failed = error;
+                }
+                Err(error) => return Err(error),
+            }
+            tried.insert(index);
+        }
+        refused.ok_or(failed)
+    }
+
+    async fn attempt<C: Classify>(
+        &self,
+        deployment: &Arc<Deployment>,
+        bounds: &Bounds,
+        classify: &mut C,
+        build: &Build<'_>,
+        attempts: &mut u32,
+    ) -> Result<Attempted, SendError> {
+        let now = Instant::now().into_std();
+        let permit = deployment
+            .breaker()
+            .try_acquire(now)
+            .map_err(|rejected| SendError::CircuitOpen { retry_after: rejected.retry_after })?;
+        let key = deployment
+            .provider()
+            .keys
+            .pick(now)
+            .map_err(|retry_after| SendError::RateLimited { retry_after })?;
+        let mut progress = Progress { stage: Stage::Slot, attempt: None, body: None };
+        let work = self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress);
+        let result = match tokio::time::timeout_at(bounds.deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(SendError::Deadline { stage: progress.stage }),
+        };
+        if let Err(error) = &result {
+            progress.settle(outcome_of(error, bounds.shortened));
+        }
+        result
+    }
+
+    /// One attempt from its slot to the verdict on its answer. What it holds lives in `progress`, so
+    /// that the deadline finds it there.
+    #[expect(clippy::too_many_arguments, reason = "each is one fact of the attempt, owned elsewhere")]
+    async fn run<C: Classify>(
+        &self,
+        deployment: &Arc<Deployment>,
+        bounds: &Bounds,
+        classify: &mut C,
+        build: &Build<'_>,
+        (permit, key): (Permit, Option<KeyIndex>),
+        attempts: &mut u32,
+        progress: &mut Progress,
+    ) -> Result<Attempted, SendError> {
+        let slot = self.slot(deployment).await?;
+        let attempt = Attempt::new(deployment.clone(), permit, slot);
+        let started = attempt.started();
+        progress.attempt = Some(attempt);
+        *attempts += 1;
+        let (lease, response) =
+            exchange(deployment, bounds.worker, key, build, started, &mut progress.stage).await?;
+        let (parts, incoming) = response.into_parts();
+        let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
+        let body = progress.body.insert(ReplyBody::new(attempt, lease, incoming, bounds.worker));
+        let (verdict, held, ended) = match framing_fault(&parts) {
+            Some(why) => (Verdict::Invalid(why), Bytes::new(), false),
+            None => judge(classify, &parts, body, bounds).await?,
+        };
+        let refusal = match verdict {
+            Verdict::Accept | Verdict::NeedMore => None,
+            Verdict::Refuse(refusal) => Some(refusal),
+            Verdict::Invalid(why) => return Err(SendError::InvalidAnswer { why }),
+        };
+        let Some(mut body) = progress.body.take() else { return Err(SendError::Overloaded) };
+        match &refusal {
+            None => body.attempt().content_began(),
+            Some(refusal) => body.settle(match refusal.kind {
+                RefusalKind::Throttled => AttemptOutcome::Throttled,
+                RefusalKind::Fault | RefusalKind::Credentials => AttemptOutcome::Failure,
+            }),
+        }
+        body.bound(bounds.idle, bounds.body_deadline);
+        if ended {
+            body.settle(AttemptOutcome::Success);
+        }
+        let rest = (!ended).then_some(body);
+        let reply = Reply {
+            parts,
+            held,
+            rest,
+            deployment: deployment.clone(),
+            attempts: *attempts,
+            refusal: None,
+            started,
+        };
+        Ok(match refusal {
+            None => Attempted::Accepted(reply),
+            Some(refusal) => Attempted::Refused { reply, refusal, key },
+        })
+    }
+
+    async fn slot(&self, deployment: &Deployment) -> Result<OwnedSemaphorePermit, SendError> {
+        if let Ok(slot) = deployment.slots.clone().try_acquire_owned() {
+            return Ok(slot);
+        }
+        let wait = deployment.slots.clone().acquire_owned();
+        match tokio::time::timeout(self.max_wait, wait).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => Err(SendError::Overloaded),
+        }
+    }
+}
+
+/// What an attempt holds while it is under way.
+struct Progress {
+    stage: Stage,
+    attempt: Option<Attempt>,
+    body: Option<ReplyBody>,
+}
+
+impl Progress {
+    fn settle(&mut self, outcome: AttemptOutcome) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.settle(outcome);
+        }
+        if let Some(body) = &mut self.body {
+            body.settle(outcome);
+        }
+    }
+}
+
+/// Puts the request on a connection. An idle connection may turn out to be closed just then; hyper
+/// hands the request back if nothing of it was written, and only then is it put on another.
+async fn exchange(
+    deployment: &Deployment,
+    worker: usize,
+    key: Option<KeyIndex>,
+    build: &Build<'_>,
+    started: Instant,
+    stage: &mut Stage,
+) -> Result<(Lease, Response<Incoming>), SendError> {
+    let provider = deployment.provider();
+    let credential = key.and_then(|key| provider.keys.credential(key));
+    let mut tries = UNSENT_TRIES;
+    loop {
+        *stage = Stage::Slot;
+        let (mut lease, reused) = provider.pool.checkout(worker, stage).await?;
+        deployment.metrics.wait.record(started.elapsed().as_secs_f64());
+        *stage = Stage::FirstEvent;
+        let request = address(build(deployment), provider, credential, lease.is_http2())
+            .map_err(|error| SendError::Broken(error.into()))?;
+        match lease.send(request).await {
+            Ok(response) => return Ok((lease, response)),
+            Err(failure) if failure.unsent && reused && tries > 0 => {
+                tries -= 1;
+                provider.pool.metrics.stale.increment(1);
+            }
+            Err(failure) if failure.unsent => {
+                return Err(SendError::Connect(ConnectError::Http(failure.error)));
+            }
+            Err(failure) => return Err(SendError::Broken(failure.error.into())),
+        }
+    }
+}
+
+/// Makes a request of the caller's into one for this provider: its host, its credential.
+fn address(
+    built: Result<Request<Bytes>, http::Error>,
+    provider: &Provider,
+    credential: Option<&Credential>,
+    http2: bool,
+) -> Result<Request<RequestBody>, http::Error> {
+    let mut request = built?.map(Full::new);
+    let target = &provider.settings().target;
+    if http2 {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = target.absolute(path)?;
+    } else {
+        request.headers_mut().insert(header::HOST, target.host_header().clone());
+    }
+    if let Some(credential) = credential {
+        request.headers_mut().insert(credential.name().clone(), credential.value().clone());
+    }
+    Ok(request)
+}
+
+/// An answer whose length is told in two ways is a smuggling attempt or a broken server; either way
+/// its connection is not used again.
+fn framing_fault(parts: &response::Parts) -> Option<&'static str> {
+    let lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter().count();
+    if lengths > 1 || (lengths == 1 && parts.headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Some("its length is stated twice");
+    }
+    parts.status.is_informational().then_some("it switches protocols unasked")
+}
+
+/// Reads until the classifier has a verdict.
+async fn judge<C: Classify>(
+    classify: &mut C,
+    parts: &response::Parts,
+    body: &mut ReplyBody,
+    bounds: &Bounds,
+) -> Result<(Verdict, Bytes, bool), SendError> {
+    let mut verdict = classify.head(parts);
+    let mut held = Held::default();
+    let mut ended = false;
+    while verdict == Verdict::NeedMore {
+        match poll_fn(|cx| body.poll_read(cx)).await {
+            Some(Ok(piece)) => held.push(piece),
+            Some(Err(error)) => return Err(SendError::Broken(error.into())),
+            None => ended = true,
+        }
+        verdict = classify.body(held.as_slice(), ended);
+        if verdict != Verdict::NeedMore {
+            break;
+        }
+        if ended {
+            verdict = Verdict::Invalid("it ended before its first content");
+        } else if held.as_slice().len() >= bounds.hold_limit {
+            verdict = match bounds.at_limit {
+                AtLimit::PassOn => Verdict::Accept,
+                AtLimit::Refuse => Verdict::Invalid("it is larger than the limit"),
+            };
+        }
+    }
+    Ok((verdict, held.into_bytes(), ended))
+}
+
+/// Rests the key that was refused; true when the provider has another one that may be tried.
+fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
+    let (keys, now) = (&deployment.provider().keys, Instant::now().into_std());
+    let Some(key) = key else { return false };
+    let (count, _) = keys.counts(now);
+    match (refusal.kind, refusal.retry_after) {
+        (RefusalKind::Fault, _) => return false,
+        (RefusalKind::Credentials, _) => keys.park(key, CREDENTIAL_REST, now),
+        (RefusalKind::Throttled, Some(wait)) => keys.park(key, wait.min(LONGEST_REST), now),
+        // Without a stated time a lone key is not rested: that would refuse everybody for a guess.
+        (RefusalKind::Throttled, None) if count > 1 => keys.park(key, THROTTLED_REST, now),
+        (RefusalKind::Throttled, None) => return false,
+    }
+    let (count, parked) = keys.counts(now);
+    parked < count
+}
+
+/// What a failed attempt says of the deployment.
+fn outcome_of(error: &SendError, shortened: bool) -> AttemptOutcome {
+    match error {
+        SendError::Connect(_) | SendError::Broken(_) | SendError::InvalidAnswer { .. } => {
+            AttemptOutcome::Failure
+        }
+        SendError::Deadline { stage: Stage::FirstEvent | Stage::Connect } if !shortened => {
+            AttemptOutcome::Failure
+        }
+        _ => AttemptOutcome::Cancelled,
+    }
+}
+
+/// Of two failures the one that tells the caller more; of two waits the shorter.
+fn more_telling(one: SendError, other: SendError) -> SendError {
+    use SendError::{CircuitOpen, Connect, Overloaded, RateLimited};
+    let rank = |error: &SendError| match error {
+        Connect(_) => 4,
+        Overloaded => 3,
+        RateLimited { .. } => 2,
+        CircuitOpen { .. } => 1,
+        _ => 0,
+    };
+    match (&one, &other) {
+        (CircuitOpen { retry_after: a }, CircuitOpen { retry_after: b })
+        | (RateLimited { retry_after: a }, RateLimited { retry_after: b }) => {
+            if a <= b {
+                one
+            } else {
+                other
+            }
+        }
+        _ => {
+            if rank(&one) >= rank(&other) {
+                one
+            } else {
+                other
+            }
+        }
+    }
+}
