@@ -12,7 +12,13 @@ use chimera_protocol::{DialectId, Fingerprint};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::{
-    books::Books, call::Following, entry::Form, load::Piece, metrics::RequestOutcome, respond::error_event,
+    books::Books,
+    call::Following,
+    entry::Form,
+    failure::{Code, Failure},
+    load::Piece,
+    metrics::RequestOutcome,
+    respond::error_event,
     upstream::Framing,
 };
 
@@ -143,7 +149,14 @@ impl Events {
             }
             Ending::Done => return Poll::Ready(None),
         }
-        match ready!(self.following.poll_next(cx)) {
+        let polled = self.following.poll_next(cx);
+        let piece = if polled.is_pending() && self.books.as_ref().is_some_and(Books::is_ending) {
+            let why = "the gateway is stopping and has waited for this stream as long as it may";
+            Some(Piece::Failed(Arc::new(Failure::new(Code::Overloaded, why))))
+        } else {
+            ready!(polled)
+        };
+        match piece {
             Some(Piece::Events(events)) => Poll::Ready(Some(Ok(events))),
             Some(Piece::Failed(failure)) => {
                 self.ended(RequestOutcome::Failure);

@@ -30,6 +30,11 @@ impl Books {
         }
     }
 
+    /// Whether the server's patience with open streams is over.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.shared.is_ending()
+    }
+
     pub(crate) fn ended(&mut self, outcome: RequestOutcome) {
         self.outcome = outcome;
     }

@@ -48,6 +48,14 @@ pub(crate) struct Shared {
     /// Bytes of request bodies in flight.
     pub(crate) bodies: AtomicUsize,
     ready: AtomicBool,
+    /// Set when the server's patience with open streams is over.
+    ending: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
+    }
 }
 
 /// One configuration in force, with what is derived from it.
@@ -98,6 +106,7 @@ impl Gateway {
             request_ids: RequestIds::new(),
             bodies: AtomicUsize::new(0),
             ready: AtomicBool::new(true),
+            ending: AtomicBool::new(false),
             state: ArcSwap::new(State::new(settings)),
         };
         Ok(Self { shared: Arc::new(shared), worker: 0 })
@@ -129,6 +138,11 @@ impl Gateway {
     /// What `/health/ready` answers: false while the server drains.
     pub fn set_ready(&self, ready: bool) {
         self.shared.ready.store(ready, Relaxed);
+    }
+
+    /// Ends every open stream with an error event, as each is next polled. For the end of a drain.
+    pub fn end_streams(&self) {
+        self.shared.ending.store(true, Relaxed);
     }
 
     pub(crate) fn is_ready(&self) -> bool {

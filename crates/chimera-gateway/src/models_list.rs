@@ -21,6 +21,7 @@ use crate::{
     metrics::RequestOutcome,
     models::ModelProvider,
     respond,
+    upstream::base_path,
 };
 
 /// How long a provider's list is used before it is asked for again.
@@ -145,7 +146,7 @@ async fn of_provider(context: &Context<'_>, provider: &ModelProvider) -> Option<
         worker: context.gateway.worker_index(),
     };
     let build = |deployment: &Deployment| {
-        let base = deployment.provider().settings().target.path();
+        let base = base_path(dialect, deployment);
         let path = match dialect {
             DialectId::OpenAi => format!("{base}/models"),
             DialectId::Anthropic => format!("{base}/v1/models?limit=1000"),

@@ -37,6 +37,14 @@ pub(crate) fn forwarded(dialect: DialectId, headers: &HeaderMap) -> Vec<(HeaderN
     kept
 }
 
+/// The path before the verb. OpenAI's base URL comes with its version; one without any path gets it.
+pub(crate) fn base_path(dialect: DialectId, deployment: &Deployment) -> &str {
+    match deployment.provider().settings().target.path() {
+        "" if dialect == DialectId::OpenAi => "/v1",
+        path => path,
+    }
+}
+
 /// One change to a body that leaves every other byte as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Edit {
@@ -82,7 +90,7 @@ impl Outgoing {
     /// The request for one deployment. Without a change of name the caller's bytes go on untouched.
     pub(crate) fn build(&self, deployment: &Deployment) -> Result<Request<Bytes>, http::Error> {
         let model = deployment.model().unwrap_or(&self.model);
-        let base = deployment.provider().settings().target.path();
+        let base = base_path(self.dialect, deployment);
         let path = match self.dialect {
             DialectId::Gemini => {
                 format!("{base}/v1beta/models/{}{}{}", escaped(model), self.verb, self.query)

@@ -1,0 +1,88 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use lexopt::prelude::*;
+
+/// What the binary is asked to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Serve(Options),
+    Check(Options),
+    /// Prints one page of the generated documentation: `metrics` or `configuration`.
+    Docs(String),
+    Help,
+    Version,
+}
+
+/// Options of `serve` and `check`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) listen: Option<String>,
+    pub(crate) admin_listen: Option<String>,
+}
+
+pub(crate) const HELP: &str = "\
+chimera: an LLM gateway
+
+usage: chimera [serve] [--config FILE] [--listen ADDR] [--admin-listen ADDR]
+       chimera check [--config FILE]      validate, print the resolved configuration, secrets redacted
+       chimera docs metrics               print docs/metrics.md
+       chimera --help | --version
+
+Without a file and without a provider key in the environment it starts on the simulated provider.
+OPENAI_API_KEY, ANTHROPIC_API_KEY and GEMINI_API_KEY (or GOOGLE_API_KEY) switch a provider on;
+CHIMERA__SECTION__KEY overrides any configuration key.
+";
+
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut command: Option<String> = None;
+    let mut page: Option<String> = None;
+    let mut options = Options::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("config") | Short('c') => options.config = Some(parser.value()?.into()),
+            Long("listen") => options.listen = Some(parser.value()?.string()?),
+            Long("admin-listen") => options.admin_listen = Some(parser.value()?.string()?),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long("version") | Short('V') => return Ok(Command::Version),
+            Value(word) if command.is_none() => command = Some(word.string()?),
+            Value(word) if command.as_deref() == Some("docs") && page.is_none() => {
+                page = Some(word.string()?)
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    match command.as_deref() {
+        None | Some("serve") => Ok(Command::Serve(options)),
+        Some("check") => Ok(Command::Check(options)),
+        Some("docs") => Ok(Command::Docs(page.ok_or("docs wants a page: metrics")?)),
+        Some(other) => Err(format!("there is no command `{other}`; try --help").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Command, lexopt::Error> {
+        parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn serve_is_the_default_command() {
+        assert_eq!(parsed(&[]).unwrap(), Command::Serve(Options::default()));
+        let options = Options { listen: Some("127.0.0.1:0".into()), ..Options::default() };
+        assert_eq!(parsed(&["serve", "--listen", "127.0.0.1:0"]).unwrap(), Command::Serve(options));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        assert!(parsed(&["fly"]).is_err());
+        assert!(parsed(&["--fly"]).is_err());
+        assert!(parsed(&["serve", "again"]).is_err());
+        assert!(parsed(&["docs"]).is_err());
+    }
+}

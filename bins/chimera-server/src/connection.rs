@@ -1,0 +1,217 @@
+//! One client connection: what is read and written on it is watched, so that a client which stalls is
+//! dropped.
+//!
+//! hyper can time out the head of a request, at the price of a timer per request. Here one timer per
+//! connection ticks once a second and looks at three numbers that the connection leaves behind; it also
+//! lets a draining server and a stream past its time be noticed.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Interval, MissedTickBehavior},
+};
+
+/// How often a connection is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a client may stall.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) header: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) write_stall: Duration,
+}
+
+/// What a connection leaves behind for the look at it. Times are milliseconds after `opened`.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    opened: Instant,
+    /// Requests being answered.
+    answering: AtomicU32,
+    /// Whether bytes of a head have come that is not whole yet.
+    reading: AtomicBool,
+    /// When that, or the idleness between requests, began.
+    since: AtomicU64,
+    /// When a write first found the client not reading; 0 while it reads.
+    blocked: AtomicU64,
+}
+
+impl Activity {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            answering: AtomicU32::new(0),
+            reading: AtomicBool::new(false),
+            since: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A whole head has come.
+    pub(crate) fn request(self: &Arc<Self>) -> Answering {
+        self.answering.fetch_add(1, Relaxed);
+        self.reading.store(false, Relaxed);
+        Answering(self.clone())
+    }
+
+    fn is_stalled(&self, patience: &Patience) -> bool {
+        let over =
+            |since: u64, limit: Duration| u128::from(self.now().saturating_sub(since)) > limit.as_millis();
+        let blocked = self.blocked.load(Relaxed);
+        if blocked > 0 && over(blocked, patience.write_stall) {
+            return true;
+        }
+        if self.answering.load(Relaxed) > 0 {
+            return false;
+        }
+        let limit = if self.reading.load(Relaxed) { patience.header } else { patience.idle };
+        over(self.since.load(Relaxed), limit)
+    }
+}
+
+/// A request being answered, to the last byte of its body.
+pub(crate) struct Answering(Arc<Activity>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.since.store(self.0.now(), Relaxed);
+        self.0.answering.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A pipe whose reads and writes are noted.
+pub(crate) struct Watched<T> {
+    io: T,
+    activity: Arc<Activity>,
+}
+
+impl<T> Watched<T> {
+    pub(crate) fn new(io: T, activity: Arc<Activity>) -> Self {
+        Self { io, activity }
+    }
+
+    fn note_write<R>(&self, polled: &Poll<R>) {
+        let blocked = &self.activity.blocked;
+        if polled.is_ready() {
+            if blocked.load(Relaxed) != 0 {
+                blocked.store(0, Relaxed);
+            }
+        } else if blocked.load(Relaxed) == 0 {
+            blocked.store(self.activity.now().max(1), Relaxed);
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let activity = &self.activity;
+        if buf.filled().len() > before
+            && activity.answering.load(Relaxed) == 0
+            && !activity.reading.swap(true, Relaxed)
+        {
+            activity.since.store(activity.now(), Relaxed);
+        }
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note_write(&polled);
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.note_write(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// A connection that can be asked to finish what it is doing and then close.
+pub(crate) trait Graceful: Future {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+/// Drives a connection until it ends or its client stalls.
+pub(crate) struct Guarded<C> {
+    connection: Pin<Box<C>>,
+    activity: Arc<Activity>,
+    patience: Patience,
+    draining: Arc<AtomicBool>,
+    told: bool,
+    tick: Interval,
+}
+
+impl<C: Graceful> Guarded<C> {
+    pub(crate) fn new(
+        connection: C,
+        activity: Arc<Activity>,
+        patience: Patience,
+        draining: Arc<AtomicBool>,
+    ) -> Self {
+        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { connection: Box::pin(connection), activity, patience, draining, told: false, tick }
+    }
+}
+
+impl<C: Graceful> Future for Guarded<C> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.tick.poll_tick(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.activity.is_stalled(&self.patience) {
+                return Poll::Ready(());
+            }
+            if !self.told && self.draining.load(Relaxed) {
+                self.told = true;
+                self.connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! `chimera serve` and `chimera check`: from options to a running gateway, and back to a clean end.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use chimera_gateway::{Admin, AdminHooks, Gateway};
+use chimera_provider_pool::{Resolver, SharedConnect, TcpConnect};
+use chimera_sim::Sim;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    args::Options,
+    config::{self, ConfigError, File, LogFormat, LogLevel},
+    connection::Patience,
+    metrics,
+    resolve::{self, Addresses, Surroundings},
+    serve::{self, Shared, Workers},
+    sim::SimConnect,
+};
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    #[error("cannot listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, io::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Start(String),
+    #[error("there is no page `{0}`; there is: metrics")]
+    NoPage(String),
+}
+
+impl Error {
+    pub(crate) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Config(_) | Self::NoPage(_)) { 2 } else { 1 }
+    }
+}
+
+/// The file, the environment and the options, in this order.
+fn load(options: &Options) -> Result<File, ConfigError> {
+    let mut file = config::load(options.config.as_deref(), std::env::vars())?;
+    if let Some(listen) = &options.listen {
+        file.server.listen.clone_from(listen);
+    }
+    if let Some(listen) = &options.admin_listen {
+        file.server.admin_listen.clone_from(listen);
+    }
+    resolve::add_environment_providers(&mut file, &|name| std::env::var(name).ok());
+    Ok(file)
+}
+
+fn surroundings(workers: usize) -> Result<Surroundings, Error> {
+    let tcp = TcpConnect::new(Resolver::default()).map_err(|error| Error::Start(error.to_string()))?;
+    let sim: SharedConnect = Arc::new(SimConnect::new(Sim::new(sim_settings())));
+    Ok(Surroundings { tcp: Arc::new(tcp), sim, workers })
+}
+
+/// A pace at which a stream can be seen to stream.
+fn sim_settings() -> chimera_sim::Settings {
+    chimera_sim::Settings {
+        first_token: Duration::from_millis(50),
+        per_token: Duration::from_millis(5),
+        ..chimera_sim::Settings::default()
+    }
+}
+
+/// Resolves the configuration and shows it, secrets redacted.
+pub(crate) fn check(options: &Options) -> Result<String, Error> {
+    let file = load(options)?;
+    let addresses = resolve::addresses(&file)?;
+    resolve::settings(&file, &addresses, &surroundings(1)?)?;
+    toml::to_string(&file).map_err(|error| Error::Start(error.to_string()))
+}
+
+fn start_log(log: &config::Log) {
+    let level = match log.level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    match log.format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// Runs the gateway until it is told to stop.
+pub(crate) fn serve(options: Options) -> Result<(), Error> {
+    let file = load(&options)?;
+    let addresses = resolve::addresses(&file)?;
+    start_log(&file.log);
+    let handle = metrics::install().map_err(|error| Error::Start(error.to_string()))?;
+    let workers = match file.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let around = Arc::new(surroundings(workers)?);
+    let settings = resolve::settings(&file, &addresses, &around)?;
+    let gateway = Gateway::new(settings, random_seed()).map_err(|error| Error::Start(error.to_string()))?;
+    let data = serve::bind(addresses.data).map_err(|error| Error::Listen(addresses.data, error))?;
+    let admin = serve::bind(addresses.admin).map_err(|error| Error::Listen(addresses.admin, error))?;
+    let listening = Addresses { data: data.local_addr()?, admin: admin.local_addr()? };
+    let shared = Shared {
+        patience: Patience {
+            header: file.server.header_timeout.0,
+            idle: file.server.idle_timeout.0,
+            write_stall: file.server.write_stall_timeout.0,
+        },
+        draining: Arc::new(AtomicBool::new(false)),
+        connections: TaskTracker::new(),
+    };
+    let allowed =
+        serve::open_files_limit().map_or(usize::MAX, |files| (files / 2).saturating_sub(32).max(16));
+    let most = file.server.max_connections.min(allowed).max(1);
+    let reloader = Reloader { options, around, gateway: gateway.clone(), in_force: Mutex::new(file.clone()) };
+    let server = Server {
+        workers: Workers::start(workers, most, &gateway, &shared)?,
+        reloader: Arc::new(reloader),
+        gateway,
+        shared,
+        drain: (file.server.drain_min.0, file.server.drain_max.0),
+    };
+    let admin_key = file.admin.key_sha256.as_deref().map(|digest| {
+        resolve::parse_digest(digest).ok_or_else(|| {
+            ConfigError::new("admin.key_sha256", "a digest is 64 hex digits: printf %s KEY | sha256sum")
+        })
+    });
+    let admin_key = admin_key.transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let data = TcpListener::from_std(data)?;
+        let admin = TcpListener::from_std(admin)?;
+        banner(&file, &listening);
+        server.run(data, admin, admin_key, handle).await
+    })
+}
+
+/// Thirty-two bytes that nobody can guess, from the hasher's own random keys.
+fn random_seed() -> [u8; 32] {
+    use std::hash::{BuildHasher, Hasher};
+    let mut seed = [0; 32];
+    for chunk in seed.chunks_mut(8) {
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        chunk.copy_from_slice(&random.to_le_bytes());
+    }
+    seed
+}
+
+/// One screen: where it listens, who answers, what to try.
+fn banner(file: &File, listening: &Addresses) {
+    let (providers, model) = match file.providers.keys().next() {
+        None => ("sim (simulated: no provider key in the environment)".to_owned(), "sim-small"),
+        Some(_) => {
+            let names: Vec<_> = file.providers.keys().map(String::as_str).collect();
+            let model = match file.providers.values().next().map(|provider| provider.dialect) {
+                Some(config::Dialect::OpenAi) => "gpt-4o-mini",
+                _ => "MODEL",
+            };
+            (names.join(", "), model)
+        }
+    };
+    let groups: Vec<_> = file.groups.keys().map(String::as_str).collect();
+    println!("chimera {}", env!("CARGO_PKG_VERSION"));
+    println!("  listening  http://{}   OpenAI, Anthropic and Gemini APIs", listening.data);
+    println!("  admin      http://{}   /metrics, /api/v1/cache/metrics, …", listening.admin);
+    println!("  providers  {providers}");
+    if !groups.is_empty() {
+        println!("  groups     {}", groups.join(", "));
+    }
+    println!("try");
+    println!("  curl http://{}/v1/chat/completions -H 'content-type: application/json' \\", listening.data);
+    println!("    -d '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'");
+}
+
+/// Loads the configuration anew and puts it in force, or leaves the old one in force.
+struct Reloader {
+    options: Options,
+    around: Arc<Surroundings>,
+    gateway: Gateway,
+    in_force: Mutex<File>,
+}
+
+impl Reloader {
+    fn reload(&self) -> Result<(), String> {
+        let loaded = load(&Options {
+            config: self.options.config.clone(),
+            listen: self.options.listen.clone(),
+            admin_listen: self.options.admin_listen.clone(),
+        });
+        let result = loaded.and_then(|file| {
+            let addresses = resolve::addresses(&file)?;
+            let settings = resolve::settings(&file, &addresses, &self.around)?;
+            Ok((file, settings))
+        });
+        match result {
+            Ok((file, settings)) => {
+                self.gateway.reload(settings);
+                *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = file;
+                tracing::info!("the configuration was reloaded");
+                Ok(())
+            }
+            Err(error) => {
+                self.gateway.reload_failed();
+                tracing::error!(%error, "the new configuration is refused; the old one stays in force");
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn shown(&self) -> serde_json::Value {
+        let file = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        serde_json::to_value(&*file).unwrap_or_default()
+    }
+}
+
+struct Server {
+    workers: Workers,
+    reloader: Arc<Reloader>,
+    gateway: Gateway,
+    shared: Shared,
+    drain: (Duration, Duration),
+}
+
+impl Server {
+    async fn run(
+        self,
+        data: TcpListener,
+        admin: TcpListener,
+        admin_key: Option<chimera_gateway::KeyDigest>,
+        handle: PrometheusHandle,
+    ) -> Result<(), Error> {
+        let (for_config, for_reload, render) = (self.reloader.clone(), self.reloader.clone(), handle.clone());
+        let hooks = AdminHooks {
+            metrics: Box::new(move || render.render()),
+            config: Box::new(move || for_config.shown()),
+            reload: Box::new(move || for_reload.reload()),
+        };
+        let plane = Admin::new(self.gateway.clone(), hooks, admin_key);
+        let serving = serve::serve_admin(admin, plane, self.shared.clone());
+        tokio::select! {
+            never = serving => match never {},
+            () = self.upkeep(&handle) => Ok(()),
+            result = self.live(data) => result,
+        }
+    }
+
+    /// What must be done now and then.
+    async fn upkeep(&self, handle: &PrometheusHandle) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut count = 0_u32;
+        loop {
+            second.tick().await;
+            self.gateway.maintain();
+            count = count.wrapping_add(1);
+            // Samples of histograms wait in memory until they are drained.
+            if count.is_multiple_of(5) {
+                handle.run_upkeep();
+            }
+        }
+    }
+
+    async fn live(&self, data: TcpListener) -> Result<(), Error> {
+        let mut stop = Stop::new()?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        {
+            let accepting = self.workers.accept(&data);
+            tokio::pin!(accepting);
+            loop {
+                tokio::select! {
+                    never = &mut accepting => match never {},
+                    () = stop.wait() => break,
+                    _ = hangup.recv() => {
+                        // The refusal is logged where it is found.
+                        let _ = self.reloader.reload();
+                    }
+                }
+            }
+            tracing::info!("stopping: readiness fails, streams may finish; a second signal ends them");
+            self.gateway.set_ready(false);
+            let lame = tokio::time::sleep(self.drain.0);
+            tokio::select! {
+                never = &mut accepting => match never {},
+                () = lame => {}
+                () = stop.wait() => return Ok(()),
+            }
+        }
+        drop(data);
+        self.shared.draining.store(true, Relaxed);
+        self.shared.connections.close();
+        let deadline = Instant::now() + self.drain.1.saturating_sub(self.drain.0);
+        tokio::select! {
+            () = self.shared.connections.wait() => return Ok(()),
+            () = stop.wait() => return Ok(()),
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        tracing::warn!("streams were still open at the end of drain_max; they end with an error");
+        self.gateway.end_streams();
+        // A moment for the last events to be written.
+        let _ = tokio::time::timeout(Duration::from_secs(3), self.shared.connections.wait()).await;
+        Ok(())
+    }
+}
+
+/// SIGTERM or SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

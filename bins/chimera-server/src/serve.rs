@@ -1,0 +1,278 @@
+//! Listeners, workers and their end.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chimera_gateway::{Admin, Body, Gateway};
+use http_body::{Frame, SizeHint};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::connection::{Activity, Answering, Graceful, Guarded, Patience, Watched};
+
+/// The most that is buffered of one connection, in each direction.
+const MAX_BUFFER: usize = 64 * 1024;
+const BACKLOG: i32 = 4096;
+
+/// Binds a listener whose backlog is long enough for a crowd.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The least number of open files that the system allows this process.
+pub(crate) fn open_files_limit() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) patience: Patience,
+    /// Set once no more requests are wanted on open connections.
+    pub(crate) draining: Arc<AtomicBool>,
+    /// Every connection, on whichever worker.
+    pub(crate) connections: TaskTracker,
+}
+
+/// A connection on its way to a worker, with its place among all of them.
+struct Accepted {
+    stream: std::net::TcpStream,
+    place: OwnedSemaphorePermit,
+}
+
+/// The worker threads, each with an event loop of its own: a request never leaves its thread.
+pub(crate) struct Workers {
+    queues: Vec<(mpsc::UnboundedSender<Accepted>, Arc<AtomicUsize>)>,
+    places: Arc<Semaphore>,
+}
+
+impl Workers {
+    /// Starts them. They end when this value is dropped and their connections have.
+    pub(crate) fn start(
+        count: usize,
+        max_connections: usize,
+        gateway: &Gateway,
+        shared: &Shared,
+    ) -> io::Result<Self> {
+        let mut queues = Vec::new();
+        for index in 0..count {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let load = Arc::new(AtomicUsize::new(0));
+            let (gateway, shared, counted) = (gateway.worker(index), shared.clone(), load.clone());
+            thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                match runtime {
+                    Ok(runtime) => runtime.block_on(work(receiver, gateway, shared, counted)),
+                    Err(error) => tracing::error!(%error, "a worker cannot start"),
+                }
+            })?;
+            queues.push((sender, load));
+        }
+        Ok(Self { queues, places: Arc::new(Semaphore::new(max_connections)) })
+    }
+
+    /// Accepts connections and hands each to the worker with the fewest, until the future is dropped.
+    pub(crate) async fn accept(&self, listener: &TcpListener) -> Infallible {
+        loop {
+            // At the bound nobody is accepted: the backlog waits, and no file is opened in vain.
+            let Ok(place) = self.places.clone().acquire_owned().await else {
+                std::future::pending::<()>().await;
+                continue;
+            };
+            let stream = accept_one(listener).await;
+            let Ok(stream) = stream.into_std() else { continue };
+            let least = self.queues.iter().min_by_key(|(_, load)| load.load(Relaxed));
+            if let Some((queue, load)) = least {
+                load.fetch_add(1, Relaxed);
+                // The worker lives as long as this value does.
+                let _ = queue.send(Accepted { stream, place });
+            }
+        }
+    }
+}
+
+/// Accepts one connection; when the system has no more files to give, waits a little instead of
+/// spinning.
+async fn accept_one(listener: &TcpListener) -> TcpStream {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match stream.set_nodelay(true) {
+                Ok(()) => return stream,
+                Err(error) => tracing::debug!(%error, "a connection was gone before it was served"),
+            },
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again soon");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn work(
+    mut queue: mpsc::UnboundedReceiver<Accepted>,
+    gateway: Gateway,
+    shared: Shared,
+    load: Arc<AtomicUsize>,
+) {
+    let own = TaskTracker::new();
+    while let Some(Accepted { stream, place }) = queue.recv().await {
+        let Ok(stream) = TcpStream::from_std(stream) else {
+            load.fetch_sub(1, Relaxed);
+            continue;
+        };
+        let (gateway, load) = (gateway.clone(), load.clone());
+        let connection = serve_data(stream, gateway, &shared);
+        let tracked = shared.connections.track_future(async move {
+            connection.await;
+            load.fetch_sub(1, Relaxed);
+            drop(place);
+        });
+        own.spawn(tracked);
+    }
+    own.close();
+    own.wait().await;
+}
+
+/// hyper's server with every limit set by hand.
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(16 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(20)
+        .max_send_buf_size(MAX_BUFFER)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// A response body, and the note that its request is still being answered.
+struct Noted {
+    body: Body,
+    _answering: Answering,
+}
+
+impl http_body::Body for Noted {
+    type Data = Bytes;
+    type Error = chimera_gateway::Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<I, S> Graceful for auto::Connection<'static, I, S, TokioExecutor>
+where
+    Self: Future,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S: hyper::service::HttpService<Incoming> + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    TokioExecutor: auto::HttpServerConnExec<S::Future, S::ResBody>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        auto::Connection::graceful_shutdown(self);
+    }
+}
+
+fn serve_data(
+    stream: TcpStream,
+    gateway: Gateway,
+    shared: &Shared,
+) -> impl Future<Output = ()> + Send + use<> {
+    let activity = Activity::new();
+    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let noted = activity.clone();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let answering = noted.request();
+        let gateway = gateway.clone();
+        async move {
+            let response = gateway.handle(request).await;
+            Ok::<_, Infallible>(response.map(|body| Noted { body, _answering: answering }))
+        }
+    });
+    let connection = builder().serve_connection(io, service).into_owned();
+    Guarded::new(connection, activity, shared.patience, shared.draining.clone())
+}
+
+/// Serves the admin listener until the future is dropped; its connections end with it.
+pub(crate) async fn serve_admin(listener: TcpListener, admin: Admin, shared: Shared) -> Infallible {
+    /// More than a scraper, a person and a script ever need.
+    const MOST: usize = 64;
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= MOST {
+            connections.join_next().await;
+        }
+        let stream = accept_one(&listener).await;
+        let admin = admin.clone();
+        let activity = Activity::new();
+        let io = TokioIo::new(Watched::new(stream, activity.clone()));
+        let noted = activity.clone();
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let answering = noted.request();
+            let response = admin.handle(&request);
+            async move { Ok::<_, Infallible>(response.map(|body| Noted { body, _answering: answering })) }
+        });
+        let connection = builder().serve_connection(io, service).into_owned();
+        connections.spawn(Guarded::new(connection, activity, shared.patience, shared.draining.clone()));
+    }
+}

@@ -1,0 +1,407 @@
+//! The simulated provider itself: a request goes in, a scripted answer comes out.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::pending,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+
+use crate::{
+    answer::{self, Ask, Reply},
+    anthropic,
+    body::{End, Script, SimBody},
+    connection::Control,
+    dialect::{Dialect, Route, Verb, route},
+    fault::Fault,
+    gemini, inject, openai,
+    request::BadRequest,
+    seen::{Counts, Flight, Record, Seen},
+    settings::{Pace, Settings},
+};
+
+/// A simulated provider; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Sim {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Mutex<Arc<Settings>>,
+    faults: Mutex<Faults>,
+    record: Arc<Record>,
+    serial: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    next: VecDeque<Fault>,
+    by_model: HashMap<String, Fault>,
+    always: Option<Fault>,
+}
+
+/// The answer before its pace and faults: what to send, and when it is complete.
+struct Draft {
+    status: StatusCode,
+    content_type: &'static str,
+    script: Script,
+}
+
+impl Sim {
+    /// A provider that behaves as `settings` say.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                settings: Mutex::new(Arc::new(settings)),
+                faults: Mutex::default(),
+                record: Record::new(),
+                serial: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Changes the settings for requests that come from now on.
+    pub fn set(&self, settings: Settings) {
+        *lock(&self.inner.settings) = Arc::new(settings);
+    }
+
+    /// Lets the next request fail; several faults are used up in the order they were given.
+    pub fn fault_next(&self, fault: Fault) {
+        lock(&self.inner.faults).next.push_back(fault);
+    }
+
+    /// Lets every request fail, or (with `None`) none any more.
+    pub fn fault_always(&self, fault: Option<Fault>) {
+        lock(&self.inner.faults).always = fault;
+    }
+
+    /// Lets every request for `model` fail, or (with `None`) none any more.
+    pub fn fault_for_model(&self, model: &str, fault: Option<Fault>) {
+        let mut faults = lock(&self.inner.faults);
+        match fault {
+            Some(fault) => faults.by_model.insert(model.into(), fault),
+            None => faults.by_model.remove(model),
+        };
+    }
+
+    /// The latest requests, oldest first.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        self.inner.record.seen()
+    }
+
+    /// Forgets the requests seen so far; the counters stay.
+    pub fn forget_seen(&self) {
+        self.inner.record.forget();
+    }
+
+    /// How many answers began and how they ended.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.inner.record.counts()
+    }
+
+    /// Waits until the counters are as `wanted`.
+    pub async fn until(&self, wanted: impl FnMut(&Counts) -> bool) -> Counts {
+        let mut changes = self.inner.record.subscribe();
+        match changes.wait_for(wanted).await.map(|counts| *counts) {
+            Ok(counts) => counts,
+            // The sender lives in `self`, so it cannot have gone.
+            Err(_) => self.counts(),
+        }
+    }
+
+    /// Answers one request in-process.
+    ///
+    /// A fault that resets the connection shows as an error of the body, because
+    /// there is no connection here. Dropping the future or the body counts as cancelled.
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<SimBody>
+    where
+        B: Body<Data = Bytes>,
+    {
+        self.answer(request, None).await.unwrap_or_else(|flight| {
+            let mut script = Script::unary("");
+            script.end = End::Reset;
+            script.sized = false;
+            Response::new(SimBody::new(script, flight, None))
+        })
+    }
+
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.inner.record
+    }
+
+    /// `Err` is a reset before the head.
+    pub(crate) async fn answer<B>(
+        &self,
+        request: Request<B>,
+        control: Option<Arc<Control>>,
+    ) -> Result<Response<SimBody>, Flight>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let flight = Flight::start(&self.inner.record);
+        let settings = Arc::clone(&lock(&self.inner.settings));
+        let (parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or("");
+        let (dialect, route) = route(&parts.method, parts.uri.path(), query, &parts.headers);
+        let body = Limited::new(body.map_err(|_| "unreadable"), settings.max_request_bytes).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes);
+        self.remember(&parts, body.as_ref().ok(), dialect, &settings);
+        let parsed = body.as_ref().ok().and_then(|bytes| serde_json::from_slice(bytes).ok());
+        let fault = self.pick_fault(&parts.headers, model_of(&route, parsed.as_ref()));
+        match &fault {
+            Some(Fault::HangBeforeHead) => pending::<()>().await,
+            Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
+            Some(Fault::Reset { after_bytes: None }) => {
+                if let Some(control) = control {
+                    control.reset();
+                }
+                return Err(flight);
+            }
+            _ => {}
+        }
+        let draft = match body {
+            Err(_) => refuse(dialect, StatusCode::PAYLOAD_TOO_LARGE, "The request is too large."),
+            Ok(bytes) => Call {
+                settings: &settings,
+                parts: &parts,
+                dialect,
+                fault: fault.as_ref(),
+                fingerprint: answer::hash(&bytes),
+            }
+            .draft(route, parsed),
+        };
+        Ok(self.play(draft, &settings, dialect, fault.as_ref(), flight, control))
+    }
+
+    fn remember(&self, parts: &Parts, body: Option<&Bytes>, dialect: Dialect, settings: &Settings) {
+        let seen = Seen {
+            method: parts.method.clone(),
+            target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            headers: parts.headers.clone(),
+            body: body.cloned().unwrap_or_default(),
+            dialect,
+        };
+        self.inner.record.push(seen, settings.keep_seen);
+    }
+
+    /// The request's own wish first, then what tests queued, then what lasts.
+    fn pick_fault(&self, headers: &HeaderMap, model: &str) -> Option<Fault> {
+        if let Some(value) = headers.get("x-sim-fault") {
+            return value.to_str().ok().and_then(|text| text.parse().ok());
+        }
+        let mut faults = lock(&self.inner.faults);
+        faults
+            .next
+            .pop_front()
+            .or_else(|| faults.by_model.get(model).cloned())
+            .or_else(|| faults.always.clone())
+    }
+
+    fn play(
+        &self,
+        draft: Draft,
+        settings: &Settings,
+        dialect: Dialect,
+        fault: Option<&Fault>,
+        flight: Flight,
+        control: Option<Arc<Control>>,
+    ) -> Response<SimBody> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(draft.content_type));
+        let serial = self.inner.serial.fetch_add(1, Ordering::Relaxed);
+        headers.extend(
+            dialect
+                .headers(serial)
+                .into_iter()
+                .map(|(name, value)| (header::HeaderName::from_static(name), value)),
+        );
+        let (mut status, mut script) = (draft.status, draft.script);
+        if let Some(Fault::Status { code, headers: extra, body }) = fault {
+            status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let error = dialect.error(status, "The simulated provider fails as it was asked to.");
+            script = Script::unary(body.clone().unwrap_or_else(|| error.to_string().into()));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            add_headers(&mut headers, extra);
+        } else if let Some(fault) = fault {
+            inject::inject(&mut script, &mut headers, fault, dialect);
+        }
+        if !script.sized && !matches!(fault, Some(Fault::SlowBytes { .. })) {
+            inject::frame(&mut script, settings.framing);
+        }
+        let mut response = Response::new(SimBody::new(script, flight, control));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+fn add_headers(headers: &mut HeaderMap, extra: &[(String, String)]) {
+    for (name, value) in extra {
+        let name = header::HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn model_of<'a>(route: &'a Route, body: Option<&'a Value>) -> &'a str {
+    match route {
+        Route::Gemini { model, .. } | Route::Model(model) => model,
+        _ => body.and_then(|body| body.get("model")?.as_str()).unwrap_or(""),
+    }
+}
+
+fn refuse(dialect: Dialect, status: StatusCode, message: &str) -> Draft {
+    json(status, &dialect.error(status, message))
+}
+
+fn json(status: StatusCode, value: &Value) -> Draft {
+    Draft { status, content_type: "application/json", script: Script::unary(value.to_string()) }
+}
+
+/// One request on its way through the dialects.
+struct Call<'a> {
+    settings: &'a Settings,
+    parts: &'a Parts,
+    dialect: Dialect,
+    fault: Option<&'a Fault>,
+    fingerprint: u64,
+}
+
+impl Call<'_> {
+    fn draft(&self, route: Route, body: Option<Value>) -> Draft {
+        let sent = self.dialect.key(&self.parts.headers, self.parts.uri.query().unwrap_or(""));
+        if self.settings.required_key.is_some() && self.settings.required_key.as_deref() != sent {
+            return refuse(self.dialect, StatusCode::UNAUTHORIZED, "Incorrect API key provided.");
+        }
+        match route {
+            Route::Unknown => refuse(self.dialect, StatusCode::NOT_FOUND, "Unknown path."),
+            Route::Models => json(StatusCode::OK, &self.models()),
+            Route::Model(id) => self.model(&id),
+            route => match body {
+                None => refuse(
+                    self.dialect,
+                    StatusCode::BAD_REQUEST,
+                    "We could not parse the JSON body of your request.",
+                ),
+                Some(body) => self.post(&route, &body).unwrap_or_else(|BadRequest(reason)| {
+                    refuse(self.dialect, StatusCode::BAD_REQUEST, &reason)
+                }),
+            },
+        }
+    }
+
+    fn models(&self) -> Value {
+        let ids = &self.settings.models;
+        match self.dialect {
+            Dialect::OpenAi => openai::models(ids),
+            Dialect::Anthropic => anthropic::models(ids),
+            Dialect::Gemini => gemini::models(ids),
+        }
+    }
+
+    fn model(&self, id: &str) -> Draft {
+        if !self.knows(id) {
+            return self.unknown_model(id);
+        }
+        let value = match self.dialect {
+            Dialect::OpenAi => openai::model(id),
+            Dialect::Anthropic => anthropic::model(id),
+            Dialect::Gemini => gemini::model(id),
+        };
+        json(StatusCode::OK, &value)
+    }
+
+    fn knows(&self, id: &str) -> bool {
+        self.settings.any_model || self.settings.models.iter().any(|known| known == id)
+    }
+
+    fn unknown_model(&self, id: &str) -> Draft {
+        let message = format!("The model `{id}` does not exist or you do not have access to it.");
+        refuse(self.dialect, StatusCode::NOT_FOUND, &message)
+    }
+
+    fn post(&self, route: &Route, body: &Value) -> Result<Draft, BadRequest> {
+        let name = model_of(route, Some(body));
+        if !name.is_empty() && !self.knows(name) {
+            return Ok(self.unknown_model(name));
+        }
+        let ok = |value: Value| json(StatusCode::OK, &value);
+        Ok(match route {
+            Route::Chat => self.generate(openai::read(body)?, false),
+            Route::Messages => self.generate(anthropic::read(body)?, false),
+            Route::Embeddings => ok(openai::embeddings(body, self.settings)?),
+            Route::CountTokens => ok(anthropic::count_tokens(body)?),
+            Route::Gemini { model, verb, sse } => match verb {
+                Verb::Generate => self.generate(gemini::read(body, model, false)?, false),
+                Verb::Stream => self.generate(gemini::read(body, model, true)?, *sse),
+                Verb::CountTokens => ok(gemini::count_tokens(body)?),
+                Verb::Embed => ok(gemini::embed(body, self.settings)?),
+                Verb::BatchEmbed => ok(gemini::batch_embed(body, self.settings)?),
+            },
+            Route::Models | Route::Model(_) | Route::Unknown => {
+                refuse(self.dialect, StatusCode::NOT_FOUND, "Unknown path.")
+            }
+        })
+    }
+
+    fn generate(&self, mut ask: Ask, sse: bool) -> Draft {
+        ask.fingerprint = self.fingerprint;
+        let pace = Pace::resolve(self.settings, &self.parts.headers, &ask.model);
+        let mut reply = Reply::new(&ask, &pace, self.settings);
+        inject::falsify(&mut reply, self.fault);
+        if ask.stream {
+            return self.stream(&ask, &reply, &pace, sse);
+        }
+        let mut draft = json(
+            StatusCode::OK,
+            &match self.dialect {
+                Dialect::OpenAi => openai::unary(&ask, &reply),
+                Dialect::Anthropic => anthropic::unary(&ask, &reply),
+                Dialect::Gemini => gemini::unary(&ask, &reply),
+            },
+        );
+        draft.wait(pace.unary(reply.output_tokens));
+        draft
+    }
+
+    fn stream(&self, ask: &Ask, reply: &Reply, pace: &Pace, sse: bool) -> Draft {
+        let steps = match self.dialect {
+            Dialect::OpenAi => openai::stream(ask, reply, pace, self.settings),
+            Dialect::Anthropic => anthropic::stream(ask, reply, pace, self.settings),
+            Dialect::Gemini => gemini::stream(ask, reply, pace, self.settings, sse),
+        };
+        let array = self.dialect == Dialect::Gemini && !sse;
+        Draft {
+            status: StatusCode::OK,
+            content_type: if array { "application/json" } else { "text/event-stream" },
+            script: Script::stream(steps),
+        }
+    }
+}
+
+impl Draft {
+    /// A unary answer comes as a whole once its last token is made.
+    fn wait(&mut self, time: Duration) {
+        if let Some(step) = self.script.steps.front_mut() {
+            step.after = time;
+        }
+    }
+}
