@@ -1,2 +1,50 @@
-//! The tasks of this workspace: test, ci, perf, docs, layers, tidy, real-model
-fn main() {}
+//! The tasks of this workspace. `cargo xtask help` lists them.
+
+mod docs;
+mod layers;
+mod process;
+mod real_model;
+mod sdk;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  test        install or find what tests need, and run all of them
+  ci          fmt, clippy, rustdoc, layers, tidy, docs, test
+  docs        write the generated pages of docs/ (--check: only compare)
+  layers      hold the crates' dependencies against the table of the architecture
+  tidy        rules of this workspace that no other tool knows
+  sdk         the vendors' Python SDKs against a running gateway (part of test)
+  real-model  a real small model behind the gateway, and how fast its answers come back
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let result = match task.as_str() {
+        "test" => test::all(),
+        "ci" => test::ci(),
+        "docs" => docs::run(rest.iter().any(|arg| arg == "--check")),
+        "layers" => layers::check(),
+        "tidy" => tidy::check(),
+        "sdk" => sdk::run().map(|outcome| println!("{outcome}")),
+        "real-model" => real_model::run(),
+        "" | "help" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("there is no task `{other}`; cargo xtask help")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

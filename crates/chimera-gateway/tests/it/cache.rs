@@ -1,0 +1,194 @@
+//! What is cached, for whom, for how long, and in which forms.
+
+use std::{sync::Arc, time::Duration};
+
+use chimera_gateway::{CachePolicy, DialectId, Gateway, Models, Settings};
+
+use crate::support::{
+    ANSWER, Act, DONE, ROLE, STOP, Script, Scripted, USAGE, call, chat, delta, gateway, post, provider,
+    stream, unary,
+};
+
+fn upstream() -> Arc<Scripted> {
+    Scripted::answering(unary(200, ANSWER))
+}
+
+fn with(settings: impl FnOnce(&mut Settings), upstream: &Arc<Scripted>) -> Gateway {
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::OpenAi, upstream));
+    let mut all = Settings::new(models);
+    settings(&mut all);
+    Gateway::new(all, [7; 32]).unwrap()
+}
+
+#[tokio::test]
+async fn a_second_request_is_answered_from_the_cache_and_says_so() {
+    let upstream = upstream();
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let miss = call(&gateway, chat("gpt-x", "x", false)).await;
+    assert_eq!(miss.header("x-chimera-cache"), "miss; reason=cold");
+    assert!(miss.header("server-timing").contains("upstream;dur="));
+    // Looked at, then known byte for byte, then known by its meaning.
+    let respelled = r#"{"messages": [{"content":"x","role":"user"}], "user":"u", "model":"gpt-x"}"#;
+    for request in
+        [chat("gpt-x", "x", false), chat("gpt-x", "x", false), post("/v1/chat/completions", respelled)]
+    {
+        let hit = call(&gateway, request).await;
+        assert_eq!((hit.header("x-chimera-cache"), hit.header("age")), ("l1", "0"));
+        assert_eq!((hit.body.as_str(), hit.header("cache-control")), (ANSWER, "private, no-store"));
+        assert_eq!((hit.header("x-chimera-provider"), hit.header("x-chimera-model")), ("one", "gpt-x"));
+    }
+    assert_eq!(upstream.count(), 1);
+    let other = call(&gateway, chat("gpt-x", "y", false)).await;
+    assert_eq!(other.header("x-chimera-cache"), "miss; reason=cold");
+}
+
+/// Pain 8: one entry serves unary and streaming callers.
+#[tokio::test]
+async fn pain_8_one_entry_serves_both_forms() {
+    let upstream = upstream();
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    call(&gateway, chat("gpt-x", "x", false)).await;
+    let streamed = call(&gateway, chat("gpt-x", "x", true)).await;
+    assert_eq!(streamed.header("x-chimera-cache"), "l1");
+    assert_eq!(streamed.header("content-type"), "text/event-stream");
+    assert!(streamed.body.matches("data: ").count() >= 4 && streamed.body.ends_with(DONE));
+    assert!(!streamed.body.contains("usage"), "it was not asked for");
+
+    let events = [ROLE, &delta("a"), &delta("b"), STOP, USAGE, DONE];
+    let upstream = Scripted::answering(stream(&events));
+    let gateway = crate::support::gateway(DialectId::OpenAi, &upstream);
+    call(&gateway, chat("gpt-x", "x", true)).await;
+    let whole = call(&gateway, chat("gpt-x", "x", false)).await;
+    assert_eq!(whole.header("x-chimera-cache"), "l1");
+    assert_eq!(whole.json()["choices"][0]["message"]["content"], "ab");
+    assert_eq!(whole.json()["usage"]["completion_tokens"], 2, "a unary answer always tells its usage");
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn o05_identical_requests_at_once_make_one_call() {
+    let upstream = Scripted::new([Script::Acts(vec![
+        Act::Read,
+        Act::Sleep(Duration::from_millis(20)),
+        Act::Write(unary(200, ANSWER)),
+        Act::AwaitClose,
+    ])]);
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..1000 {
+        let gateway = gateway.clone();
+        calls.spawn(async move { call(&gateway, chat("gpt-x", "x", false)).await });
+    }
+    let mut coalesced = 0;
+    while let Some(answer) = calls.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!(answer.body, ANSWER);
+        coalesced += usize::from(answer.header("x-chimera-cache") == "coalesced");
+    }
+    assert_eq!((upstream.count(), coalesced), (1, 999));
+}
+
+#[tokio::test]
+async fn request_directives_are_honoured() {
+    let upstream = upstream();
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let with = |name: &'static str, value: &str| {
+        let mut request = chat("gpt-x", "x", false);
+        request.headers_mut().insert(name, value.parse().unwrap());
+        request
+    };
+    let absent = call(&gateway, with("x-chimera-cache", "only-if-cached")).await;
+    assert_eq!((absent.status, absent.code().as_str(), upstream.count()), (504, "not_cached", 0));
+    let unkept = call(&gateway, with("cache-control", "no-store")).await;
+    assert_eq!(unkept.header("x-chimera-cache"), "miss; reason=no-store");
+    assert_eq!(
+        call(&gateway, chat("gpt-x", "x", false)).await.header("x-chimera-cache"),
+        "miss; reason=cold"
+    );
+    assert_eq!(
+        call(&gateway, with("x-chimera-cache", "only-if-cached")).await.header("x-chimera-cache"),
+        "l1"
+    );
+    let anew = call(&gateway, with("x-chimera-cache", "no-cache")).await;
+    assert_eq!(anew.header("x-chimera-cache"), "miss; reason=no-cache");
+    let bypass = call(&gateway, with("cache-control", "no-cache, no-store")).await;
+    assert_eq!(bypass.header("x-chimera-cache"), "bypass");
+    assert_eq!(call(&gateway, with("x-chimera-cache", "max-age=60")).await.header("x-chimera-cache"), "l1");
+    assert_eq!(upstream.count(), 4);
+    // A caller's shorter life for its answer.
+    let short = call(&gateway, {
+        let mut request = chat("gpt-x", "short", false);
+        request.headers_mut().insert("x-chimera-cache-ttl", "0".parse().unwrap());
+        request
+    });
+    short.await;
+    assert_eq!(
+        call(&gateway, chat("gpt-x", "short", false)).await.header("x-chimera-cache"),
+        "miss; reason=cold"
+    );
+}
+
+#[tokio::test]
+async fn the_routes_policy_decides() {
+    let upstream = upstream();
+    let off = with(|settings| settings.cache.policy = CachePolicy::Off, &upstream);
+    assert_eq!(call(&off, chat("gpt-x", "x", false)).await.header("x-chimera-cache"), "bypass");
+    let gateway = with(|settings| settings.cache.policy = CachePolicy::Deterministic, &upstream);
+    let cold = r#"{"model":"gpt-x","messages":[],"temperature":0}"#;
+    for (body, second) in [(r#"{"model":"gpt-x","messages":[]}"#, "bypass"), (cold, "l1")] {
+        call(&gateway, post("/v1/chat/completions", body)).await;
+        let again = call(&gateway, post("/v1/chat/completions", body)).await;
+        assert_eq!(again.header("x-chimera-cache"), second);
+    }
+}
+
+#[tokio::test]
+async fn errors_are_never_kept() {
+    for status in [400, 404, 429, 500] {
+        let upstream = Scripted::answering(unary(status, r#"{"error":{"message":"m"}}"#));
+        let gateway = gateway(DialectId::OpenAi, &upstream);
+        for _ in 0..2 {
+            assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, status);
+        }
+        assert_eq!(upstream.count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn answers_are_compressed_as_the_client_asks_and_hits_compress_nothing() {
+    let text = (0..400).map(|n| format!("word{} of the answer, ", n % 37)).collect::<String>();
+    let answer = ANSWER.replace("hello there", &text);
+    let upstream = Scripted::answering(unary(200, &answer));
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let asking = |accept: &str| {
+        let mut request = chat("gpt-x", "x", false);
+        request.headers_mut().insert("accept-encoding", accept.parse().unwrap());
+        request
+    };
+    for (accept, encoding) in
+        [("gzip, br;q=0.5", "gzip"), ("br", "br"), ("zstd", "zstd"), ("br", "br"), ("identity", "")]
+    {
+        let response = gateway.handle(asking(accept)).await;
+        let found = response.headers().get("content-encoding").map_or("", |value| value.to_str().unwrap());
+        assert_eq!(found, encoding);
+        let length = response.body().as_bytes().unwrap().len();
+        assert!(
+            encoding.is_empty() || length * 10 < answer.len() * 3,
+            "{encoding}: {length} of {}",
+            answer.len()
+        );
+        assert_eq!(response.headers()["vary"], "accept-encoding");
+    }
+    let first = gateway.handle(asking("br")).await.into_body();
+    let second = gateway.handle(asking("br")).await.into_body();
+    assert_eq!(
+        first.as_bytes().unwrap().as_ptr(),
+        second.as_bytes().unwrap().as_ptr(),
+        "the same bytes, made once"
+    );
+    // Streams are left alone, and so are small answers.
+    let mut streamed = chat("gpt-x", "x", true);
+    streamed.headers_mut().insert("accept-encoding", "br".parse().unwrap());
+    assert!(gateway.handle(streamed).await.headers().get("content-encoding").is_none());
+}

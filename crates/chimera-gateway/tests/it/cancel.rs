@@ -1,0 +1,96 @@
+//! A caller that leaves ends its upstream call, whatever it was waiting for.
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use chimera_gateway::DialectId;
+use tokio::time::{Instant, timeout};
+
+use crate::support::{
+    Act, DONE, SSE_HEAD, STOP, Script, Scripted, call, chat, chunk, delta, finish, gateway, next, settle,
+};
+
+/// Starts a request, lets it get as far as it can, and drops it; the upstream must see the end at once,
+/// without any time passing.
+async fn leaves(upstream: &std::sync::Arc<Scripted>, stream: bool) {
+    let gateway = gateway(DialectId::OpenAi, upstream);
+    let request = gateway.handle(chat("gpt-x", "x", stream));
+    assert!(timeout(Duration::from_millis(50), request).await.is_err(), "it was still waiting");
+    let began = Instant::now();
+    settle().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c05_while_connecting() {
+    let upstream = Scripted::new([Script::Hang]);
+    leaves(&upstream, false).await;
+    assert_eq!((upstream.connects.load(SeqCst), upstream.count()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c05_pain_12_while_awaiting_a_unary_answer() {
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::AwaitClose])]);
+    leaves(&upstream, false).await;
+    assert_eq!((upstream.count(), upstream.closed.load(SeqCst)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c05_pain_12_while_the_head_is_held_back() {
+    let head = [SSE_HEAD.as_bytes(), &chunk(": ping\n\n")].concat();
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::Write(head), Act::AwaitClose])]);
+    leaves(&upstream, true).await;
+    assert_eq!(upstream.closed.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c05_in_mid_stream() {
+    let begun = [SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat();
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::Write(begun), Act::AwaitClose])]);
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let mut body = gateway.handle(chat("gpt-x", "x", true)).await.into_body();
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), delta("a"));
+    assert_eq!(upstream.closed.load(SeqCst), 0);
+    drop(body);
+    settle().await;
+    assert_eq!(upstream.closed.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c05_a_leader_that_leaves_hands_over() {
+    let script = vec![
+        Act::Read,
+        Act::Write([SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat()),
+        Act::Sleep(Duration::from_secs(1)),
+        Act::Write([chunk(&delta("b")), chunk(STOP), chunk(DONE), b"0\r\n\r\n".to_vec()].concat()),
+        Act::AwaitClose,
+    ];
+    let upstream = Scripted::new([Script::Acts(script)]);
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let mut leader = gateway.handle(chat("gpt-x", "x", true)).await.into_body();
+    assert_eq!(next(&mut leader).await.unwrap().unwrap(), delta("a"));
+    let follower = gateway.handle(chat("gpt-x", "x", true)).await;
+    assert_eq!(follower.headers()["x-chimera-cache"], "coalesced");
+    drop(leader);
+    let answer = finish(follower).await;
+    assert_eq!(answer.body, [&delta("a"), &delta("b"), STOP, DONE].concat());
+    assert_eq!(upstream.count(), 1);
+    assert_eq!(call(&gateway, chat("gpt-x", "x", true)).await.header("x-chimera-cache"), "l1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn u06_followers_get_the_error_too() {
+    let cut = vec![
+        Act::Read,
+        Act::Write([SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat()),
+        Act::Sleep(Duration::from_secs(1)),
+    ];
+    let upstream = Scripted::new([Script::Acts(cut)]);
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let leader = gateway.handle(chat("gpt-x", "x", true)).await;
+    let follower = gateway.handle(chat("gpt-x", "x", true)).await;
+    let (leader, follower) = tokio::join!(finish(leader), finish(follower));
+    for answer in [leader, follower] {
+        assert!(answer.aborted && answer.body.contains("upstream_unreachable"));
+    }
+    assert_eq!(upstream.count(), 1);
+}

@@ -1,0 +1,9 @@
+//! The request path as a whole, over in-memory pipes: what callers see, what providers see.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod cache;
+mod cancel;
+mod native;
+mod support;
+mod tenants;
+mod upstream;

@@ -1,0 +1,243 @@
+//! Who may call, how much, and that tenants never meet; and bad input on the data listener.
+
+use std::sync::Arc;
+
+use chimera_gateway::{DialectId, Gateway, Limits, Models, Settings, Tenant, Tenants, key_digest};
+use http::Method;
+
+use crate::support::{ANSWER, Scripted, Silent, call, chat, gateway, post, provider, unary};
+
+fn keyed(limits: Limits, upstream: &Arc<Scripted>) -> Gateway {
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::OpenAi, upstream));
+    let mut settings = Settings::new(models);
+    settings.tenants = Tenants::keyed([
+        (key_digest("key-a"), Tenant::new("a", limits)),
+        (key_digest("key-b"), Tenant::new("b", Limits::default())),
+    ]);
+    Gateway::new(settings, [7; 32]).unwrap()
+}
+
+fn with_key(key: &str, prompt: &str) -> http::Request<http_body_util::Full<bytes::Bytes>> {
+    let mut request = chat("gpt-x", prompt, false);
+    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    request
+}
+
+/// Pain 7: the same bytes of two tenants are two calls.
+#[tokio::test]
+async fn pain_7_tenants_never_share_an_answer() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = keyed(Limits::default(), &upstream);
+    for key in ["key-a", "key-b"] {
+        assert_eq!(call(&gateway, with_key(key, "x")).await.header("x-chimera-cache"), "miss; reason=cold");
+        for _ in 0..2 {
+            assert_eq!(call(&gateway, with_key(key, "x")).await.header("x-chimera-cache"), "l1");
+        }
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn a_key_is_needed_and_wrong_ones_look_alike() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = keyed(Limits::default(), &upstream);
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 401);
+    let unknown = call(&gateway, with_key("key-c", "x")).await;
+    let mut malformed = chat("gpt-x", "x", false);
+    malformed.headers_mut().insert("authorization", "Basic abc".parse().unwrap());
+    let malformed = call(&gateway, malformed).await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (401, "authentication_failed"));
+    assert_eq!(unknown.body, malformed.body);
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn limits_are_429_with_retry_after_and_the_dialects_headers() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = keyed(Limits { requests_per_minute: Some(2), ..Limits::default() }, &upstream);
+    let first = call(&gateway, with_key("key-a", "1")).await;
+    assert_eq!(
+        (first.header("x-ratelimit-limit-requests"), first.header("x-ratelimit-remaining-requests")),
+        ("2", "1")
+    );
+    call(&gateway, with_key("key-a", "2")).await;
+    let third = call(&gateway, with_key("key-a", "3")).await;
+    assert_eq!((third.status, third.code().as_str()), (429, "rate_limited"));
+    assert!(third.header("retry-after").parse::<u64>().unwrap() <= 31);
+    assert!(third.body.contains("requests per minute"));
+    assert_eq!(call(&gateway, with_key("key-b", "3")).await.status, 200, "another tenant is not touched");
+
+    let gateway = keyed(Limits { tokens_per_minute: Some(10), ..Limits::default() }, &upstream);
+    assert_eq!(call(&gateway, with_key("key-a", "4")).await.status, 200);
+    assert_eq!(call(&gateway, with_key("key-a", "5")).await.status, 200);
+    let spent = call(&gateway, with_key("key-a", "6")).await;
+    assert!(spent.status == 429 && spent.body.contains("tokens per minute"), "{}", spent.body);
+}
+
+#[tokio::test]
+async fn concurrency_is_bounded_per_tenant() {
+    let upstream = Scripted::new([crate::support::Script::Acts(vec![
+        crate::support::Act::Read,
+        crate::support::Act::AwaitClose,
+    ])]);
+    let gateway = keyed(Limits { concurrency: Some(1), ..Limits::default() }, &upstream);
+    let waiting = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.handle(with_key("key-a", "1")).await }
+    });
+    crate::support::settle().await;
+    assert_eq!(call(&gateway, with_key("key-a", "2")).await.status, 429);
+    waiting.abort();
+    let _ = waiting.await;
+    let mut again = Box::pin(gateway.handle(with_key("key-a", "3")));
+    assert!(futures_poll(&mut again).await, "its place is free again");
+}
+
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
+    tokio::select! {
+        biased;
+        _ = future => false,
+        () = crate::support::settle() => true,
+    }
+}
+
+#[tokio::test]
+async fn c07_c08_c09_bad_bodies_are_400_with_an_offset_and_without_an_echo() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let deep = format!(r#"{{"model":"gpt-x","messages":[],"tools":{}"#, "[".repeat(10_000));
+    let bad = [
+        "",
+        "secret",
+        "{\"model\":\"secret",
+        "{\"model\":\"gpt-x\",\"messages\":[]} secret",
+        "\u{feff}{}",
+        r#"{"model":"gpt-x","messages":[],"x":NaN}"#,
+        r#"{"model":"gpt-x","messages":[],"x":1e999}"#,
+        r#"{"model":"gpt-x","messages":["\ud800"]}"#,
+        r#"{"model":"gpt-x","messages":[],"model":"gpt-y"}"#,
+        r#"{"model":"gpt-x","messages":[],"mod\u0065l":"gpt-y"}"#,
+        &deep,
+    ];
+    for body in bad {
+        let answer = call(&gateway, post("/v1/chat/completions", body)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{body:.60}");
+        assert!(answer.body.contains("at byte") && !answer.body.contains("secret"), "{}", answer.body);
+    }
+    for (body, param) in
+        [("[]", "body"), (r#"{"messages":[]}"#, "model"), (r#"{"model":"gpt-x"}"#, "messages")]
+    {
+        let answer = call(&gateway, post("/v1/chat/completions", body)).await;
+        assert_eq!(answer.json()["error"]["param"], param);
+    }
+    let mut kind = chat("gpt-x", "x", false);
+    kind.headers_mut().insert("content-type", "text/plain".parse().unwrap());
+    assert_eq!(call(&gateway, kind).await.status, 400);
+    let mut gzip = chat("gpt-x", "x", false);
+    gzip.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    assert_eq!(call(&gateway, gzip).await.status, 415);
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c02_a_body_that_never_comes_is_408_and_nobody_is_called() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let request = http::Request::post("/v1/chat/completions").header("host", "h").body(Silent).unwrap();
+    let answer = crate::support::finish(gateway.handle(request).await).await;
+    assert_eq!(
+        (
+            answer.status,
+            answer.header("connection"),
+            upstream.connects.load(std::sync::atomic::Ordering::SeqCst)
+        ),
+        (408, "close", 0)
+    );
+}
+
+#[tokio::test]
+async fn errors_speak_the_callers_dialect() {
+    let gateway = gateway(DialectId::OpenAi, &Scripted::answering(unary(200, ANSWER)));
+    let openai = call(&gateway, post("/v1/chat/completions", "{")).await.json();
+    assert_eq!(
+        (&openai["error"]["type"], &openai["error"]["code"]),
+        (&"invalid_request_error".into(), &"invalid_request".into())
+    );
+    let anthropic = call(&gateway, post("/v1/messages", "{")).await.json();
+    assert_eq!(
+        (&anthropic["type"], &anthropic["error"]["type"]),
+        (&"error".into(), &"invalid_request_error".into())
+    );
+    assert!(anthropic["request_id"].as_str().unwrap().starts_with("req_"));
+    let gemini = call(&gateway, post("/v1beta/models/gemini-x:generateContent", "{")).await.json();
+    assert_eq!(
+        (&gemini["error"]["code"], &gemini["error"]["status"]),
+        (&400.into(), &"INVALID_ARGUMENT".into())
+    );
+}
+
+#[tokio::test]
+async fn c12_heads_that_could_mean_two_things_are_refused() {
+    let gateway = gateway(DialectId::OpenAi, &Scripted::answering(unary(200, ANSWER)));
+    let with = |change: fn(&mut http::Request<http_body_util::Full<bytes::Bytes>>)| {
+        let mut request = chat("gpt-x", "x", false);
+        change(&mut request);
+        request
+    };
+    let refused = [
+        with(|r| {
+            r.headers_mut().append("host", "other".parse().unwrap());
+        }),
+        with(|r| {
+            r.headers_mut().insert("host", "a/b".parse().unwrap());
+        }),
+        with(|r| {
+            r.headers_mut().insert("host", "a?b".parse().unwrap());
+        }),
+        with(|r| {
+            r.headers_mut().insert("host", "a#b".parse().unwrap());
+        }),
+        with(|r| {
+            r.headers_mut().remove("host");
+        }),
+        with(|r| *r.uri_mut() = "http://evil.test/v1/chat/completions".parse().unwrap()),
+    ];
+    for request in refused {
+        assert_eq!(call(&gateway, request).await.status, 400);
+    }
+    for method in [Method::TRACE, Method::CONNECT] {
+        let mut request = chat("gpt-x", "x", false);
+        *request.method_mut() = method;
+        assert_eq!(call(&gateway, request).await.status, 405);
+    }
+    let absolute = with(|r| *r.uri_mut() = "http://gateway.test/v1/chat/completions".parse().unwrap());
+    assert_eq!(call(&gateway, absolute).await.status, 200);
+    let upgrade = with(|r| {
+        r.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    });
+    assert_eq!(call(&gateway, upgrade).await.status, 200);
+}
+
+#[tokio::test]
+async fn c17_methods_are_answered_as_http_says() {
+    let gateway = gateway(DialectId::OpenAi, &Scripted::answering(unary(200, r#"{"data":[]}"#)));
+    let with = |method: Method, path: &str| {
+        http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "h")
+            .body(http_body_util::Full::new(bytes::Bytes::from("x")))
+            .unwrap()
+    };
+    let options = call(&gateway, with(Method::OPTIONS, "/v1/chat/completions")).await;
+    assert_eq!((options.status, options.header("allow")), (204, "POST"));
+    assert_eq!(call(&gateway, with(Method::GET, "/v1/chat/completions")).await.status, 405);
+    assert_eq!(call(&gateway, with(Method::HEAD, "/v1/models")).await.status, 200);
+    let admin = call(&gateway, with(Method::GET, "/metrics")).await;
+    assert!(admin.status == 404 && admin.body.contains("admin listener"));
+    assert_eq!(call(&gateway, with(Method::GET, "/nothing")).await.status, 404);
+    assert_eq!(call(&gateway, with(Method::GET, "/health/live")).await.status, 200);
+    gateway.set_ready(false);
+    assert_eq!(call(&gateway, with(Method::GET, "/health/ready")).await.status, 503);
+}

@@ -1,0 +1,98 @@
+//! `cargo xtask test` and `cargo xtask ci`.
+
+use std::time::Instant;
+
+use crate::{
+    docs, layers,
+    process::{Outcome, cargo, run},
+    sdk, tidy,
+};
+
+/// One part of the tests, as the summary shows it.
+struct Part {
+    name: &'static str,
+    result: Outcome<String>,
+    seconds: f64,
+}
+
+fn part(name: &'static str, work: impl FnOnce() -> Outcome<String>) -> Part {
+    println!("\n== {name}");
+    let began = Instant::now();
+    let result = work();
+    if let Err(why) = &result {
+        eprintln!("{why}");
+    }
+    Part { name, result, seconds: began.elapsed().as_secs_f64() }
+}
+
+/// Runs every test; all parts run even when one fails.
+pub(crate) fn all() -> Outcome {
+    let parts = [
+        part("unit, integration and documentation tests", || {
+            run(cargo().args(["test", "--workspace", "--locked", "--quiet"]))?;
+            Ok("passed".into())
+        }),
+        part("examples run", examples),
+        part("official SDKs", sdk::run),
+    ];
+    summary(&parts)
+}
+
+/// One runnable example per library crate.
+fn examples() -> Outcome<String> {
+    const EXAMPLES: [(&str, &str); 3] = [
+        ("chimera-circuit-breaker", "guarded_call"),
+        ("chimera-cache", "cached_computation"),
+        ("chimera-protocol", "look_over"),
+    ];
+    for (package, example) in EXAMPLES {
+        run(cargo().args(["run", "--quiet", "--locked", "--package", package, "--example", example]))?;
+    }
+    Ok(format!("{} ran", EXAMPLES.len()))
+}
+
+fn summary(parts: &[Part]) -> Outcome {
+    println!("\n== summary");
+    for part in parts {
+        let (word, detail) = match &part.result {
+            Ok(detail) if detail.starts_with("SKIPPED") => {
+                ("SKIPPED", detail.trim_start_matches("SKIPPED: "))
+            }
+            Ok(detail) => ("ok", detail.as_str()),
+            Err(why) => ("FAILED", why.as_str()),
+        };
+        println!("{word:<8} {:<44} {:>6.1} s  {detail}", part.name, part.seconds);
+    }
+    let count =
+        |wanted: fn(&Outcome<String>) -> bool| parts.iter().filter(|part| wanted(&part.result)).count();
+    let failed = count(|result| result.is_err());
+    let skipped = count(|result| result.as_ref().is_ok_and(|detail| detail.starts_with("SKIPPED")));
+    println!("{} passed, {failed} failed, {skipped} skipped", parts.len() - failed - skipped);
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} parts failed", parts.len())) }
+}
+
+/// Every gate, the quick ones first.
+pub(crate) fn ci() -> Outcome {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    layers::check()?;
+    tidy::check()?;
+    run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    run(cargo().env("RUSTDOCFLAGS", "-D warnings").args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--locked",
+        "--quiet",
+    ]))?;
+    docs::run(true)?;
+    all()
+}
