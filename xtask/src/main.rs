@@ -2,6 +2,7 @@
 
 mod docs;
 mod layers;
+mod perf;
 mod process;
 mod real_model;
 mod sdk;
@@ -18,6 +19,8 @@ cargo xtask TASK
   docs        write the generated pages of docs/ (--check: only compare)
   layers      hold the crates' dependencies against the table of the architecture
   tidy        rules of this workspace that no other tool knows
+  perf        the gateway against a bare hyper server and proxy, as ratios
+              [--quick] [--check] [--json FILE] [--only ROW,ROW] [--chimera PATH]
   sdk         the vendors' Python SDKs against a running gateway (part of test)
   real-model  a real small model behind the gateway, and how fast its answers come back
 ";
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         "test" => test::all(),
         "ci" => test::ci(),
         "docs" => docs::run(rest.iter().any(|arg| arg == "--check")),
+        "perf" => perf::run(&rest).map_err(|error| error.to_string()),
         "layers" => layers::check(),
         "tidy" => tidy::check(),
         "sdk" => sdk::run().map(|outcome| println!("{outcome}")),

@@ -75,6 +75,8 @@ fn sim_settings() -> chimera_sim::Settings {
     chimera_sim::Settings {
         first_token: Duration::from_millis(50),
         per_token: Duration::from_millis(5),
+        // Nobody looks at what it has seen.
+        keep_seen: 0,
         ..chimera_sim::Settings::default()
     }
 }

@@ -87,7 +87,7 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
@@ -95,7 +95,7 @@ mod tests {
 
     impl Wake for Count {
         fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
+            self.0.fetch_add(1, SeqCst);
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
             }
         });
         assert_eq!(polled, Poll::Ready(3));
-        assert_eq!(count.0.load(Ordering::SeqCst), 0);
+        assert_eq!(count.0.load(SeqCst), 0);
     }
 
     #[test]
@@ -132,8 +132,8 @@ mod tests {
             assert!(polled.is_pending());
         }
         kept.unwrap().wake();
-        assert_eq!(old.0.load(Ordering::SeqCst), 0);
-        assert_eq!(new.0.load(Ordering::SeqCst), 1);
+        assert_eq!(old.0.load(SeqCst), 0);
+        assert_eq!(new.0.load(SeqCst), 1);
     }
 
     #[test]
@@ -145,6 +145,6 @@ mod tests {
             Poll::Pending
         });
         assert!(polled.is_pending());
-        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert_eq!(count.0.load(SeqCst), 1);
     }
 }

@@ -54,6 +54,7 @@ mod anthropic;
 mod body;
 mod connection;
 mod dialect;
+mod draft;
 mod embedding;
 mod error;
 mod fault;

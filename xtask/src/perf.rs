@@ -1,0 +1,126 @@
+//! Measures the gateway against the plainest hyper server and proxy, in one go on loopback.
+//!
+//! Contenders alternate (A B A B …) and the best run of each counts, because noise
+//! on a shared machine only ever adds. CPU time is that of the server's process
+//! alone: the sum of its threads' `schedstat`, or `utime` + `stime` where threads
+//! have ended meanwhile and taken their share with them.
+
+mod chimera;
+mod memory;
+mod process;
+mod report;
+mod throughput;
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use process::{Pins, Rig};
+use report::Row;
+
+/// What the command line asks for.
+pub(crate) struct Options {
+    quick: bool,
+    check: bool,
+    json: Option<PathBuf>,
+    only: Vec<String>,
+    chimera: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Result<Self, Box<dyn Error>> {
+        let mut options = Self { quick: false, check: false, json: None, only: Vec::new(), chimera: None };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+            match arg.as_str() {
+                "--quick" => options.quick = true,
+                "--check" => options.check = true,
+                "--json" => options.json = Some(value()?.into()),
+                "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+                "--chimera" => options.chimera = Some(value()?.into()),
+                other => return Err(format!("unknown option `{other}`").into()),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Seconds that one run of one contender takes.
+    fn seconds(&self) -> f64 {
+        if self.quick { 1.0 } else { 3.0 }
+    }
+
+    fn rounds(&self) -> usize {
+        if self.quick { 3 } else { 5 }
+    }
+}
+
+/// Everything a measurement needs.
+pub(crate) struct Bench {
+    options: Options,
+    rig: Rig,
+    chimera: PathBuf,
+}
+
+type Measurement = fn(&Bench) -> Result<Vec<Row>, Box<dyn Error>>;
+
+const MEASUREMENTS: [(&str, Measurement); 8] = [
+    ("hit", throughput::hit),
+    ("miss", throughput::miss),
+    ("paced", throughput::paced),
+    ("burst", throughput::burst),
+    ("streams", memory::streams),
+    ("latency", throughput::latency),
+    ("ready", memory::ready),
+    ("size", memory::size),
+];
+
+/// Builds, measures, prints, and fails with `--check` where a target is missed.
+pub(crate) fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
+    let options = Options::parse(args)?;
+    let target = build(options.chimera.is_none())?;
+    let bench = Bench {
+        rig: Rig::new(target.join("chimera-rig"), Pins::detect()),
+        chimera: options.chimera.clone().unwrap_or(target.join("chimera")),
+        options,
+    };
+    println!("{}", bench.rig.pins.describe());
+    let mut rows = Vec::new();
+    for (name, measure) in MEASUREMENTS {
+        if !bench.options.only.is_empty() && !bench.options.only.iter().any(|only| only == name) {
+            continue;
+        }
+        eprintln!("measuring {name} …");
+        // One failed measurement is a failed row; the others are still worth having.
+        match measure(&bench) {
+            Ok(measured) => rows.extend(measured),
+            Err(error) => rows.push(Row::failed(name, error.as_ref())),
+        }
+    }
+    println!("{}", report::table(&rows));
+    if let Some(path) = &bench.options.json {
+        std::fs::write(path, format!("{:#}\n", report::json(&rows, &bench.rig.pins)))?;
+    }
+    if bench.options.check && rows.iter().any(Row::is_missed) {
+        return Err("a target is missed".into());
+    }
+    Ok(())
+}
+
+/// Builds release binaries and returns their folder.
+fn build(with_chimera: bool) -> Result<PathBuf, Box<dyn Error>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--package", "chimera-rig"]);
+    if with_chimera {
+        command.args(["--package", "chimera-server"]);
+    }
+    if !command.status()?.success() {
+        return Err("the release build failed".into());
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    Ok(target.join("release"))
+}

@@ -1,0 +1,168 @@
+//! CPU time per request, and added latency.
+
+use std::error::Error;
+
+use serde_json::Value;
+
+use super::{Bench, process::Server, report::Row};
+
+/// The best that one contender did.
+struct Best {
+    /// Microseconds of CPU per request.
+    micros: f64,
+    requests: u64,
+    errors: u64,
+    l1: u64,
+}
+
+/// Lets two contenders alternate and keeps the best of each.
+fn contest(bench: &Bench, contenders: [&Server; 2], mode: &str) -> Result<[Best; 2], Box<dyn Error>> {
+    let seconds = bench.options.seconds().to_string();
+    let args = ["--mode", mode, "--connections", "64", "--seconds"];
+    for server in contenders {
+        // The first pass fills connections, caches and branch predictors.
+        bench.rig.drive(&server.address, &[&args[..], &["0.5"]].concat())?;
+    }
+    let mut best = [(); 2].map(|()| Best { micros: f64::INFINITY, requests: 0, errors: 0, l1: 0 });
+    for _ in 0..bench.options.rounds() {
+        for (server, best) in contenders.iter().zip(&mut best) {
+            let before = server.cpu_nanos()?;
+            let report = bench.rig.drive(&server.address, &[&args[..], &[seconds.as_str()]].concat())?;
+            let nanos = server.cpu_nanos()?.since(before);
+            let requests = count(&report, "/requests");
+            best.micros = best.micros.min(nanos / 1e3 / (requests.max(1) as f64));
+            best.requests += requests;
+            best.errors += count(&report, "/errors");
+            best.l1 += count(&report, "/cache/l1");
+        }
+    }
+    Ok(best)
+}
+
+fn count(report: &Value, pointer: &str) -> u64 {
+    report.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn ratio(name: &str, base: &str, [bare, chimera]: &[Best; 2]) -> Row {
+    let detail = format!(
+        "chimera {:.1} µs, {base} {:.1} µs; errors {} / {}",
+        chimera.micros, bare.micros, chimera.errors, bare.errors
+    );
+    if chimera.requests == 0 || chimera.errors > 0 {
+        return Row::failed(name, detail_error(detail).as_ref());
+    }
+    Row::new(name, "×", chimera.micros / bare.micros, detail)
+}
+
+fn detail_error(detail: String) -> Box<dyn Error> {
+    format!("errors while measuring: {detail}").into()
+}
+
+pub(crate) fn hit(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
+    let upstream = bench.rig.server(false, &["upstream"])?;
+    let bare = bench.rig.server(true, &["bare-server"])?;
+    let chimera = bench.chimera(&upstream.address)?.server;
+    let best = contest(bench, [&bare, &chimera], "hit")?;
+    let mut row = ratio("hit", "bare server", &best).target(1.4).aim(1.2);
+    let [_, chimera] = &best;
+    let share = 100.0 * chimera.l1 as f64 / chimera.requests.max(1) as f64;
+    row.detail.push_str(&format!("; {share:.2} % said l1"));
+    if share < 99.0 {
+        // A ratio of misses under the name of hits would be a lie.
+        row.value = None;
+    }
+    Ok(vec![row])
+}
+
+/// One row against the bare proxy, with the provider in the given temper.
+fn against_proxy(bench: &Bench, name: &str, mode: &str, upstream: &[&str]) -> Result<Row, Box<dyn Error>> {
+    let upstream = bench.rig.server(false, &[&["upstream"], upstream].concat())?;
+    let proxy = ["bare-proxy", "--upstream", &upstream.address];
+    let proxy = bench.rig.server(true, &proxy)?;
+    let chimera = bench.chimera(&upstream.address)?.server;
+    let best = contest(bench, [&proxy, &chimera], mode)?;
+    Ok(ratio(name, "bare proxy", &best))
+}
+
+pub(crate) fn miss(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
+    let row = against_proxy(bench, "miss, unary", "miss", &[])?;
+    Ok(vec![row.target(1.3).aim(1.15)])
+}
+
+pub(crate) fn paced(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
+    let row = against_proxy(bench, "stream, 6 ms an event", "stream", &["--gap-ms", "6"])?;
+    Ok(vec![row.target(1.3).aim(1.0)])
+}
+
+/// Nginx needs 31.7 µs where the bare proxy needs 209, hence the aim.
+pub(crate) fn burst(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
+    let row = against_proxy(bench, "stream, burst of 64", "stream", &[])?;
+    let one_write = &["--one-write"];
+    let other = against_proxy(bench, "stream, burst in one write", "stream", one_write)?;
+    Ok(vec![row.target(0.5).aim(0.15), other])
+}
+
+/// The best p50 and p99 of one contender, in milliseconds.
+#[derive(Clone, Copy)]
+struct Latency {
+    p50: f64,
+    p99: f64,
+}
+
+pub(crate) fn latency(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
+    let upstream = bench.rig.server(false, &["upstream", "--delay-ms", "20"])?;
+    let proxy = ["bare-proxy", "--upstream", &upstream.address];
+    let proxy = bench.rig.server(true, &proxy)?;
+    let chimera = bench.chimera(&upstream.address)?.server;
+    let seconds = (bench.options.seconds() * 2.0).to_string();
+    let args = ["--mode", "miss", "--rate", "200", "--seconds", &seconds];
+    let worst = Latency { p50: f64::INFINITY, p99: f64::INFINITY };
+    let mut best = [worst; 3];
+    let mut errors = 0;
+    for _ in 0..bench.options.rounds() {
+        for (server, best) in [&upstream, &proxy, &chimera].iter().zip(&mut best) {
+            let report = bench.rig.drive(&server.address, &args)?;
+            let millis = |name: &str| {
+                let value = report.pointer(name).and_then(Value::as_f64);
+                value.map_or(f64::INFINITY, |micros| micros / 1e3)
+            };
+            best.p50 = best.p50.min(millis("/latency_us/p50"));
+            best.p99 = best.p99.min(millis("/latency_us/p99"));
+            errors += count(&report, "/errors");
+        }
+    }
+    if errors > 0 {
+        return Err(format!("{errors} errors while measuring").into());
+    }
+    let [direct, proxy, chimera] = best;
+    Ok(vec![
+        added("added latency p50, 200/s", [direct.p50, proxy.p50, chimera.p50], 0.15),
+        added("added latency p99, 200/s", [direct.p99, proxy.p99, chimera.p99], 1.0),
+    ])
+}
+
+/// Two limits hold: the absolute one, and one and a half times what the bare proxy adds.
+fn added(name: &str, [direct, proxy, chimera]: [f64; 3], limit: f64) -> Row {
+    let (by_proxy, by_chimera) = (proxy - direct, chimera - direct);
+    let detail = format!(
+        "direct {direct:.2} ms, proxy adds {by_proxy:.3}, chimera adds {by_chimera:.3} ({:.2} × the proxy)",
+        by_chimera / by_proxy
+    );
+    // Below the clock's noise a proxy may seem to add nothing; then only the absolute limit holds.
+    let relative = if by_proxy > 0.02 { by_proxy * 1.5 } else { limit };
+    Row::new(name, "ms", by_chimera, detail).target(limit.min(relative))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_of_both_latency_limits_holds() {
+        let loose = added("a", [20.0, 20.05, 20.07], 0.15);
+        assert!((loose.target.unwrap() - 0.075).abs() < 1e-9);
+        assert!(!loose.is_missed());
+        assert!(added("a", [20.0, 20.05, 20.09], 0.15).is_missed());
+        assert!(added("a", [20.0, 20.3, 20.2], 0.15).is_missed());
+    }
+}
