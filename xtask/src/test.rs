@@ -40,10 +40,12 @@ pub(crate) fn all() -> Outcome {
 
 /// One runnable example per library crate.
 fn examples() -> Outcome<String> {
-    const EXAMPLES: [(&str, &str); 3] = [
+    const EXAMPLES: [(&str, &str); 5] = [
         ("chimera-circuit-breaker", "guarded_call"),
         ("chimera-cache", "cached_computation"),
         ("chimera-protocol", "look_over"),
+        ("chimera-provider-pool", "failover"),
+        ("chimera-gateway", "embedded"),
     ];
     for (package, example) in EXAMPLES {
         run(cargo().args(["run", "--quiet", "--locked", "--package", package, "--example", example]))?;

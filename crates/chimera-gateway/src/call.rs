@@ -42,7 +42,7 @@ pub(crate) struct Context<'a> {
 /// The dialect in which a request wants its errors, as far as its head tells.
 pub(crate) fn dialect_of<B>(request: &Request<B>) -> DialectId {
     let path = request.uri().path();
-    if path.starts_with("/v1beta/") {
+    if route::is_gemini(path) || request.headers().contains_key("x-goog-api-key") {
         DialectId::Gemini
     } else if path.starts_with("/v1/messages") || request.headers().contains_key("anthropic-version") {
         DialectId::Anthropic
@@ -65,7 +65,7 @@ where
     let dialect = dialect_of(&request);
     let mut books = Books::new(gateway.shared.clone(), arrived);
     let (parts, body) = request.into_parts();
-    let answered = dispatch(gateway, &parts, body, arrived, request_id, &mut books).await;
+    let answered = dispatch(gateway, &parts, body, dialect, (arrived, request_id), &mut books).await;
     let mut response = match answered {
         Ok(response) => response,
         Err(failure) => {
@@ -97,8 +97,8 @@ async fn dispatch<B>(
     gateway: &Gateway,
     parts: &Parts,
     body: B,
-    arrived: Instant,
-    request_id: &Arc<str>,
+    caller: DialectId,
+    (arrived, request_id): (Instant, &Arc<str>),
     books: &mut Books,
 ) -> Result<Response<Body>, Failure>
 where
@@ -106,8 +106,7 @@ where
     B::Error: std::fmt::Display,
 {
     intake::check_head(parts)?;
-    let anthropic = parts.headers.contains_key("anthropic-version");
-    let route = route::route(&parts.method, parts.uri.path(), anthropic);
+    let route = route::route(&parts.method, parts.uri.path(), caller);
     let state = match route {
         Route::Call(_) | Route::Generate | Route::Models { .. } => gateway.shared.state.load_full(),
         other => {

@@ -113,13 +113,14 @@ fn call(dialect: DialectId, operation: Operation, verb: &'static str, label: Rou
     Call { dialect, operation, model: None, stream: false, verb, label }
 }
 
-/// Matches a parsed path. Whether `anthropic-version` was sent decides the shape of the model list.
-pub(crate) fn route<'a>(method: &Method, path: &'a str, anthropic: bool) -> Route<'a> {
+/// Matches a parsed path. `caller` is the dialect that the headers speak: it decides the shape of the
+/// list of models, whose path several vendors share.
+pub(crate) fn route<'a>(method: &Method, path: &'a str, caller: DialectId) -> Route<'a> {
     let post = |call| match *method {
         Method::POST => Route::Call(call),
         _ => Route::MethodNotAllowed { allow: "POST", dialect: call.dialect },
     };
-    let models = if anthropic { Anthropic } else { OpenAi };
+    let models = caller;
     match path {
         "/v1/chat/completions" => {
             post(call(OpenAi, Operation::Chat, "/chat/completions", RouteLabel::ChatCompletions))
@@ -139,6 +140,8 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str, anthropic: bool) -> Rout
         "/health/live" | "/health" => get(method, OpenAi, Route::Live),
         "/health/ready" => get(method, OpenAi, Route::Ready),
         _ => match (path.strip_prefix("/v1/models/"), path.strip_prefix("/v1beta/models/")) {
+            // Google's stable version shares its prefix with OpenAI; its verbs tell them apart.
+            (Some(rest), _) if is_gemini(path) => gemini(method, rest),
             (Some(model), _) => one_model(method, models, model),
             (_, Some(rest)) => gemini(method, rest),
             _ if is_admin(path) => Route::Admin,
@@ -147,6 +150,19 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str, anthropic: bool) -> Rout
             _ => Route::NotFound { dialect: models },
         },
     }
+}
+
+/// Whether a path is one of Google's: by its version, or by the verb after a model.
+pub(crate) fn is_gemini(path: &str) -> bool {
+    const VERBS: [&str; 5] = [
+        ":generateContent",
+        ":streamGenerateContent",
+        ":countTokens",
+        ":embedContent",
+        ":batchEmbedContents",
+    ];
+    path.starts_with("/v1beta/")
+        || (path.starts_with("/v1/models/") && VERBS.iter().any(|verb| path.ends_with(verb)))
 }
 
 fn get<'a>(method: &Method, dialect: DialectId, route: Route<'a>) -> Route<'a> {
@@ -250,12 +266,14 @@ mod tests {
 
     #[test]
     fn gemini_paths_name_model_and_verb() {
-        let Route::Call(call) = route(&Method::POST, "/v1beta/models/g%2Fx:streamGenerateContent", false)
+        let Route::Call(call) = route(&Method::POST, "/v1beta/models/g%2Fx:streamGenerateContent", OpenAi)
         else {
             panic!("not a call")
         };
         assert_eq!(call.model.as_deref(), Some("g/x"));
         assert!(call.stream);
+        let stable = route(&Method::POST, "/v1/models/m:countTokens", OpenAi);
+        assert!(matches!(stable, Route::Call(Call { dialect: Gemini, .. })));
     }
 
     #[test]
@@ -276,14 +294,14 @@ mod tests {
             "a%20b",
         ] {
             let path = format!("/v1beta/models/{path}:generateContent");
-            assert_eq!(route(&Method::POST, &path, false), Route::BadPath { dialect: Gemini }, "{path}");
+            assert_eq!(route(&Method::POST, &path, OpenAi), Route::BadPath { dialect: Gemini }, "{path}");
         }
     }
 
     #[test]
     fn admin_paths_are_known_but_not_served() {
-        assert_eq!(route(&Method::GET, "/metrics", false), Route::Admin);
-        assert_eq!(route(&Method::GET, "/nothing", false), Route::NotFound { dialect: OpenAi });
+        assert_eq!(route(&Method::GET, "/metrics", OpenAi), Route::Admin);
+        assert_eq!(route(&Method::GET, "/nothing", OpenAi), Route::NotFound { dialect: OpenAi });
     }
 
     #[test]
