@@ -25,6 +25,9 @@ use tokio::{
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Something that began since the last tick.
+const UNSEEN: u64 = u64::MAX;
+
 /// How long a client may stall.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -41,7 +44,8 @@ pub(crate) struct Activity {
     answering: AtomicU32,
     /// Whether bytes of a head have come that is not whole yet.
     reading: AtomicBool,
-    /// When that, or the idleness between requests, began.
+    /// When that, or the idleness between requests, began; `UNSEEN` until a tick has seen it. Asking the
+    /// clock is left to the tick: a request does not pay for it.
     since: AtomicU64,
     /// When a write first found the client not reading; 0 while it reads.
     blocked: AtomicU64,
@@ -53,7 +57,7 @@ impl Activity {
             opened: Instant::now(),
             answering: AtomicU32::new(0),
             reading: AtomicBool::new(false),
-            since: AtomicU64::new(0),
+            since: AtomicU64::new(UNSEEN),
             blocked: AtomicU64::new(0),
         })
     }
@@ -79,8 +83,15 @@ impl Activity {
         if self.answering.load(Relaxed) > 0 {
             return false;
         }
+        let since = match self.since.load(Relaxed) {
+            UNSEEN => {
+                self.since.store(self.now(), Relaxed);
+                return false;
+            }
+            since => since,
+        };
         let limit = if self.reading.load(Relaxed) { patience.header } else { patience.idle };
-        over(self.since.load(Relaxed), limit)
+        over(since, limit)
     }
 }
 
@@ -89,7 +100,7 @@ pub(crate) struct Answering(Arc<Activity>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.since.store(self.0.now(), Relaxed);
+        self.0.since.store(UNSEEN, Relaxed);
         self.0.answering.fetch_sub(1, Relaxed);
     }
 }
@@ -130,7 +141,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             && activity.answering.load(Relaxed) == 0
             && !activity.reading.swap(true, Relaxed)
         {
-            activity.since.store(activity.now(), Relaxed);
+            activity.since.store(UNSEEN, Relaxed);
         }
         polled
     }

@@ -8,13 +8,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
 
+use foldhash::fast::RandomState;
 use futures_core::Stream;
 
 use crate::settings::FlightSettings;
@@ -33,7 +34,10 @@ pub enum Role {
 
 const SHARDS: usize = 16;
 
-type Shard<K, T> = Mutex<HashMap<K, Arc<Flight<T>>>>;
+/// Room from the start, so that flights which come and go do not make the tables grow and rehash.
+const SHARD_ROOM: usize = 64;
+
+type Shard<K, T> = Mutex<HashMap<K, Arc<Flight<T>>, RandomState>>;
 
 struct Table<K, T> {
     settings: FlightSettings,
@@ -60,8 +64,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
     /// No flights yet. `weigh` says how many bytes an item holds.
     pub fn new(settings: FlightSettings, weigh: fn(&T) -> usize) -> Self {
-        let shards = std::array::from_fn(|_| Mutex::new(HashMap::new()));
-        Self { table: Arc::new(Table { settings, weigh, hasher: RandomState::new(), shards }) }
+        let shards = std::array::from_fn(|_| {
+            Mutex::new(HashMap::with_capacity_and_hasher(SHARD_ROOM, RandomState::default()))
+        });
+        Self { table: Arc::new(Table { settings, weigh, hasher: RandomState::default(), shards }) }
     }
 
     /// Follows the computation of a key, beginning it with `load` if there is none. A late follower

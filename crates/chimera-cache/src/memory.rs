@@ -2,7 +2,7 @@
 
 use std::{
     hash::Hash,
-    sync::atomic::Ordering::Relaxed,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -55,7 +55,9 @@ impl<K, V> Lifecycle<K, V> for CountEvicted {
     }
 }
 
-type Map<K, V> = Cache<K, Stored<V>, StoredWeight, quick_cache::DefaultHashBuilder, CountEvicted>;
+/// Keys are hashed fast, with a seed of the process. Whoever could aim at collisions would lengthen the
+/// look-ups of a table whose size is bounded, no more.
+type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::fast::RandomState, CountEvicted>;
 
 /// A cache in memory. Values are cloned out, so `V` is something cheap to clone: an [`Arc`](std::sync::Arc).
 pub struct MemoryTier<K, V> {
@@ -63,6 +65,7 @@ pub struct MemoryTier<K, V> {
     weigh: fn(&K, &V) -> usize,
     map: Map<K, V>,
     stats: Stats,
+    puts: AtomicU64,
     get: Latency,
     put: Latency,
     metrics: TierMetrics,
@@ -75,7 +78,7 @@ const SLOT_OVERHEAD: usize = 40;
 const SHARD_SHARE: f64 = 0.9;
 /// Shards at most. More would only help many more threads than a gateway has.
 const MAX_SHARDS: u64 = 64;
-/// One in so many look-ups is timed.
+/// One in so many look-ups and writes is timed.
 const SAMPLE: u64 = 64;
 
 impl<K, V> MemoryTier<K, V>
@@ -102,6 +105,7 @@ where
             weigh,
             map: Cache::with_options(options, StoredWeight, Default::default(), CountEvicted),
             stats: Stats::new(),
+            puts: AtomicU64::new(0),
             get: Latency::default(),
             put: Latency::default(),
             metrics: TierMetrics::new(settings.name),
@@ -145,7 +149,7 @@ where
 
     /// Stores a value for `ttl`, in place of any other of its key.
     pub fn put(&self, key: K, value: V, ttl: Duration, now: Instant) -> Put {
-        let began = Instant::now();
+        let sampled = self.puts.fetch_add(1, Relaxed).is_multiple_of(SAMPLE).then(Instant::now);
         let overhead = size_of::<K>() + size_of::<Stored<V>>() + SLOT_OVERHEAD;
         let weight = (self.weigh)(&key, &value).saturating_add(overhead) as u64;
         let expires = now.checked_add(ttl);
@@ -160,9 +164,11 @@ where
         if evicted > 0 {
             self.stats.room.fetch_add(evicted, Relaxed);
         }
-        let latency = began.elapsed();
-        self.put.record(latency);
-        self.metrics.put(latency);
+        if let Some(began) = sampled {
+            let latency = began.elapsed();
+            self.put.record(latency);
+            self.metrics.put(latency);
+        }
         Put::Stored
     }
 

@@ -3,7 +3,10 @@
 //! A repeated request is found by its raw bytes. The whole bytes are compared, so two requests are
 //! never taken for one; the digest that finds them needs to be fast, not strong.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use chimera_cache::{MemorySettings, MemoryTier};
@@ -57,17 +60,17 @@ impl Aliases {
         Ok(Self(MemoryTier::new(MemorySettings::new("alias", capacity, largest), weigh)?))
     }
 
-    pub(crate) fn get(&self, request: &RawRequest) -> Option<Arc<Looked>> {
+    pub(crate) fn get(&self, request: &RawRequest, now: Instant) -> Option<Arc<Looked>> {
         if request.body.len() > MAX_BODY {
             return None;
         }
-        self.0.get(request, std::time::Instant::now()).map(|hit| hit.value)
+        self.0.get(request, now).map(|hit| hit.value)
     }
 
     /// Remembers a request that was answered from the cache: it is likely to come again.
-    pub(crate) fn put(&self, request: RawRequest, looked: Arc<Looked>) {
+    pub(crate) fn put(&self, request: RawRequest, looked: Arc<Looked>, now: Instant) {
         if request.body.len() <= MAX_BODY {
-            self.0.put(request, looked, KEPT_FOR, std::time::Instant::now());
+            self.0.put(request, looked, KEPT_FOR, now);
         }
     }
 

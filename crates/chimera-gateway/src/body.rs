@@ -18,6 +18,7 @@ use crate::{
     failure::{Code, Failure},
     load::Piece,
     metrics::RequestOutcome,
+    request_id::RequestId,
     respond::error_event,
     upstream::Framing,
 };
@@ -45,7 +46,7 @@ struct Events {
     following: Following,
     dialect: DialectId,
     framing: Framing,
-    request_id: Arc<str>,
+    request_id: RequestId,
     books: Option<Books>,
     ending: Ending,
 }
@@ -77,7 +78,7 @@ impl Body {
         following: Following,
         dialect: DialectId,
         framing: Framing,
-        request_id: Arc<str>,
+        request_id: RequestId,
     ) -> Self {
         let events = Events { following, dialect, framing, request_id, books: None, ending: Ending::No };
         Self(Kind::Events(Box::new(events)))
@@ -129,9 +130,9 @@ impl HttpBody for Body {
 }
 
 impl Events {
-    fn ended(&mut self, outcome: RequestOutcome) {
+    fn cut(&mut self, failure: Option<&Failure>) {
         if let Some(books) = &mut self.books {
-            books.ended(outcome);
+            books.cut(failure);
         }
     }
 
@@ -159,18 +160,20 @@ impl Events {
         match piece {
             Some(Piece::Events(events)) => Poll::Ready(Some(Ok(events))),
             Some(Piece::Failed(failure)) => {
-                self.ended(RequestOutcome::Failure);
+                self.cut(Some(&failure));
                 self.ending = Ending::Flush(FLUSH_POLLS);
                 let event = error_event(self.dialect, self.framing, &failure, &self.request_id);
                 Poll::Ready(Some(Ok(event)))
             }
             None if self.following.interrupted() => {
-                self.ended(RequestOutcome::Failure);
+                self.cut(None);
                 self.ending = Ending::Done;
                 Poll::Ready(Some(Err(Aborted)))
             }
             Some(Piece::Head(_) | Piece::Answer(_)) | None => {
-                self.ended(RequestOutcome::Success);
+                if let Some(books) = &mut self.books {
+                    books.ended(RequestOutcome::Success);
+                }
                 self.ending = Ending::Done;
                 Poll::Ready(None)
             }

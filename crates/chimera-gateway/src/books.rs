@@ -1,31 +1,46 @@
-//! What is counted of one request, once, on every path.
+//! What is counted and logged of one request, once, on every path.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{gateway::Shared, limits::Admission, metrics::RequestOutcome, route::RouteLabel};
+use crate::{
+    call::Arrival,
+    failure::{Code, Failure},
+    gateway::Shared,
+    limits::Admission,
+    metrics::RequestOutcome,
+    request_id::RequestId,
+    route::RouteLabel,
+};
 
-/// Counts a request when it is dropped: as cancelled, unless somebody said how it ended.
+/// Counts and logs a request when it is dropped: as cancelled, unless somebody said how it ended.
 pub(crate) struct Books {
     shared: Arc<Shared>,
     pub(crate) label: RouteLabel,
-    pub(crate) arrived: Instant,
+    arrived: Instant,
+    request_id: RequestId,
     /// Time spent waiting for providers.
     pub(crate) upstream: Duration,
     outcome: RequestOutcome,
+    total: Option<Duration>,
+    /// Why it failed, if it did.
+    code: Option<Code>,
     /// The tenant's place among its requests in flight.
     pub(crate) admission: Option<Admission>,
 }
 
 impl Books {
-    pub(crate) fn new(shared: Arc<Shared>, arrived: Instant) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, arrival: &Arrival<'_>) -> Self {
         Self {
             shared,
             label: RouteLabel::Other,
-            arrived,
+            arrived: arrival.at,
+            request_id: arrival.request_id.clone(),
             upstream: Duration::ZERO,
             outcome: RequestOutcome::Cancelled,
+            total: None,
+            code: None,
             admission: None,
         }
     }
@@ -35,15 +50,57 @@ impl Books {
         self.shared.is_ending()
     }
 
-    pub(crate) fn ended(&mut self, outcome: RequestOutcome) {
-        self.outcome = outcome;
+    /// Notes how the request ended, now; says how long it took.
+    pub(crate) fn ended(&mut self, outcome: RequestOutcome) -> Duration {
+        self.ended_at(outcome, Instant::now())
+    }
+
+    /// Notes how the request ended, for callers that know the time.
+    pub(crate) fn ended_at(&mut self, outcome: RequestOutcome, now: Instant) -> Duration {
+        let total = now - self.arrived;
+        (self.outcome, self.total) = (outcome, Some(total));
+        total
+    }
+
+    /// Notes that it ended with a failure that was answered with this status.
+    pub(crate) fn failed(&mut self, status: u16, failure: &Failure) {
+        self.code = Some(failure.code);
+        self.ended(RequestOutcome::of_status(status));
+    }
+
+    /// Notes that a stream was cut short.
+    pub(crate) fn cut(&mut self, failure: Option<&Failure>) {
+        self.code = failure.map(|failure| failure.code);
+        self.ended(RequestOutcome::Failure);
+    }
+
+    /// Failures are worth a line each; the rest is told to those who ask for it.
+    fn log(&self, total: Duration) {
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(
+                    request_id = %self.request_id,
+                    route = self.label.as_str(),
+                    outcome = self.outcome.as_str(),
+                    code = self.code.map(Code::as_str),
+                    total_ms = total.as_secs_f64() * 1000.0,
+                    upstream_ms = self.upstream.as_secs_f64() * 1000.0,
+                    "request"
+                )
+            };
+        }
+        match self.outcome {
+            RequestOutcome::Failure => log!(warn),
+            _ => log!(debug),
+        }
     }
 }
 
 impl Drop for Books {
     fn drop(&mut self) {
-        let total = self.arrived.elapsed();
+        let total = self.total.unwrap_or_else(|| self.arrived.elapsed());
         let overhead = total.saturating_sub(self.upstream);
         self.shared.metrics.request(self.label, self.outcome, total.as_secs_f64(), overhead.as_secs_f64());
+        self.log(total);
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chimera_cache::{Hit, Role, Source};
 use chimera_protocol::{DialectId, Operation};
 use futures_core::Stream;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
 
@@ -20,57 +20,54 @@ use crate::{
     entry::{Entry, Form},
     failure::{Code, Failure},
     gateway::{Gateway, State},
-    generate, intake, limits,
+    generate,
+    head::Head,
+    intake, limits,
     load::{Answer, Keep, Load, Piece, Provenance, stream_type},
     look::{self, Looked, Looking},
     metrics::RequestOutcome,
-    models_list, respond,
+    models_list,
+    request_id::RequestId,
+    respond::{self, names},
     route::{self, Call, Route},
     settings::CachePolicy,
     upstream::{Framing, Outgoing, forwarded},
 };
+
+/// What is known of a request when its head has come.
+pub(crate) struct Arrival<'a> {
+    pub(crate) at: Instant,
+    pub(crate) request_id: RequestId,
+    /// The dialect in which it wants its errors, as far as its head tells.
+    pub(crate) dialect: DialectId,
+    pub(crate) head: Head<'a>,
+}
 
 /// A request's own facts, handed down its way.
 pub(crate) struct Context<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) state: Arc<State>,
     pub(crate) tenant: Arc<Tenant>,
-    pub(crate) arrived: Instant,
-    pub(crate) request_id: &'a Arc<str>,
-}
-
-/// The dialect in which a request wants its errors, as far as its head tells.
-pub(crate) fn dialect_of<B>(request: &Request<B>) -> DialectId {
-    let path = request.uri().path();
-    if route::is_gemini(path) || request.headers().contains_key("x-goog-api-key") {
-        DialectId::Gemini
-    } else if path.starts_with("/v1/messages") || request.headers().contains_key("anthropic-version") {
-        DialectId::Anthropic
-    } else {
-        DialectId::OpenAi
-    }
+    pub(crate) arrival: &'a Arrival<'a>,
 }
 
 /// Answers a request of the data listener.
 pub(crate) async fn handle<B>(
     gateway: &Gateway,
-    request: Request<B>,
-    arrived: Instant,
-    request_id: &Arc<str>,
+    parts: &Parts,
+    body: B,
+    arrival: &Arrival<'_>,
 ) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let dialect = dialect_of(&request);
-    let mut books = Books::new(gateway.shared.clone(), arrived);
-    let (parts, body) = request.into_parts();
-    let answered = dispatch(gateway, &parts, body, dialect, (arrived, request_id), &mut books).await;
-    let mut response = match answered {
+    let mut books = Books::new(gateway.shared.clone(), arrival);
+    let mut response = match dispatch(gateway, parts, body, arrival, &mut books).await {
         Ok(response) => response,
         Err(failure) => {
-            let response = respond::failure(dialect, &failure, request_id);
-            books.ended(RequestOutcome::of_status(response.status().as_u16()));
+            let response = respond::failure(arrival.dialect, &failure, &arrival.request_id);
+            books.failed(response.status().as_u16(), &failure);
             response
         }
     };
@@ -79,26 +76,24 @@ where
     } else {
         response.body_mut().attach(books);
     }
-    stamp(response.headers_mut(), dialect, request_id);
+    stamp(response.headers_mut(), arrival);
     response
 }
 
 /// The headers of every answer.
-fn stamp(headers: &mut HeaderMap, dialect: DialectId, request_id: &Arc<str>) {
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        if dialect == DialectId::Anthropic {
-            headers.insert("request-id", id.clone());
-        }
-        headers.insert("x-request-id", id);
+fn stamp(headers: &mut HeaderMap, arrival: &Arrival<'_>) {
+    let id = arrival.request_id.value();
+    if arrival.dialect == DialectId::Anthropic {
+        headers.insert(&names::ANTHROPIC_REQUEST_ID, id.clone());
     }
+    headers.insert(&names::REQUEST_ID, id);
 }
 
 async fn dispatch<B>(
     gateway: &Gateway,
     parts: &Parts,
     body: B,
-    caller: DialectId,
-    (arrived, request_id): (Instant, &Arc<str>),
+    arrival: &Arrival<'_>,
     books: &mut Books,
 ) -> Result<Response<Body>, Failure>
 where
@@ -106,7 +101,7 @@ where
     B::Error: std::fmt::Display,
 {
     intake::check_head(parts)?;
-    let route = route::route(&parts.method, parts.uri.path(), caller);
+    let route = route::route(&parts.method, parts.uri.path(), arrival.dialect);
     let state = match route {
         Route::Call(_) | Route::Generate | Route::Models { .. } => gateway.shared.state.load_full(),
         other => {
@@ -119,8 +114,8 @@ where
     let tenant =
         state.settings.tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
     let tenant = tenant.clone();
-    books.admission = Some(limits::admit(&tenant, std::time::Instant::now()).map_err(Failure::exceeded)?);
-    let context = Context { gateway, state, tenant, arrived, request_id };
+    books.admission = Some(limits::admit(&tenant, arrival.at.into_std()).map_err(Failure::exceeded)?);
+    let context = Context { gateway, state, tenant, arrival };
     let dialect = match &route {
         Route::Call(call) => call.dialect,
         Route::Models { dialect, .. } => *dialect,
@@ -212,14 +207,18 @@ async fn serve(
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
     let (query, array) = passed_query(call, parts.uri.query());
-    let headers = forwarded(call.dialect, &parts.headers);
+    let headers = match context.arrival.head.has_forwarded {
+        true => forwarded(call.dialect, &parts.headers),
+        false => Vec::new(),
+    };
+    let now = context.arrival.at.into_std();
     let raw = RawRequest {
         tenant: context.tenant.clone(),
         label: call.label,
         extra: extra(call, query, &headers),
         body: body.clone(),
     };
-    let known = shared.aliases.get(&raw);
+    let known = shared.aliases.get(&raw, now);
     let is_known = known.is_some();
     let (looked, resolved) = match known {
         Some(looked) => (looked, None),
@@ -239,10 +238,9 @@ async fn serve(
     let plan = Plan::new(context, call, parts, &looked)?;
     if let Some((entry, age)) = plan.lookup(context, &looked) {
         if !is_known {
-            shared.aliases.put(raw, looked.clone());
+            shared.aliases.put(raw, looked.clone(), now);
         }
-        if let Some(response) = hit(context, &entry, looked.form, age, parts, "l1") {
-            books.ended(RequestOutcome::Success);
+        if let Some(response) = hit(context, &entry, looked.form, age, parts, books) {
             return Ok(response);
         }
     }
@@ -282,12 +280,16 @@ async fn serve(
         shortened: plan.deadline < plan.tier_deadline,
         tier: plan.tier,
         worker: context.gateway.worker_index(),
+        began: Instant::now(),
     };
     follow(context, call, &plan, &looked, load, parts, books).await
 }
 
 /// The parts of a request besides its body that the look depends on.
 fn extra(call: &Call<'_>, query: &str, headers: &[(http::HeaderName, HeaderValue)]) -> Bytes {
+    if call.model.is_none() && headers.is_empty() {
+        return Bytes::new();
+    }
     let mut extra = Vec::new();
     if let Some(model) = &call.model {
         extra.extend_from_slice(model.as_bytes());
@@ -317,7 +319,11 @@ struct Plan {
 impl Plan {
     fn new(context: &Context<'_>, call: &Call<'_>, parts: &Parts, looked: &Looked) -> Result<Self, Failure> {
         let settings = &context.state.settings;
-        let mut directives = Directives::of(&parts.headers);
+        let head = &context.arrival.head;
+        let mut directives = match head.has_directives {
+            true => Directives::of(&parts.headers),
+            false => Directives::default(),
+        };
         if let Some(member) = &looked.cache_member {
             directives.add_member(member);
         }
@@ -332,11 +338,10 @@ impl Plan {
             (Operation::Chat, _) => ("llm", timeouts.first_event.unwrap_or(timeouts.llm)),
             _ => ("standard", timeouts.standard),
         };
-        let tier_deadline = context.arrived + limit;
-        let deadline = match asked_timeout(&parts.headers)? {
-            Some(asked) => tier_deadline.min(context.arrived + asked),
-            None => tier_deadline,
-        };
+        let arrived = context.arrival.at;
+        let tier_deadline = arrived + limit;
+        let asked = if head.has_timeout { asked_timeout(&parts.headers)? } else { None };
+        let deadline = asked.map_or(tier_deadline, |asked| tier_deadline.min(arrived + asked));
         Ok(Self {
             reads: allowed && !directives.no_cache,
             stores: allowed && !directives.no_store,
@@ -357,13 +362,13 @@ impl Plan {
         if !self.reads {
             return None;
         }
-        let hit = context.gateway.shared.cache.get(&looked.fingerprint, std::time::Instant::now())?;
+        let hit = context.gateway.shared.cache.get(&looked.fingerprint, context.arrival.at.into_std())?;
         self.welcome(hit)
     }
 
     /// A second look, which counts for nothing.
     fn look_again(&self, context: &Context<'_>, looked: &Looked) -> Option<(Arc<Entry>, Duration)> {
-        let hit = context.gateway.shared.cache.peek(&looked.fingerprint, std::time::Instant::now())?;
+        let hit = context.gateway.shared.cache.peek(&looked.fingerprint, context.arrival.at.into_std())?;
         self.welcome(hit)
     }
 
@@ -416,6 +421,9 @@ impl Following {
     }
 }
 
+/// Room for the headers of an answer: growing the map would hash them all again.
+const HEADERS: usize = 16;
+
 /// Follows the call to its first piece and answers with it.
 async fn follow(
     context: &Context<'_>,
@@ -427,22 +435,23 @@ async fn follow(
     books: &mut Books,
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
-    let began = Instant::now();
+    let began = load.began;
     let mut said = plan.miss();
+    let mut own_deadline = plan.deadline < load.deadline;
     let mut following = if plan.shares() {
         let key = (looked.fingerprint, looked.form);
         let follow = shared.flights.join(key, || load.source());
         match follow.role() {
             Role::Follower => {
+                own_deadline = true;
                 shared.metrics.coalesced.increment(1);
                 said = HeaderValue::from_static("coalesced");
             }
             // Another call may have ended between the look-up and here.
             Role::Leader => {
                 if let Some((entry, age)) = plan.look_again(context, looked)
-                    && let Some(response) = hit(context, &entry, looked.form, age, parts, "l1")
+                    && let Some(response) = hit(context, &entry, looked.form, age, parts, books)
                 {
-                    books.ended(RequestOutcome::Success);
                     return Ok(response);
                 }
             }
@@ -452,17 +461,23 @@ async fn follow(
         Following::Alone(load.source())
     };
     let first = poll_fn(|cx| following.poll_next(cx));
-    let first = tokio::time::timeout_at(plan.deadline, first)
-        .await
-        .map_err(|_| Failure::timeout(plan.tier, &"waiting for the provider's first content"))?;
-    books.upstream = began.elapsed();
+    // The call minds its own deadline; a timer of the caller's is needed only where that is another.
+    let first = if own_deadline {
+        tokio::time::timeout_at(plan.deadline, first)
+            .await
+            .map_err(|_| Failure::timeout(plan.tier, &"waiting for the provider's first content"))?
+    } else {
+        first.await
+    };
+    let now = Instant::now();
+    books.upstream = now - began;
     match first {
-        Some(Piece::Answer(answer)) => Ok(unary(context, &answer, said, parts, books).await),
+        Some(Piece::Answer(answer)) => Ok(unary(context, &answer, said, parts, books, now).await),
         Some(Piece::Head(provenance)) => {
             let mut response = streaming(context, looked, following, call);
             let headers = response.headers_mut();
-            headers.insert("x-chimera-cache", said);
-            origin(headers, &provenance, context.arrived);
+            headers.insert(&names::CACHE, said);
+            origin(headers, &provenance, now - context.arrival.at);
             Ok(response)
         }
         Some(Piece::Failed(failure)) => Err(Failure::clone(&failure)),
@@ -473,37 +488,34 @@ async fn follow(
 }
 
 /// Who answered, and where the time went.
-fn origin(headers: &mut HeaderMap, provenance: &Provenance, arrived: Instant) {
-    headers.insert("x-chimera-provider", provenance.provider.clone());
-    headers.insert("x-chimera-model", provenance.model.clone());
-    headers.insert("x-chimera-attempts", HeaderValue::from(provenance.attempts));
+fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Duration) {
+    headers.insert(&names::PROVIDER, provenance.provider.clone());
+    headers.insert(&names::MODEL, provenance.model.clone());
+    headers.insert(&names::ATTEMPTS, HeaderValue::from(provenance.attempts));
     for (name, value) in &provenance.headers {
-        headers.insert(name.clone(), value.clone());
+        headers.insert(name, value.clone());
     }
-    let total = arrived.elapsed();
     let ours = total.saturating_sub(provenance.upstream);
     timing(headers, &[("queue", ours), ("upstream", provenance.upstream), ("total", total)]);
 }
 
 /// `server-timing` in milliseconds to the microsecond.
 fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
-    let mut text = String::with_capacity(64);
+    let mut text = Vec::with_capacity(96);
     for (name, span) in spans {
         if !text.is_empty() {
-            text.push_str(", ");
+            text.extend_from_slice(b", ");
         }
-        let micros = span.as_micros();
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let (millis, rest) = (micros / 1000, micros % 1000);
-        text.push_str(name);
-        text.push_str(";dur=");
-        text.push_str(itoa::Buffer::new().format(millis));
-        text.push('.');
-        for digit in [rest / 100, rest / 10 % 10, rest % 10] {
-            text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
-        }
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b";dur=");
+        text.extend_from_slice(itoa::Buffer::new().format(millis).as_bytes());
+        text.push(b'.');
+        text.extend([rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8));
     }
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert("server-timing", value);
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+        headers.insert(&names::SERVER_TIMING, value);
     }
 }
 
@@ -514,23 +526,23 @@ fn hit(
     form: Form,
     age: Duration,
     parts: &Parts,
-    said: &'static str,
+    books: &mut Books,
 ) -> Option<Response<Body>> {
     let mut response = match form.framing {
         Framing::Unary => whole(context, entry, parts)?,
         framing => {
             let mut response = Response::new(Body::whole(entry.body(form)?.clone()));
-            response.headers_mut().reserve(12);
+            response.headers_mut().reserve(HEADERS);
             stream_headers(response.headers_mut(), framing);
             response
         }
     };
     let headers = response.headers_mut();
-    headers.insert("x-chimera-cache", HeaderValue::from_static(said));
+    headers.insert(&names::CACHE, HeaderValue::from_static("l1"));
     headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
-    headers.insert("x-chimera-provider", entry.provider.clone());
-    headers.insert("x-chimera-model", entry.model.clone());
-    let total = context.arrived.elapsed();
+    headers.insert(&names::PROVIDER, entry.provider.clone());
+    headers.insert(&names::MODEL, entry.model.clone());
+    let total = books.ended(RequestOutcome::Success);
     timing(headers, &[("cache", total), ("total", total)]);
     Some(response)
 }
@@ -551,7 +563,7 @@ fn whole(context: &Context<'_>, entry: &Entry, parts: &Parts) -> Option<Response
         None => plain.clone(),
     }));
     let headers = response.headers_mut();
-    headers.reserve(12);
+    headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, respond::JSON);
     headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
     if compressible {
@@ -573,8 +585,9 @@ async fn unary(
     said: HeaderValue,
     parts: &Parts,
     books: &mut Books,
+    now: Instant,
 ) -> Response<Body> {
-    books.ended(RequestOutcome::of_status(answer.status));
+    let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
     if let Some(entry) = &answer.entry
         && answer.body.len() > COMPRESS_INLINE
         && context.state.settings.compression.enabled
@@ -594,8 +607,8 @@ async fn unary(
     });
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
-    headers.insert("x-chimera-cache", said);
-    origin(headers, &answer.provenance, context.arrived);
+    headers.insert(&names::CACHE, said);
+    origin(headers, &answer.provenance, total);
     if let Some(wait) = answer.retry_after.or((answer.status == 429).then_some(Duration::from_secs(1))) {
         respond::retry_after(headers, wait);
     }
@@ -609,9 +622,9 @@ fn streaming(
     call: &Call<'_>,
 ) -> Response<Body> {
     let framing = looked.form.framing;
-    let id = context.request_id.clone();
+    let id = context.arrival.request_id.clone();
     let mut response = Response::new(Body::events(following, call.dialect, framing, id));
-    response.headers_mut().reserve(16);
+    response.headers_mut().reserve(HEADERS);
     stream_headers(response.headers_mut(), framing);
     response
 }
@@ -620,5 +633,5 @@ fn stream_headers(headers: &mut HeaderMap, framing: Framing) {
     let (name, value) = stream_type(framing);
     headers.insert(name, value);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(&names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }

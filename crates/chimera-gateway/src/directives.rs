@@ -4,6 +4,18 @@ use std::time::Duration;
 
 use http::{HeaderMap, header};
 
+/// The headers that are read here; [`Head`](crate::head::Head) tells whether any is there.
+#[cfg(test)]
+pub(crate) const HEADERS: [&str; 7] = [
+    "cache-control",
+    "x-chimera-cache",
+    "x-chimera-cache-ttl",
+    "cf-aig-cache-ttl",
+    "cf-aig-skip-cache",
+    "x-portkey-cache-force-refresh",
+    "x-bf-cache-no-store",
+];
+
 /// The cache directives of one request, from `x-chimera-cache`, `cache-control`, and the spellings of
 /// other gateways that cost nothing to understand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -2,12 +2,11 @@
 
 use std::{
     future::Future,
-    hash::{BuildHasher, Hasher},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -23,13 +22,15 @@ use tokio::time::Instant;
 use crate::{
     alias::Aliases,
     body::{Body, FlightKey},
-    call,
+    call::{self, Arrival},
     entry::{self, Entry},
     failure::{Code, Failure},
+    head::Head,
     load::Piece,
     metrics::{GatewayMetrics, Tokens},
     models::Models,
     models_list::ModelLists,
+    request_id::RequestIds,
     respond,
     settings::Settings,
 };
@@ -175,14 +176,20 @@ impl Gateway {
         B::Error: std::fmt::Display,
     {
         let arrived = Instant::now();
-        let request_id = self.shared.request_ids.of(&request);
-        let dialect = call::dialect_of(&request);
-        let handled = CatchPanic { future: call::handle(self, request, arrived, &request_id) };
+        let (parts, body) = request.into_parts();
+        let head = Head::of(&parts.headers);
+        let arrival = Arrival {
+            at: arrived,
+            request_id: self.shared.request_ids.of(head.request_id),
+            dialect: head.dialect(parts.uri.path()),
+            head,
+        };
+        let handled = CatchPanic { future: call::handle(self, &parts, body, &arrival) };
         handled.await.unwrap_or_else(|| {
             self.shared.metrics.panics.increment(1);
-            tracing::error!(request_id = &*request_id, "a request was ended by a panic");
+            tracing::error!(request_id = %arrival.request_id, "a request was ended by a panic");
             let failure = Failure::new(Code::Internal, "the gateway failed on this request").close();
-            respond::failure(dialect, &failure, &request_id)
+            respond::failure(arrival.dialect, &failure, &arrival.request_id)
         })
     }
 }
@@ -204,30 +211,6 @@ impl<F: Future> Future for CatchPanic<F> {
         match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(polled) => polled.map(Some),
             Err(_) => Poll::Ready(None),
-        }
-    }
-}
-
-/// Ids of requests that bring none: a random prefix of the process and a count.
-struct RequestIds {
-    prefix: String,
-    next: AtomicU64,
-}
-
-/// The longest id of a caller's that is echoed.
-const MAX_REQUEST_ID: usize = 128;
-
-impl RequestIds {
-    fn new() -> Self {
-        let random = std::hash::RandomState::new().build_hasher().finish();
-        Self { prefix: format!("req_{random:016x}"), next: AtomicU64::new(1) }
-    }
-
-    fn of<B>(&self, request: &Request<B>) -> Arc<str> {
-        let sent = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-        match sent {
-            Some(id) if !id.is_empty() && id.len() <= MAX_REQUEST_ID => Arc::from(id),
-            _ => Arc::from(format!("{}{:08x}", self.prefix, self.next.fetch_add(1, Relaxed))),
         }
     }
 }

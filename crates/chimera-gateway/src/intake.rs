@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -123,10 +124,19 @@ where
         }
         Ok(first.unwrap_or_else(|| gathered.freeze()))
     };
-    match tokio::time::timeout(limit, reading).await {
-        Ok(read) => Ok((read?, in_flight)),
-        Err(_) => Err(Failure::new(Code::Timeout, "the body did not arrive in time").status(408).close()),
+    match within(limit, reading).await {
+        Some(read) => Ok((read?, in_flight)),
+        None => Err(Failure::new(Code::Timeout, "the body did not arrive in time").status(408).close()),
     }
+}
+
+/// Waits for a future for so long. Most bodies come with their head: a timer is made only when not.
+async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        return Some(output);
+    }
+    tokio::time::timeout(limit, future).await.ok()
 }
 
 fn too_large(sizes: &SizeLimits) -> Failure {

@@ -13,7 +13,7 @@ use chimera_cache::Source;
 use chimera_protocol::{DialectId, Fingerprint, Operation, StreamWatch, Usage};
 use chimera_provider_pool::{AtLimit, AttemptOutcome, Bounds, Group, RefusalKind, Reply, SendError};
 use futures_core::Stream;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
@@ -56,7 +56,7 @@ pub(crate) struct Provenance {
     /// From the request's first attempt to the first content.
     pub(crate) upstream: Duration,
     /// Headers of the provider that callers see, rate limits among them.
-    pub(crate) headers: Vec<(http::HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A unary answer.
@@ -92,22 +92,33 @@ pub(crate) struct Load {
     pub(crate) shortened: bool,
     pub(crate) tier: &'static str,
     pub(crate) worker: usize,
+    /// When the wait for providers began.
+    pub(crate) began: Instant,
 }
 
-/// Provider headers that callers see. Everything else stays here.
-const PASSED_BACK: [&str; 5] = [
-    "retry-after-ms",
-    "x-should-retry",
-    "openai-processing-ms",
-    "openai-version",
-    "anthropic-organization-id",
-];
+/// Headers of a provider that callers see; everything else stays here. A provider's rate limits are the
+/// caller's only where the gateway has none of its own for it.
+fn passed_back(headers: &HeaderMap, unlimited: bool) -> Vec<(HeaderName, HeaderValue)> {
+    let passes = |name: &HeaderName| match name.as_str() {
+        "retry-after-ms"
+        | "x-should-retry"
+        | "openai-processing-ms"
+        | "openai-version"
+        | "anthropic-organization-id" => true,
+        name => unlimited && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
+    };
+    headers
+        .iter()
+        .filter(|(name, _)| passes(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
 
 impl Load {
     /// Starts nothing yet: the first poll does.
     pub(crate) fn source(self) -> Source<Piece> {
         match self.framing {
-            Framing::Unary => Box::pin(Once(Some(Box::pin(self.unary())))),
+            Framing::Unary => Box::pin(Once { future: Some(self.unary()) }),
             _ => Box::pin(EventSource::new(self)),
         }
     }
@@ -144,9 +155,8 @@ impl Load {
     }
 
     async fn unary(self) -> Piece {
-        let began = Instant::now();
         match self.send().await {
-            Ok((reply, judge)) => self.answer(reply, judge, began),
+            Ok((reply, judge)) => self.answer(reply, judge),
             Err(error) => self.failed(&error),
         }
     }
@@ -157,19 +167,19 @@ impl Load {
     }
 
     /// A whole answer: the provider's own bytes, whether it said yes or no.
-    fn answer(&self, mut reply: Reply, judge: Judge, began: Instant) -> Piece {
+    fn answer(&self, mut reply: Reply, judge: Judge) -> Piece {
         let status = reply.parts.status.as_u16();
         let body = judge.decoded.unwrap_or_else(|| std::mem::take(&mut reply.held));
-        let provenance = self.provenance(&reply, began);
+        let provenance = self.provenance(&reply);
         if reply.parts.status.is_success() {
-            self.used(&reply, self.dialect().dialect().usage(&body));
+            self.used(&reply, judge.usage);
             let entry = Entry::unary(
                 self.dialect(),
-                body.clone(),
+                exact(&body),
                 provenance.provider.clone(),
                 provenance.model.clone(),
             );
-            self.keep(&entry);
+            self.keep(&entry, reply.judged);
             return Piece::Answer(Arc::new(Answer {
                 status,
                 body,
@@ -196,27 +206,14 @@ impl Load {
         Piece::Answer(Arc::new(Answer { status, body, entry: None, retry_after, provenance }))
     }
 
-    fn provenance(&self, reply: &Reply, began: Instant) -> Provenance {
-        let name = reply.deployment.provider().name();
+    fn provenance(&self, reply: &Reply) -> Provenance {
         let model = reply.deployment.model().unwrap_or(&self.outgoing.model);
-        let unlimited = self.tenant.limits.is_unlimited();
-        let headers = reply
-            .parts
-            .headers
-            .iter()
-            .filter(|(name, _)| {
-                let name = name.as_str();
-                PASSED_BACK.contains(&name)
-                    || unlimited
-                        && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-"))
-            })
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let headers = passed_back(&reply.parts.headers, self.tenant.limits.is_unlimited());
         Provenance {
-            provider: header_text(name),
+            provider: reply.deployment.provider().name_value().clone(),
             model: header_text(model),
             attempts: reply.attempts,
-            upstream: began.elapsed(),
+            upstream: reply.judged - self.began,
             headers,
         }
     }
@@ -227,11 +224,17 @@ impl Load {
         self.tenant.limits.debit_tokens(usage.total());
     }
 
-    fn keep(&self, entry: &Arc<Entry>) {
+    fn keep(&self, entry: &Arc<Entry>, now: Instant) {
         if let Some(Keep { fingerprint, ttl }) = self.keep {
-            self.shared.cache.put(fingerprint, entry.clone(), ttl, std::time::Instant::now());
+            self.shared.cache.put(fingerprint, entry.clone(), ttl, now.into_std());
         }
     }
+}
+
+/// A copy of exactly these bytes. What arrives is a slice of a connection's read buffer; kept for hours
+/// it would keep all of that buffer.
+fn exact(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 fn header_text(text: &str) -> HeaderValue {
@@ -265,16 +268,22 @@ type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What sending a request came to.
 type Sent = Result<(Reply, Judge), SendError>;
 
-/// A stream of the one piece that a future brings.
-struct Once(Option<Pending<Piece>>);
+pin_project_lite::pin_project! {
+    /// A stream of the one piece that a future brings.
+    struct Once<F> {
+        #[pin]
+        future: Option<F>,
+    }
+}
 
-impl Stream for Once {
+impl<F: Future<Output = Piece>> Stream for Once<F> {
     type Item = Piece;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        let Some(future) = self.0.as_mut() else { return Poll::Ready(None) };
-        let piece = ready!(future.as_mut().poll(cx));
-        self.0 = None;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let piece = ready!(future.poll(cx));
+        this.future.set(None);
         Poll::Ready(Some(piece))
     }
 }
@@ -289,10 +298,7 @@ struct EventSource {
 }
 
 enum Phase {
-    Sending {
-        began: Instant,
-        call: Pending<(Arc<Load>, Sent)>,
-    },
+    Sending(Pending<(Arc<Load>, Sent)>),
     /// The head was passed on; `held` was read while the answer was judged.
     Passing(Box<Passing>),
     Over,
@@ -316,7 +322,7 @@ impl EventSource {
             let result = load.send().await;
             (load, result)
         });
-        Self { phase: Phase::Sending { began: Instant::now(), call } }
+        Self { phase: Phase::Sending(call) }
     }
 }
 
@@ -325,10 +331,9 @@ impl Stream for EventSource {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut self.phase {
-            Phase::Sending { began, call } => {
+            Phase::Sending(call) => {
                 let (load, result) = ready!(call.as_mut().poll(cx));
-                let began = *began;
-                let (piece, phase) = begin(load, result, began);
+                let (piece, phase) = begin(load, result);
                 self.phase = phase;
                 Poll::Ready(Some(piece))
             }
@@ -345,13 +350,13 @@ impl Stream for EventSource {
 }
 
 /// What a call that was sent begins with: a stream's head, or one last piece.
-fn begin(load: Arc<Load>, result: Sent, began: Instant) -> (Piece, Phase) {
+fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
     let (mut reply, judge) = match result {
         Ok(sent) => sent,
         Err(error) => return (load.failed(&error), Phase::Over),
     };
     if !reply.parts.status.is_success() {
-        return (load.answer(reply, judge, began), Phase::Over);
+        return (load.answer(reply, judge), Phase::Over);
     }
     if reply.refusal.is_some() {
         // An error event after a 200: there is no status of the provider's to pass on.
@@ -361,7 +366,7 @@ fn begin(load: Arc<Load>, result: Sent, began: Instant) -> (Piece, Phase) {
         );
         return (Piece::Failed(Arc::new(failure)), Phase::Over);
     }
-    let head = Piece::Head(Arc::new(load.provenance(&reply, began)));
+    let head = Piece::Head(Arc::new(load.provenance(&reply)));
     let sizes = &load.state.settings.sizes;
     let mut frames = Frames::new(load.framing, sizes.event);
     frames.push(std::mem::take(&mut reply.held));
@@ -487,12 +492,12 @@ impl Passing {
         self.load.used(&self.reply, self.watch.usage());
         if let Some(log) = self.log.take()
             && !self.watch.error_seen()
-            && let Some(events) = self.frames.as_sse(log.freeze())
+            && let Some(events) = self.frames.as_sse(exact(&log))
         {
             let load = &self.load;
-            let provenance = load.provenance(&self.reply, Instant::now());
+            let provenance = load.provenance(&self.reply);
             let entry = Entry::stream(load.dialect(), events, provenance.provider, provenance.model);
-            load.keep(&entry);
+            load.keep(&entry, Instant::now());
         }
     }
 
@@ -506,7 +511,7 @@ impl Passing {
 }
 
 /// The content type of a stream.
-pub(crate) fn stream_type(framing: Framing) -> (http::HeaderName, HeaderValue) {
+pub(crate) fn stream_type(framing: Framing) -> (HeaderName, HeaderValue) {
     let kind = match framing {
         Framing::Events => HeaderValue::from_static("text/event-stream"),
         _ => HeaderValue::from_static("application/json"),

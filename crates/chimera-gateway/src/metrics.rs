@@ -26,7 +26,7 @@ pub(crate) enum RequestOutcome {
 impl RequestOutcome {
     const ALL: [Self; 5] = [Self::Success, Self::Rejected, Self::Throttled, Self::Failure, Self::Cancelled];
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Rejected => "rejected",
@@ -112,7 +112,7 @@ struct TokenMetrics {
 }
 
 /// Token counters by deployment, for one configuration.
-pub(crate) struct Tokens(HashMap<String, TokenMetrics>);
+pub(crate) struct Tokens(HashMap<String, TokenMetrics, foldhash::fast::RandomState>);
 
 impl Tokens {
     pub(crate) fn new<'a>(deployments: impl IntoIterator<Item = &'a str>) -> Self {

@@ -137,7 +137,7 @@ async fn of_provider(context: &Context<'_>, provider: &ModelProvider) -> Option<
     }
     let dialect = *provider.dialects.first()?;
     let bounds = Bounds {
-        deadline: context.arrived + context.state.settings.timeouts.health,
+        deadline: context.arrival.at + context.state.settings.timeouts.health,
         shortened: false,
         body_deadline: None,
         idle: None,

@@ -1,6 +1,6 @@
 //! Answers as HTTP: the one place that knows which status goes with what.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chimera_protocol::{DialectId, ErrorParts};
@@ -11,11 +11,35 @@ use crate::{
     body::Body,
     failure::{Code, Failure},
     limits::Left,
+    request_id::RequestId,
     upstream::Framing,
 };
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// The gateway's own headers, parsed once.
+pub(crate) mod names {
+    use http::HeaderName;
+
+    macro_rules! names {
+        ($($name:ident = $text:literal),* $(,)?) => {
+            $(pub(crate) static $name: HeaderName = HeaderName::from_static($text);)*
+        };
+    }
+
+    names! {
+        ACCEL_BUFFERING = "x-accel-buffering",
+        ATTEMPTS = "x-chimera-attempts",
+        CACHE = "x-chimera-cache",
+        MODEL = "x-chimera-model",
+        PROVIDER = "x-chimera-provider",
+        REQUEST_ID = "x-request-id",
+        ANTHROPIC_REQUEST_ID = "request-id",
+        RETRY_AFTER_MS = "retry-after-ms",
+        SERVER_TIMING = "server-timing",
+    }
+}
 
 /// The status that goes with a code.
 fn status_of(failure: &Failure) -> u16 {
@@ -42,8 +66,8 @@ fn parts<'a>(failure: &'a Failure, request_id: &'a str) -> ErrorParts<'a> {
 }
 
 /// A failure as a whole response in the caller's dialect.
-pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &str) -> Response<Body> {
-    let body = dialect.dialect().error_body(&parts(failure, request_id));
+pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &RequestId) -> Response<Body> {
+    let body = dialect.dialect().error_body(&parts(failure, &request_id.to_string()));
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() =
         StatusCode::from_u16(status_of(failure)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -67,9 +91,10 @@ pub(crate) fn error_event(
     dialect: DialectId,
     framing: Framing,
     failure: &Failure,
-    request_id: &Arc<str>,
+    request_id: &RequestId,
 ) -> Bytes {
-    let parts = parts(failure, request_id);
+    let request_id = request_id.to_string();
+    let parts = parts(failure, &request_id);
     match framing {
         Framing::Array => {
             let mut element = b",\r\n".to_vec();
@@ -84,7 +109,7 @@ pub(crate) fn error_event(
 pub(crate) fn retry_after(headers: &mut HeaderMap, wait: Duration) {
     let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000).max(1)));
-    headers.insert("retry-after-ms", HeaderValue::from(millis.max(1)));
+    headers.insert(&names::RETRY_AFTER_MS, HeaderValue::from(millis.max(1)));
 }
 
 /// What is left of the tenant's own limits, in the words of the caller's dialect.
@@ -152,6 +177,10 @@ pub(crate) fn rfc3339(time: std::time::SystemTime) -> String {
 mod tests {
     use super::*;
 
+    fn id() -> RequestId {
+        RequestId::Made { process: 1, count: 1 }
+    }
+
     #[test]
     fn dates_are_written_as_rfc_3339() {
         let at = |seconds| rfc3339(std::time::UNIX_EPOCH + Duration::from_secs(seconds));
@@ -164,11 +193,11 @@ mod tests {
     #[test]
     fn pain_20_every_429_and_503_says_when_to_come_back() {
         for code in [Code::RateLimited, Code::Overloaded, Code::CircuitOpen] {
-            let response = failure(DialectId::OpenAi, &Failure::new(code, "x"), "id");
+            let response = failure(DialectId::OpenAi, &Failure::new(code, "x"), &id());
             assert_eq!(response.headers()["retry-after"], "1", "{code:?}");
         }
         let wait = Failure::new(Code::RateLimited, "x").retry_after(Duration::from_millis(2300));
-        let response = failure(DialectId::OpenAi, &wait, "id");
+        let response = failure(DialectId::OpenAi, &wait, &id());
         assert_eq!(response.headers()["retry-after"], "3");
         assert_eq!(response.headers()["retry-after-ms"], "2300");
     }

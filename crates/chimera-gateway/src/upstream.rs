@@ -6,35 +6,39 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, sse};
+use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, Usage, sse};
 use chimera_provider_pool::{Classify, Deployment, Refusal, RefusalKind, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header, response};
 
 use crate::compress;
 
-/// Caller's headers that go on to a provider of the same dialect, and no others.
-const FORWARDED: [(DialectId, &[&str]); 3] = [
-    (DialectId::OpenAi, &["openai-beta"]),
-    (DialectId::Anthropic, &["anthropic-version", "anthropic-beta"]),
-    (DialectId::Gemini, &[]),
-];
-/// Forwarded in every dialect.
-const TRACING: [&str; 2] = ["traceparent", "tracestate"];
 /// The version sent to Anthropic for callers that name none.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("chimera/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
+static ANTHROPIC_VERSION_NAME: HeaderName = HeaderName::from_static("anthropic-version");
+/// Caller's headers that go on to a provider of the same dialect, and no others.
+static FORWARDED: [(Option<DialectId>, HeaderName); 5] = [
+    (Some(DialectId::OpenAi), HeaderName::from_static("openai-beta")),
+    (Some(DialectId::Anthropic), HeaderName::from_static("anthropic-version")),
+    (Some(DialectId::Anthropic), HeaderName::from_static("anthropic-beta")),
+    (None, HeaderName::from_static("traceparent")),
+    (None, HeaderName::from_static("tracestate")),
+];
+
+/// The names of those headers, for one dialect.
+pub(crate) fn forwarded_names(dialect: DialectId) -> impl Iterator<Item = &'static HeaderName> {
+    let passes = move |of: &Option<DialectId>| of.is_none_or(|of| of == dialect);
+    FORWARDED.iter().filter(move |(of, _)| passes(of)).map(|(_, name)| name)
+}
+
 /// The caller's headers that a provider gets.
 pub(crate) fn forwarded(dialect: DialectId, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    let own = FORWARDED.iter().find(|(id, _)| *id == dialect).map_or(&[][..], |(_, names)| names);
-    let mut kept = Vec::new();
-    for name in own.iter().chain(&TRACING) {
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
-        kept.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
-    }
-    kept
+    forwarded_names(dialect)
+        .flat_map(|name| headers.get_all(name).iter().map(|value| (name.clone(), value.clone())))
+        .collect()
 }
 
 /// The path before the verb. OpenAI's base URL comes with its version; one without any path gets it.
@@ -105,7 +109,7 @@ impl Outgoing {
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         headers.insert(header::USER_AGENT, USER_AGENT);
         if self.dialect == DialectId::Anthropic {
-            headers.insert("anthropic-version", ANTHROPIC_VERSION);
+            headers.insert(&ANTHROPIC_VERSION_NAME, ANTHROPIC_VERSION);
         }
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
@@ -156,6 +160,13 @@ pub(crate) enum Framing {
     Array,
 }
 
+/// The beginning of a stream, event by event.
+struct Opening {
+    frames: Frames,
+    watch: StreamWatch,
+    seen: usize,
+}
+
 /// Judges the answers of one request.
 pub(crate) struct Judge {
     dialect: DialectId,
@@ -167,11 +178,12 @@ pub(crate) struct Judge {
     status: u16,
     retry_after: Option<Duration>,
     encoding: Option<HeaderValue>,
-    frames: Frames,
-    watch: StreamWatch,
-    seen: usize,
+    /// What was read of a stream; a unary answer has none.
+    stream: Option<Box<Opening>>,
     /// The body of a unary answer that was compressed although identity was asked for.
     pub(crate) decoded: Option<Bytes>,
+    /// What a unary answer cost.
+    pub(crate) usage: Option<Usage>,
 }
 
 impl Judge {
@@ -192,10 +204,9 @@ impl Judge {
             status: 0,
             retry_after: None,
             encoding: None,
-            frames: Frames::new(framing, max_event),
-            watch: StreamWatch::new(dialect),
-            seen: 0,
+            stream: None,
             decoded: None,
+            usage: None,
         }
     }
 
@@ -218,14 +229,19 @@ impl Judge {
                 None => return Verdict::Invalid("its encoding cannot be undone within bounds"),
             },
         };
-        match self.dialect.dialect().check_answer(self.operation, plain) {
-            Ok(()) => Verdict::Accept,
+        match self.dialect.dialect().read_answer(self.operation, plain) {
+            Ok(usage) => {
+                self.usage = usage;
+                Verdict::Accept
+            }
             Err(_) => Verdict::Invalid("it is not the JSON that its dialect promises"),
         }
     }
+}
 
+impl Opening {
     /// Looks at the whole events that came since the last look, until one tells.
-    fn events(&mut self, so_far: &[u8], ended: bool) -> Verdict {
+    fn judge(&mut self, so_far: &[u8], ended: bool) -> Verdict {
         self.frames.push(Bytes::copy_from_slice(so_far.get(self.seen..).unwrap_or_default()));
         self.seen = so_far.len();
         loop {
@@ -251,10 +267,12 @@ impl Classify for Judge {
     fn head(&mut self, parts: &response::Parts) -> Verdict {
         self.status = parts.status.as_u16();
         self.success = parts.status.is_success();
-        self.retry_after = retry_after(&parts.headers, SystemTime::now());
-        self.frames = Frames::new(self.framing, self.max_event);
-        self.watch = StreamWatch::new(self.dialect);
-        self.seen = 0;
+        // Nobody is asked to wait by an answer; the clock is spared.
+        self.retry_after = if self.success { None } else { retry_after(&parts.headers, SystemTime::now()) };
+        self.stream = (self.framing != Framing::Unary).then(|| {
+            let frames = Frames::new(self.framing, self.max_event);
+            Box::new(Opening { frames, watch: StreamWatch::new(self.dialect), seen: 0 })
+        });
         self.decoded = None;
         self.encoding = parts
             .headers
@@ -280,7 +298,10 @@ impl Classify for Judge {
 
     fn body(&mut self, so_far: &[u8], ended: bool) -> Verdict {
         match (self.success, self.framing) {
-            (true, Framing::Events | Framing::Array) => self.events(so_far, ended),
+            (true, Framing::Events | Framing::Array) => match &mut self.stream {
+                Some(stream) => stream.judge(so_far, ended),
+                None => Verdict::Invalid("its head was not judged"),
+            },
             _ if !ended => Verdict::NeedMore,
             (true, Framing::Unary) => self.unary(so_far),
             (false, _) => self.refused(so_far),

@@ -7,7 +7,7 @@ use crate::{
         Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, contains, event, pieces,
     },
     sse,
-    usage::{Usage, count},
+    usage::{Reported, Usage},
 };
 
 pub(crate) struct Anthropic;
@@ -50,21 +50,18 @@ impl Dialect for Anthropic {
         }
     }
 
-    /// From a unary answer, a `message_start` (whose usage lies in its message) or a `message_delta`.
-    fn usage_of(&self, value: &Value) -> Option<Usage> {
-        let usage = value.get("usage").filter(|usage| usage.is_object());
-        let usage = usage.or_else(|| value.get("message")?.get("usage"))?.as_object()?;
-        let fresh = count(usage.get("input_tokens"));
-        let cached = count(usage.get("cache_read_input_tokens"));
-        let written = count(usage.get("cache_creation_input_tokens"));
+    /// Anthropic counts cached input apart from fresh.
+    fn usage_of(&self, reported: &Reported) -> Usage {
+        let cached = reported.cache_read_input_tokens.0;
+        let written = reported.cache_creation_input_tokens.0;
         let all = |fresh: u64| fresh.saturating_add(cached.unwrap_or(0)).saturating_add(written.unwrap_or(0));
-        Some(Usage {
-            input_tokens: fresh.map(all),
-            output_tokens: count(usage.get("output_tokens")),
+        Usage {
+            input_tokens: reported.input_tokens.0.map(all),
+            output_tokens: reported.output_tokens.0,
             cached_input_tokens: cached,
             cache_write_tokens: written,
             reasoning_tokens: None,
-        })
+        }
     }
 
     fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError> {

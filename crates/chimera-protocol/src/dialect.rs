@@ -1,8 +1,14 @@
 //! What a dialect is: the words that one vendor's SDKs speak and understand.
 
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::{anthropic::Anthropic, gemini::Gemini, openai::OpenAi, usage::Usage};
+use crate::{
+    anthropic::Anthropic,
+    gemini::Gemini,
+    openai::OpenAi,
+    usage::{Carrier, Object, Reported, Usage},
+};
 
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,8 +127,8 @@ pub trait Dialect: Send + Sync {
     fn terminal(&self) -> Option<&'static [u8]>;
     /// The member that a good answer has.
     fn promised(&self, operation: Operation) -> &'static [&'static str];
-    /// Usage from the parsed JSON of a unary answer or of one event.
-    fn usage_of(&self, value: &Value) -> Option<Usage>;
+    /// Usage from what a provider reported.
+    fn usage_of(&self, reported: &Reported) -> Usage;
     /// A unary answer from the bytes of a whole stream.
     fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError>;
     /// A whole stream from a unary answer.
@@ -130,23 +136,17 @@ pub trait Dialect: Send + Sync {
 }
 
 impl dyn Dialect {
-    /// Checks the body of a 200: JSON, an object, no error in disguise, and with what the operation
-    /// promises.
-    pub fn check_answer(&self, operation: Operation, body: &[u8]) -> Result<(), InvalidAnswer> {
-        let members = members(body)?;
-        if members.iter().any(|name| *name == "error") {
+    /// Checks the body of a 200 and reads its usage, in one pass: JSON, an object, no error in disguise,
+    /// and with what the operation promises.
+    pub fn read_answer(&self, operation: Operation, body: &[u8]) -> Result<Option<Usage>, InvalidAnswer> {
+        let answer = Answer { promised: self.promised(operation), ..Answer::default() }.read(body)?;
+        if answer.has_error {
             return Err(InvalidAnswer("it is an error under the status of success"));
         }
-        match members.iter().any(|name| self.promised(operation).contains(&name.as_str())) {
-            true => Ok(()),
-            false => Err(InvalidAnswer("it lacks what the operation promises")),
+        if !answer.has_promised {
+            return Err(InvalidAnswer("it lacks what the operation promises"));
         }
-    }
-
-    /// Usage of a unary answer.
-    pub fn usage(&self, body: &[u8]) -> Option<Usage> {
-        memchr::memmem::find(body, b"\"usage")?;
-        self.usage_of(&usage_members(body)?)
+        Ok(answer.usage.map(|reported| self.usage_of(&reported)))
     }
 
     /// Merges what one event says of usage; events that cannot say anything are not parsed.
@@ -154,56 +154,86 @@ impl dyn Dialect {
         if memchr::memmem::find(data, b"\"usage").is_none() {
             return;
         }
-        if let Some(usage) = serde_json::from_slice(data).ok().and_then(|value| self.usage_of(&value)) {
-            so_far.get_or_insert_default().update(usage);
+        let carrier = serde_json::from_slice::<Carrier>(data).ok();
+        if let Some(reported) = carrier.and_then(Carrier::reported) {
+            so_far.get_or_insert_default().update(self.usage_of(&reported));
         }
     }
 }
 
-/// The names of an object's members, its values checked and skipped; those with `null` are left out.
-fn members(body: &[u8]) -> Result<Vec<String>, InvalidAnswer> {
-    use serde::de::{Deserializer as _, MapAccess, Visitor};
-    struct Names;
-    impl<'de> Visitor<'de> for Names {
-        type Value = Vec<String>;
+/// What one pass over a unary answer finds; every value is checked to be JSON, few are kept.
+#[derive(Default)]
+struct Answer {
+    promised: &'static [&'static str],
+    has_error: bool,
+    has_promised: bool,
+    usage: Option<Reported>,
+}
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
+impl Answer {
+    fn read(self, body: &[u8]) -> Result<Self, InvalidAnswer> {
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let read = reader.deserialize_map(self).map_err(|_| InvalidAnswer("it is not a JSON object"))?;
+        reader.end().map_err(|_| InvalidAnswer("bytes follow its JSON"))?;
+        Ok(read)
+    }
+}
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
-            let mut names = Vec::with_capacity(8);
-            while let Some(name) = map.next_key::<String>()? {
-                if map.next_value::<Option<serde::de::IgnoredAny>>()?.is_some() {
-                    names.push(name);
+impl<'de> Visitor<'de> for Answer {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(member) = map.next_key_seed(MemberName(self.promised))? {
+            match member {
+                Member::Error => self.has_error |= map.next_value::<Option<IgnoredAny>>()?.is_some(),
+                Member::Promised => self.has_promised |= map.next_value::<Option<IgnoredAny>>()?.is_some(),
+                Member::Usage => self.usage = map.next_value::<Object<Reported>>()?.0,
+                Member::Other => {
+                    map.next_value::<IgnoredAny>()?;
                 }
             }
-            Ok(names)
         }
+        Ok(self)
     }
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let names = reader.deserialize_map(Names).map_err(|_| InvalidAnswer("it is not a JSON object"))?;
-    reader.end().map_err(|_| InvalidAnswer("bytes follow its JSON"))?;
-    Ok(names)
 }
 
-/// The usage members of an answer as a value of their own, without building the rest.
-fn usage_members(body: &[u8]) -> Option<Value> {
-    #[derive(serde::Deserialize)]
-    struct Answer {
-        #[serde(default)]
-        usage: Value,
-        #[serde(default, rename = "usageMetadata")]
-        metadata: Value,
-        #[serde(default, rename = "totalTokens")]
-        total: Value,
-        #[serde(default)]
-        input_tokens: Value,
+/// A member's name, told apart where it stands: nothing is copied.
+struct MemberName(&'static [&'static str]);
+
+enum Member {
+    Error,
+    Promised,
+    Usage,
+    Other,
+}
+
+impl<'de> DeserializeSeed<'de> for MemberName {
+    type Value = Member;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Member, D::Error> {
+        deserializer.deserialize_str(self)
     }
-    let Answer { usage, metadata, total, input_tokens } = serde_json::from_slice(body).ok()?;
-    Some(serde_json::json!({
-        "usage": usage, "usageMetadata": metadata, "totalTokens": total, "input_tokens": input_tokens,
-    }))
+}
+
+impl Visitor<'_> for MemberName {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Member, E> {
+        Ok(match name {
+            "error" => Member::Error,
+            "usage" | "usageMetadata" => Member::Usage,
+            name if self.0.contains(&name) => Member::Promised,
+            _ => Member::Other,
+        })
+    }
 }
 
 /// Cuts a text into pieces of about 40 bytes at character boundaries, at most 64 of them: a stored
@@ -252,7 +282,7 @@ mod tests {
 
     #[test]
     fn u08_a_200_that_is_no_answer_is_seen() {
-        let check = |body: &str| DialectId::OpenAi.dialect().check_answer(Operation::Chat, body.as_bytes());
+        let check = |body: &str| DialectId::OpenAi.dialect().read_answer(Operation::Chat, body.as_bytes());
         assert!(check(r#"{"choices":[]}"#).is_ok());
         for body in [
             "",
@@ -267,7 +297,7 @@ mod tests {
         }
         assert!(check(r#"{"error":null,"choices":[]}"#).is_ok());
         let gemini = DialectId::Gemini.dialect();
-        assert!(gemini.check_answer(Operation::Embed, br#"{"embedding":{}}"#).is_ok());
+        assert!(gemini.read_answer(Operation::Embed, br#"{"embedding":{}}"#).is_ok());
     }
 
     #[test]

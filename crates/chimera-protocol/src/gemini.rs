@@ -7,7 +7,7 @@ use crate::{
         Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, contains, event, pieces,
     },
     sse,
-    usage::{Usage, count},
+    usage::{Reported, Usage},
 };
 
 pub(crate) struct Gemini;
@@ -51,20 +51,19 @@ impl Dialect for Gemini {
         }
     }
 
-    fn usage_of(&self, value: &Value) -> Option<Usage> {
-        let usage = value.get("usageMetadata")?.as_object()?;
-        let reasoning = count(usage.get("thoughtsTokenCount"));
-        let output = count(usage.get("candidatesTokenCount"));
-        Some(Usage {
-            input_tokens: count(usage.get("promptTokenCount")),
-            output_tokens: match (output, reasoning) {
+    /// Gemini counts reasoning apart from the answer.
+    fn usage_of(&self, reported: &Reported) -> Usage {
+        let reasoning = reported.thoughts_token_count.0;
+        Usage {
+            input_tokens: reported.prompt_token_count.0,
+            output_tokens: match (reported.candidates_token_count.0, reasoning) {
                 (None, None) => None,
                 (output, reasoning) => Some(output.unwrap_or(0).saturating_add(reasoning.unwrap_or(0))),
             },
-            cached_input_tokens: count(usage.get("cachedContentTokenCount")),
+            cached_input_tokens: reported.cached_content_token_count.0,
             cache_write_tokens: None,
             reasoning_tokens: reasoning,
-        })
+        }
     }
 
     fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError> {
@@ -268,7 +267,9 @@ mod tests {
         assert_eq!(folded["candidates"][0]["content"], answer["candidates"][0]["content"]);
         assert_eq!(folded, answer);
         assert!(sse::events(&stream).len() > 5);
-        assert_eq!(Gemini.usage_of(&answer).unwrap().output_tokens, Some(6));
+        let usage =
+            crate::DialectId::Gemini.dialect().read_answer(Operation::Chat, answer.to_string().as_bytes());
+        assert_eq!(usage.unwrap().unwrap().output_tokens, Some(6));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use dialect::{
 pub use fingerprint::{Fingerprint, Scope};
 pub use lookover::{CacheMember, LookOver, Refusal, Splice, ask_usage};
 pub use stream_watch::StreamWatch;
-pub use usage::Usage;
+pub use usage::{Reported, Usage};
 
 /// Whether an event's data is the chunk with which an OpenAI stream tells its usage, and nothing else.
 pub fn is_usage_only(data: &[u8]) -> bool {

@@ -7,7 +7,7 @@ use crate::{
         Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, contains, event, pieces,
     },
     sse,
-    usage::{Usage, count},
+    usage::{Reported, Usage},
 };
 
 pub(crate) struct OpenAi;
@@ -67,16 +67,15 @@ impl Dialect for OpenAi {
         }
     }
 
-    fn usage_of(&self, value: &Value) -> Option<Usage> {
-        let usage = value.get("usage")?.as_object()?;
-        let detail = |of: &str, name: &str| count(usage.get(of).and_then(|details| details.get(name)));
-        Some(Usage {
-            input_tokens: count(usage.get("prompt_tokens")),
-            output_tokens: count(usage.get("completion_tokens")),
-            cached_input_tokens: detail("prompt_tokens_details", "cached_tokens"),
+    fn usage_of(&self, reported: &Reported) -> Usage {
+        let (input, output) = (&reported.prompt_tokens_details.0, &reported.completion_tokens_details.0);
+        Usage {
+            input_tokens: reported.prompt_tokens.0,
+            output_tokens: reported.completion_tokens.0,
+            cached_input_tokens: input.as_ref().and_then(|details| details.cached_tokens.0),
             cache_write_tokens: None,
-            reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens"),
-        })
+            reasoning_tokens: output.as_ref().and_then(|details| details.reasoning_tokens.0),
+        }
     }
 
     fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError> {

@@ -1,6 +1,11 @@
 //! Tokens as providers count them.
 
-use serde_json::Value;
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
 
 /// The tokens of one answer. In every dialect `input_tokens` includes what was read from and written
 /// to the provider's prompt cache, and `output_tokens` includes reasoning.
@@ -38,14 +43,167 @@ impl Usage {
 const MOST: u64 = i64::MAX as u64;
 
 /// A count, read leniently: below zero is zero, beyond sense is the most, no number is none.
-pub(crate) fn count(value: Option<&Value>) -> Option<u64> {
-    let number = value?.as_number()?;
-    if let Some(count) = number.as_u64() {
-        return Some(count.min(MOST));
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) Option<u64>);
+
+/// Reads whatever stands there: what is not wanted is skipped, never an error.
+struct Lenient<T>(PhantomData<T>);
+
+impl<'de> Visitor<'de> for Lenient<Count> {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a count")
     }
-    let float = number.as_f64()?;
-    // A conversion from float to integer saturates.
-    Some((float.max(0.0) as u64).min(MOST))
+
+    fn visit_u64<E>(self, number: u64) -> Result<Count, E> {
+        Ok(Count(Some(number.min(MOST))))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Count, E> {
+        Ok(Count(Some(u64::try_from(number).unwrap_or(0))))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Count, E> {
+        // A conversion from float to integer saturates.
+        Ok(Count(Some((number.max(0.0) as u64).min(MOST))))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+
+    fn visit_unit<E>(self) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Count(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Count, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Count(None))
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Lenient::<Self>(PhantomData))
+    }
+}
+
+/// An object read as `T`; `None` for anything else.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) Option<T>);
+
+impl<T> Default for Object<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Lenient<Object<T>> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|read| Object(Some(read)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Object<T>, E> {
+        Ok(Object(None))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Object<T>, E> {
+        Ok(Object(None))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Object<T>, E> {
+        Ok(Object(None))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Object<T>, E> {
+        Ok(Object(None))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Object<T>, E> {
+        Ok(Object(None))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Object<T>, E> {
+        Ok(Object(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Object<T>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Object(None))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Lenient::<Self>(PhantomData))
+    }
+}
+
+/// The details of a count, as OpenAI gives them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Details {
+    pub(crate) cached_tokens: Count,
+    pub(crate) reasoning_tokens: Count,
+}
+
+/// What a provider reported of usage, under the names of every dialect: each reads its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Reported {
+    pub(crate) prompt_tokens: Count,
+    pub(crate) completion_tokens: Count,
+    pub(crate) prompt_tokens_details: Object<Details>,
+    pub(crate) completion_tokens_details: Object<Details>,
+    pub(crate) input_tokens: Count,
+    pub(crate) output_tokens: Count,
+    pub(crate) cache_read_input_tokens: Count,
+    pub(crate) cache_creation_input_tokens: Count,
+    #[serde(rename = "promptTokenCount")]
+    pub(crate) prompt_token_count: Count,
+    #[serde(rename = "candidatesTokenCount")]
+    pub(crate) candidates_token_count: Count,
+    #[serde(rename = "thoughtsTokenCount")]
+    pub(crate) thoughts_token_count: Count,
+    #[serde(rename = "cachedContentTokenCount")]
+    pub(crate) cached_content_token_count: Count,
+}
+
+/// Where an event may carry usage: itself, or in the message that it starts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Carrier {
+    #[serde(alias = "usageMetadata")]
+    usage: Object<Reported>,
+    message: Object<Message>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    usage: Object<Reported>,
+}
+
+impl Carrier {
+    pub(crate) fn reported(self) -> Option<Reported> {
+        self.usage.0.or_else(|| self.message.0?.usage.0)
+    }
 }
 
 #[cfg(test)]
@@ -54,7 +212,7 @@ mod tests {
 
     #[test]
     fn u26_absurd_counts_saturate() {
-        let of = |text: &str| count(Some(&serde_json::from_str(text).unwrap()));
+        let of = |text: &str| serde_json::from_str::<Count>(text).unwrap().0;
         assert_eq!(of("12"), Some(12));
         assert_eq!(of("-5"), Some(0));
         assert_eq!(of("9223372036854775808"), Some(MOST));
@@ -62,6 +220,12 @@ mod tests {
         assert_eq!(of("1.5"), Some(1));
         assert_eq!(of("\"12\""), None);
         assert_eq!(of("null"), None);
+        assert_eq!(of(r#"{"a":[1]}"#), None);
+        assert_eq!(of("[{}]"), None);
+        for odd in ["5", "null", "[1]", "\"x\"", "{\"prompt_tokens\":{}}"] {
+            let carrier: Carrier = serde_json::from_str(&format!("{{\"usage\":{odd}}}")).unwrap();
+            assert_eq!(carrier.reported().and_then(|reported| reported.prompt_tokens.0), None);
+        }
         let usage = Usage { input_tokens: Some(MOST), output_tokens: Some(MOST), ..Usage::default() };
         assert_eq!(usage.total(), u64::MAX - 1);
     }

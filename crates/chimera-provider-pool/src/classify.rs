@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::response;
 
+use crate::metrics::AttemptOutcome;
+
 /// The judgement of an answer, made as early as it can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +27,16 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// How long the provider asked to be left alone.
     pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// What the attempt that met it ended with.
+    pub(crate) fn outcome(&self) -> AttemptOutcome {
+        match self.kind {
+            RefusalKind::Throttled => AttemptOutcome::Throttled,
+            RefusalKind::Fault | RefusalKind::Credentials => AttemptOutcome::Failure,
+        }
+    }
 }
 
 /// What a refusal means.

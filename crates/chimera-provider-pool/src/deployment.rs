@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chimera_circuit_breaker::Breaker;
+use http::HeaderValue;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
 
 /// One vendor account: its connections and its credentials.
 pub struct Provider {
+    name_value: HeaderValue,
     pub(crate) pool: ConnectionPool,
     pub(crate) keys: KeyRing,
 }
@@ -30,12 +32,19 @@ impl Provider {
     ) -> Result<Arc<Self>, SettingsError> {
         settings.validate()?;
         let keys = KeyRing::new(&settings.credentials, std::time::Instant::now());
-        Ok(Arc::new(Self { keys, pool: ConnectionPool::new(settings, connector, workers) }))
+        let name_value =
+            HeaderValue::from_str(&settings.name).unwrap_or_else(|_| HeaderValue::from_static("?"));
+        Ok(Arc::new(Self { name_value, keys, pool: ConnectionPool::new(settings, connector, workers) }))
     }
 
     /// The provider's configured name.
     pub fn name(&self) -> &str {
         &self.pool.settings().name
+    }
+
+    /// The name as a header's value, made once; `?` for a name that cannot be one.
+    pub fn name_value(&self) -> &HeaderValue {
+        &self.name_value
     }
 
     /// How it is reached.

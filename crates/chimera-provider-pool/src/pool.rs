@@ -75,8 +75,7 @@ impl ConnectionPool {
     }
 
     /// An idle connection, or a place on a shared one, without waiting.
-    pub(crate) fn take_idle(&self, worker: usize) -> Option<Lease> {
-        let now = Instant::now();
+    pub(crate) fn take_idle(&self, worker: usize, now: Instant) -> Option<Lease> {
         for step in 0..self.idle.len() {
             let Some(stack) = self.idle.get((worker + step) % self.idle.len()) else { continue };
             while let Some(mut connection) = { lock(stack).pop() } {
@@ -98,7 +97,8 @@ impl ConnectionPool {
         Some(Lease::Http2(least.open_stream()))
     }
 
-    /// A connection, idle or new, and whether it has served before. Waits for the bound without a limit
+    /// A connection where none was idle, and whether it has served before: a new one, or at the bound
+    /// whichever comes first of one that is given back and leave to open another. Waits for the bound without a limit
     /// of its own (the caller has a deadline); a connection attempt takes at most the connect timeout.
     /// Dropping the future abandons the attempt. `stage` follows what is being waited for.
     pub(crate) async fn checkout(
@@ -106,9 +106,6 @@ impl ConnectionPool {
         worker: usize,
         stage: &mut Stage,
     ) -> Result<(Lease, bool), SendError> {
-        if let Some(lease) = self.take_idle(worker) {
-            return Ok((lease, true));
-        }
         let permit = match self.open.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => match self.wait(worker).await? {
@@ -129,7 +126,7 @@ impl ConnectionPool {
         loop {
             // Registered before the look at the stacks, so that a return in between is not missed.
             let returned = self.returned.notified();
-            if let Some(lease) = self.take_idle(worker) {
+            if let Some(lease) = self.take_idle(worker, Instant::now()) {
                 return Ok(Waited::Idle(lease));
             }
             tokio::select! {

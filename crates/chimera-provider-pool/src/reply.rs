@@ -37,6 +37,8 @@ pub struct Reply {
     pub refusal: Option<Refusal>,
     /// When the attempt that answered began.
     pub started: Instant,
+    /// When its first content, or for a unary answer all of it, was there.
+    pub judged: Instant,
 }
 
 /// One attempt's books: settled once, on every path.
@@ -50,19 +52,18 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) fn new(deployment: Arc<Deployment>, permit: Permit, slot: OwnedSemaphorePermit) -> Self {
-        let started = Instant::now();
+    pub(crate) fn new(
+        deployment: Arc<Deployment>,
+        permit: Permit,
+        slot: OwnedSemaphorePermit,
+        started: Instant,
+    ) -> Self {
         Self { deployment, permit: Some(permit), started, first_content: None, settled: false, _slot: slot }
-    }
-
-    pub(crate) fn started(&self) -> Instant {
-        self.started
     }
 
     /// Notes the first content. A probe has its answer here: a stream may last for minutes, and the
     /// breaker must not stay half-open for so long.
-    pub(crate) fn content_began(&mut self) {
-        let now = Instant::now();
+    pub(crate) fn content_began(&mut self, now: Instant) {
         let elapsed = now.duration_since(self.started);
         self.first_content = Some(elapsed);
         self.deployment.metrics.first_chunk.record(elapsed.as_secs_f64());
@@ -72,11 +73,10 @@ impl Attempt {
     }
 
     /// Closes the books; later calls change nothing.
-    pub(crate) fn settle(&mut self, outcome: AttemptOutcome) {
+    pub(crate) fn settle(&mut self, outcome: AttemptOutcome, now: Instant) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let now = Instant::now();
         let elapsed = now.duration_since(self.started);
         self.deployment.metrics.attempt(outcome, elapsed.as_secs_f64());
         let outcome = match outcome {
@@ -94,7 +94,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.settle(AttemptOutcome::Cancelled);
+        if !self.settled {
+            self.settle(AttemptOutcome::Cancelled, Instant::now());
+        }
     }
 }
 
@@ -115,7 +117,7 @@ pub struct ReplyBody {
 
 impl ReplyBody {
     pub(crate) fn new(attempt: Attempt, lease: Lease, incoming: Incoming, worker: usize) -> Self {
-        let last_piece = attempt.started();
+        let last_piece = attempt.started;
         Self {
             attempt,
             lease: Some(lease),
@@ -129,8 +131,8 @@ impl ReplyBody {
     }
 
     /// Bounds the rest of the answer: by silence, and by an absolute deadline.
-    pub(crate) fn bound(&mut self, idle: Option<Duration>, deadline: Option<Instant>) {
-        (self.idle, self.deadline, self.last_piece) = (idle, deadline, Instant::now());
+    pub(crate) fn bound(&mut self, idle: Option<Duration>, deadline: Option<Instant>, now: Instant) {
+        (self.idle, self.deadline, self.last_piece) = (idle, deadline, now);
     }
 
     pub(crate) fn attempt(&mut self) -> &mut Attempt {
@@ -175,12 +177,12 @@ impl ReplyBody {
     /// Says how the attempt ended, as far as the caller's protocol can tell: a stream without its
     /// terminal event is a failure although its bytes ended well. The first word counts.
     pub fn settle(&mut self, outcome: AttemptOutcome) {
-        self.attempt.settle(outcome);
+        self.attempt.settle(outcome, Instant::now());
     }
 
     fn fail(&mut self) {
         self.lease = None;
-        self.attempt.settle(AttemptOutcome::Failure);
+        self.attempt.settle(AttemptOutcome::Failure, Instant::now());
     }
 
     /// One timer serves both bounds and is moved only when it fires: events come far more often.

@@ -128,7 +128,8 @@ impl Group {
         build: &Build<'_>,
         attempts: &mut u32,
     ) -> Result<Attempted, SendError> {
-        let now = Instant::now().into_std();
+        let started = Instant::now();
+        let now = started.into_std();
         let permit = deployment
             .breaker()
             .try_acquire(now)
@@ -138,7 +139,7 @@ impl Group {
             .keys
             .pick(now)
             .map_err(|retry_after| SendError::RateLimited { retry_after })?;
-        let mut progress = Progress { stage: Stage::Slot, attempt: None, body: None };
+        let mut progress = Progress { stage: Stage::Slot, started, waited: false, attempt: None, body: None };
         let work = self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress);
         let result = match tokio::time::timeout_at(bounds.deadline, work).await {
             Ok(result) => result,
@@ -163,13 +164,11 @@ impl Group {
         attempts: &mut u32,
         progress: &mut Progress,
     ) -> Result<Attempted, SendError> {
-        let slot = self.slot(deployment).await?;
-        let attempt = Attempt::new(deployment.clone(), permit, slot);
-        let started = attempt.started();
-        progress.attempt = Some(attempt);
+        let slot = self.slot(deployment, progress).await?;
+        let started = progress.started;
+        progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, started));
         *attempts += 1;
-        let (lease, response) =
-            exchange(deployment, bounds.worker, key, build, started, &mut progress.stage).await?;
+        let (lease, response) = exchange(deployment, bounds.worker, key, build, progress).await?;
         let (parts, incoming) = response.into_parts();
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
         let body = progress.body.insert(ReplyBody::new(attempt, lease, incoming, bounds.worker));
@@ -183,16 +182,14 @@ impl Group {
             Verdict::Invalid(why) => return Err(SendError::InvalidAnswer { why }),
         };
         let Some(mut body) = progress.body.take() else { return Err(SendError::Overloaded) };
+        let judged = Instant::now();
         match &refusal {
-            None => body.attempt().content_began(),
-            Some(refusal) => body.settle(match refusal.kind {
-                RefusalKind::Throttled => AttemptOutcome::Throttled,
-                RefusalKind::Fault | RefusalKind::Credentials => AttemptOutcome::Failure,
-            }),
+            None => body.attempt().content_began(judged),
+            Some(refusal) => body.attempt().settle(refusal.outcome(), judged),
         }
-        body.bound(bounds.idle, bounds.body_deadline);
+        body.bound(bounds.idle, bounds.body_deadline, judged);
         if ended {
-            body.settle(AttemptOutcome::Success);
+            body.attempt().settle(AttemptOutcome::Success, judged);
         }
         let rest = (!ended).then_some(body);
         let reply = Reply {
@@ -203,6 +200,7 @@ impl Group {
             attempts: *attempts,
             refusal: None,
             started,
+            judged,
         };
         Ok(match refusal {
             None => Attempted::Accepted(reply),
@@ -210,10 +208,15 @@ impl Group {
         })
     }
 
-    async fn slot(&self, deployment: &Deployment) -> Result<OwnedSemaphorePermit, SendError> {
+    async fn slot(
+        &self,
+        deployment: &Deployment,
+        progress: &mut Progress,
+    ) -> Result<OwnedSemaphorePermit, SendError> {
         if let Ok(slot) = deployment.slots.clone().try_acquire_owned() {
             return Ok(slot);
         }
+        progress.waited = true;
         let wait = deployment.slots.clone().acquire_owned();
         match tokio::time::timeout(self.max_wait, wait).await {
             Ok(Ok(slot)) => Ok(slot),
@@ -225,17 +228,18 @@ impl Group {
 /// What an attempt holds while it is under way.
 struct Progress {
     stage: Stage,
+    started: Instant,
+    /// Whether it had to wait for a slot or a connection; the clock is asked only then.
+    waited: bool,
     attempt: Option<Attempt>,
     body: Option<ReplyBody>,
 }
 
 impl Progress {
     fn settle(&mut self, outcome: AttemptOutcome) {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.settle(outcome);
-        }
-        if let Some(body) = &mut self.body {
-            body.settle(outcome);
+        let attempt = self.attempt.as_mut().or(self.body.as_mut().map(ReplyBody::attempt));
+        if let Some(attempt) = attempt {
+            attempt.settle(outcome, Instant::now());
         }
     }
 }
@@ -247,17 +251,24 @@ async fn exchange(
     worker: usize,
     key: Option<KeyIndex>,
     build: &Build<'_>,
-    started: Instant,
-    stage: &mut Stage,
+    progress: &mut Progress,
 ) -> Result<(Lease, Response<Incoming>), SendError> {
     let provider = deployment.provider();
     let credential = key.and_then(|key| provider.keys.credential(key));
     let mut tries = UNSENT_TRIES;
     loop {
-        *stage = Stage::Slot;
-        let (mut lease, reused) = provider.pool.checkout(worker, stage).await?;
-        deployment.metrics.wait.record(started.elapsed().as_secs_f64());
-        *stage = Stage::FirstEvent;
+        progress.stage = Stage::Slot;
+        let idle = provider.pool.take_idle(worker, progress.started);
+        let (mut lease, reused) = match idle {
+            Some(lease) => (lease, true),
+            None => {
+                progress.waited = true;
+                provider.pool.checkout(worker, &mut progress.stage).await?
+            }
+        };
+        let waited = if progress.waited { progress.started.elapsed() } else { Duration::ZERO };
+        deployment.metrics.wait.record(waited.as_secs_f64());
+        progress.stage = Stage::FirstEvent;
         let request = address(build(deployment), provider, credential, lease.is_http2())
             .map_err(|error| SendError::Broken(error.into()))?;
         match lease.send(request).await {
