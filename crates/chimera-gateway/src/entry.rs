@@ -23,14 +23,20 @@ pub(crate) struct Form {
 pub(crate) struct Entry {
     dialect: DialectId,
     origin: Origin,
+    derived: OnceLock<Box<Derived>>,
+    /// Who answered, as the response headers say it.
+    pub(crate) provider: HeaderValue,
+    pub(crate) model: HeaderValue,
+}
+
+/// Forms made of the bytes that came; most entries are never asked for another, so they lie apart.
+#[derive(Default)]
+struct Derived {
     folded: OnceLock<Option<Bytes>>,
     unfolded: OnceLock<Option<Bytes>>,
     without_usage: OnceLock<Option<Bytes>>,
     array: OnceLock<Option<Bytes>>,
     encoded: [OnceLock<Option<Bytes>>; 3],
-    /// Who answered, as the response headers say it.
-    pub(crate) provider: HeaderValue,
-    pub(crate) model: HeaderValue,
 }
 
 /// The bytes as they came.
@@ -60,17 +66,11 @@ impl Entry {
     }
 
     fn new(dialect: DialectId, origin: Origin, provider: HeaderValue, model: HeaderValue) -> Arc<Self> {
-        Arc::new(Self {
-            dialect,
-            origin,
-            folded: OnceLock::new(),
-            unfolded: OnceLock::new(),
-            without_usage: OnceLock::new(),
-            array: OnceLock::new(),
-            encoded: [const { OnceLock::new() }; 3],
-            provider,
-            model,
-        })
+        Arc::new(Self { dialect, origin, derived: OnceLock::new(), provider, model })
+    }
+
+    fn derived(&self) -> &Derived {
+        self.derived.get_or_init(Box::default)
     }
 
     /// The answer in a form; `None` when it cannot be put into that form.
@@ -85,7 +85,8 @@ impl Entry {
 
     /// The unary form in an encoding, encoded once. `None` when it does not get smaller.
     pub(crate) fn encoded(&self, encoding: Encoding) -> Option<&Bytes> {
-        self.encoded
+        self.derived()
+            .encoded
             .get(encoding as usize)?
             .get_or_init(|| {
                 let plain = self.whole()?;
@@ -97,9 +98,11 @@ impl Entry {
     fn whole(&self) -> Option<&Bytes> {
         match &self.origin {
             Origin::Unary(body) => Some(body),
-            Origin::Stream(events) => {
-                self.folded.get_or_init(|| self.dialect.dialect().fold(events).ok().map(Bytes::from)).as_ref()
-            }
+            Origin::Stream(events) => self
+                .derived()
+                .folded
+                .get_or_init(|| self.dialect.dialect().fold(events).ok().map(Bytes::from))
+                .as_ref(),
         }
     }
 
@@ -107,6 +110,7 @@ impl Entry {
         match &self.origin {
             Origin::Stream(events) => Some(events),
             Origin::Unary(body) => self
+                .derived()
                 .unfolded
                 .get_or_init(|| {
                     let options = UnfoldOptions { include_usage: true };
@@ -117,7 +121,8 @@ impl Entry {
     }
 
     fn without_usage(&self) -> Option<&Bytes> {
-        self.without_usage
+        self.derived()
+            .without_usage
             .get_or_init(|| {
                 let events = self.events()?;
                 let mut kept = BytesMut::with_capacity(events.len());
@@ -132,7 +137,8 @@ impl Entry {
     }
 
     fn as_array(&self) -> Option<&Bytes> {
-        self.array
+        self.derived()
+            .array
             .get_or_init(|| {
                 let mut out = BytesMut::from(&b"["[..]);
                 for event in whole_events(self.events()?)? {
@@ -154,7 +160,7 @@ impl Entry {
         let origin = match &self.origin {
             Origin::Unary(body) | Origin::Stream(body) => body.len(),
         };
-        origin.saturating_mul(3) + size_of::<Self>()
+        origin.saturating_mul(3) + size_of::<Self>() + size_of::<Derived>()
     }
 }
 

@@ -309,10 +309,71 @@ struct Passing {
     reply: Reply,
     frames: Frames,
     watch: StreamWatch,
-    /// Everything passed on, for the cache; `None` when it is not kept or has become too large.
-    log: Option<BytesMut>,
+    passed: Passed,
     /// Set once the terminal event was passed on.
     grace: Option<Pin<Box<Sleep>>>,
+}
+
+/// What was passed on of a stream, and all of it for the cache.
+///
+/// Events are copied out of the connection's read buffer: a slice of it that waits for a slow caller, or
+/// for the end of the stream, would keep all of the buffer, and the connection would need another for
+/// its next read. The copies of many events share one chunk.
+struct Passed {
+    chunk: BytesMut,
+    /// `None` when the stream is not kept, or has become too large to be.
+    log: Option<Vec<Bytes>>,
+    logged: u64,
+    most: u64,
+}
+
+/// Room for some dozens of events.
+const CHUNK: usize = 4096;
+
+impl Passed {
+    /// `most` is the largest stream that is kept; `None` keeps none.
+    fn new(most: Option<u64>) -> Self {
+        let log = most.map(|_| Vec::new());
+        Self { chunk: BytesMut::new(), log, logged: 0, most: most.unwrap_or(0) }
+    }
+
+    /// Copies an event.
+    fn push(&mut self, event: &[u8]) {
+        if self.chunk.capacity() < event.len() {
+            self.chunk.reserve(event.len().max(CHUNK));
+        }
+        self.chunk.extend_from_slice(event);
+    }
+
+    /// Everything copied since the last time, to be passed on.
+    fn take(&mut self) -> Option<Bytes> {
+        if self.chunk.is_empty() {
+            return None;
+        }
+        let piece = self.chunk.split().freeze();
+        self.log(piece.clone());
+        Some(piece)
+    }
+
+    /// Copies an event that is kept and not passed on.
+    fn keep(&mut self, event: &[u8]) {
+        self.log(exact(event));
+    }
+
+    fn log(&mut self, piece: Bytes) {
+        let Some(log) = &mut self.log else { return };
+        self.logged += piece.len() as u64;
+        if self.logged > self.most {
+            self.log = None;
+        } else {
+            log.push(piece);
+        }
+    }
+
+    /// All that was passed on and kept.
+    fn whole(&mut self) -> Option<Bytes> {
+        self.log.take().map(|log| log.concat().into())
+    }
 }
 
 impl EventSource {
@@ -373,7 +434,7 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
     let passing = Passing {
         frames,
         watch: StreamWatch::new(load.dialect()),
-        log: load.keep.is_some().then(BytesMut::new),
+        passed: Passed::new(load.keep.map(|_| load.state.settings.cache.max_entry)),
         grace: None,
         reply,
         load,
@@ -412,8 +473,6 @@ impl Passing {
 
     /// Everything that is whole, in one piece.
     fn whole_events(&mut self) -> Result<Option<Bytes>, Failure> {
-        let mut first: Option<Bytes> = None;
-        let mut gathered = BytesMut::new();
         while !self.watch.is_over() {
             let Some(event) = self.frames.next().map_err(|_| {
                 Failure::new(Code::UpstreamInvalidResponse, "an event of the provider's stream is too large")
@@ -422,39 +481,25 @@ impl Passing {
                 break;
             };
             self.frames.watch(&mut self.watch, &event);
-            self.log(&event);
             if self.load.strip_usage && self.frames.is_usage_only(&event) {
-                continue;
-            }
-            match first.take() {
-                None if gathered.is_empty() => first = Some(event),
-                None => gathered.extend_from_slice(&event),
-                Some(one) => {
-                    gathered.reserve((one.len() + event.len()) * 4);
-                    gathered.extend_from_slice(&one);
-                    gathered.extend_from_slice(&event);
+                let before = self.passed.take();
+                self.passed.keep(&event);
+                if before.is_some() {
+                    return Ok(before);
                 }
+            } else {
+                self.passed.push(&event);
             }
         }
-        Ok(first.or_else(|| (!gathered.is_empty()).then(|| gathered.freeze())))
-    }
-
-    fn log(&mut self, event: &[u8]) {
-        let most = usize::try_from(self.load.state.settings.cache.max_entry).unwrap_or(usize::MAX);
-        if let Some(log) = &mut self.log {
-            log.extend_from_slice(event);
-            if log.len() > most {
-                self.log = None;
-            }
-        }
+        Ok(self.passed.take())
     }
 
     /// The provider's bytes ended: well, if its protocol says so.
     fn ended(&mut self) -> Option<Piece> {
         if let Some(last) = self.frames.finish() {
             self.frames.watch(&mut self.watch, &last);
-            self.log(&last);
-            return Some(Piece::Events(last));
+            self.passed.push(&last);
+            return self.passed.take().map(Piece::Events);
         }
         if !self.watch.may_end_here() {
             let cut = "the provider's stream ended before its end";
@@ -462,10 +507,8 @@ impl Passing {
         }
         let missing = self.watch.missing_terminal();
         self.watch.end();
-        missing.map(|terminal| {
-            self.log(terminal);
-            Piece::Events(Bytes::from_static(terminal))
-        })
+        self.passed.push(missing?);
+        self.passed.take().map(Piece::Events)
     }
 
     /// The terminal event was passed on. The connection is worth a moment's wait for its clean end.
@@ -490,9 +533,9 @@ impl Passing {
             rest.settle(outcome);
         }
         self.load.used(&self.reply, self.watch.usage());
-        if let Some(log) = self.log.take()
+        if let Some(stream) = self.passed.whole()
             && !self.watch.error_seen()
-            && let Some(events) = self.frames.as_sse(exact(&log))
+            && let Some(events) = self.frames.as_sse(stream)
         {
             let load = &self.load;
             let provenance = load.provenance(&self.reply);

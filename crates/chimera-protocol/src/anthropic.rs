@@ -1,11 +1,12 @@
 //! Anthropic's messages.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{
-        Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, contains, event, pieces,
-    },
+    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
+    needle::{self, contains},
     sse,
     usage::{Reported, Usage},
 };
@@ -25,10 +26,9 @@ impl Dialect for Anthropic {
     }
 
     fn observe(&self, name: Option<&[u8]>, data: &[u8]) -> Observed {
-        let name = name.map_or_else(|| kind_in(data), <[u8]>::to_vec);
-        match name.as_slice() {
+        match &*name.map_or_else(|| Cow::Owned(kind_in(data)), Cow::Borrowed) {
             b"content_block_delta" | b"content_block_stop" | b"message_delta" => Observed::Content,
-            b"content_block_start" if contains(data, b"\"tool_use\"") => Observed::Content,
+            b"content_block_start" if contains(data, &needle::TOOL_USE) => Observed::Content,
             b"message_stop" => Observed::End,
             b"error" => Observed::Error,
             _ => Observed::Lifecycle,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     anthropic::Anthropic,
     gemini::Gemini,
+    needle,
     openai::OpenAi,
     usage::{Carrier, Object, Reported, Usage},
 };
@@ -151,7 +152,7 @@ impl dyn Dialect {
 
     /// Merges what one event says of usage; events that cannot say anything are not parsed.
     pub fn merge_usage(&self, data: &[u8], so_far: &mut Option<Usage>) {
-        if memchr::memmem::find(data, b"\"usage").is_none() {
+        if !needle::contains(data, &needle::USAGE) {
             return;
         }
         let carrier = serde_json::from_slice::<Carrier>(data).ok();
@@ -270,10 +271,6 @@ pub(crate) fn append(target: &mut Value, more: &Value) {
         (target, more) if !more.is_null() => *target = more.clone(),
         _ => {}
     }
-}
-
-pub(crate) fn contains(data: &[u8], what: &[u8]) -> bool {
-    memchr::memmem::find(data, what).is_some()
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{
-        Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, contains, event, pieces,
-    },
+    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
+    needle::{self, contains},
     sse,
     usage::{Reported, Usage},
 };
@@ -28,7 +27,7 @@ impl Dialect for Gemini {
         let first = start.strip_prefix(b"{").unwrap_or(start).trim_ascii_start();
         if first.starts_with(b"\"error\"") {
             Observed::Error
-        } else if contains(data, b"\"candidates\"") || contains(data, b"\"blockReason\"") {
+        } else if contains(data, &needle::CANDIDATES) || contains(data, &needle::BLOCK_REASON) {
             Observed::Content
         } else {
             Observed::Lifecycle
@@ -36,7 +35,7 @@ impl Dialect for Gemini {
     }
 
     fn may_end_after(&self, data: &[u8]) -> bool {
-        contains(data, b"\"finishReason\"") || contains(data, b"\"blockReason\"")
+        contains(data, &needle::GEMINI_FINISH_REASON) || contains(data, &needle::BLOCK_REASON)
     }
 
     fn terminal(&self) -> Option<&'static [u8]> {

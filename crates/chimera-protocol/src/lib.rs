@@ -41,6 +41,7 @@ mod dialect;
 mod fingerprint;
 mod gemini;
 mod lookover;
+mod needle;
 mod openai;
 mod stream_watch;
 mod usage;

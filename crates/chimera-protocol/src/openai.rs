@@ -3,9 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{
-        Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, contains, event, pieces,
-    },
+    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
+    needle::{self, contains, value_of},
     sse,
     usage::{Reported, Usage},
 };
@@ -32,14 +31,14 @@ impl Dialect for OpenAi {
             b"" => return Observed::Lifecycle,
             _ => {}
         }
-        if data.starts_with(b"{\"error\"") || (contains(data, b"\"error\"") && is_error(data)) {
+        if data.starts_with(b"{\"error\"") || (contains(data, &needle::ERROR) && is_error(data)) {
             return Observed::Error;
         }
         if is_usage_only(data) {
             return Observed::Usage;
         }
         // The usual first chunk: a role and no word yet.
-        if contains(data, b"\"role\"") && !says_something(data) {
+        if contains(data, &needle::ROLE) && !says_something(data) {
             return Observed::Lifecycle;
         }
         Observed::Content
@@ -49,10 +48,7 @@ impl Dialect for OpenAi {
         if is_usage_only(data) {
             return true;
         }
-        let Some(at) = memchr::memmem::find(data, b"\"finish_reason\"") else { return false };
-        let rest = data.get(at + 15..).unwrap_or_default().trim_ascii_start();
-        let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
-        value.starts_with(b"\"")
+        value_of(data, &needle::FINISH_REASON).is_some_and(|value| value.starts_with(b"\""))
     }
 
     fn terminal(&self) -> Option<&'static [u8]> {
@@ -156,13 +152,11 @@ fn is_error(data: &[u8]) -> bool {
 
 /// The chunk with which a stream that was asked for usage ends: no choices, and the bill.
 pub(crate) fn is_usage_only(data: &[u8]) -> bool {
-    if !contains(data, b"\"usage\"") || !contains(data, b"\"choices\"") {
+    if !contains(data, &needle::USAGE) {
         return false;
     }
-    let Some(at) = memchr::memmem::find(data, b"\"choices\"") else { return false };
-    let rest = data.get(at + 9..).unwrap_or_default().trim_ascii_start();
-    let rest = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
-    let empty = rest.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"]"));
+    let Some(choices) = value_of(data, &needle::CHOICES) else { return false };
+    let empty = choices.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"]"));
     empty
         && serde_json::from_slice::<Value>(data).is_ok_and(|value| {
             let no_choices = value.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
@@ -172,6 +166,11 @@ pub(crate) fn is_usage_only(data: &[u8]) -> bool {
 
 /// Whether a chunk with a role carries anything of the answer besides.
 fn says_something(data: &[u8]) -> bool {
+    // Some providers repeat the role in every chunk; a word that is plain to see needs no parsing.
+    let content = value_of(data, &needle::CONTENT).and_then(|value| value.strip_prefix(b"\""));
+    if content.is_some_and(|text| !text.starts_with(b"\"")) {
+        return true;
+    }
     let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return true };
     let Some(choices) = chunk.get("choices").and_then(Value::as_array) else { return true };
     choices.iter().any(|choice| {
