@@ -71,6 +71,8 @@ pub(crate) struct Http1 {
     driver: http1::Connection<TokioIo<Transport>, RequestBody>,
     relay: Relay,
     closed: bool,
+    /// Whether all inside had nothing to do at the end of the last poll.
+    settled: bool,
     after: After,
     pub(crate) idle_since: Instant,
     _open: OwnedSemaphorePermit,
@@ -92,6 +94,7 @@ impl Http1 {
             driver,
             relay: Relay::new(),
             closed: false,
+            settled: false,
             after: After::More,
             idle_since,
             _open: open,
@@ -102,14 +105,24 @@ impl Http1 {
     /// unasked for has arrived on it.
     pub(crate) fn is_usable(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        !self.closed && Pin::new(&mut self.driver).poll(&mut cx).is_pending() && self.sender.is_ready()
+        if self.closed {
+            return false;
+        }
+        if !(self.settled && self.relay.is_quiet(&mut cx)) {
+            let Self { driver, relay, .. } = self;
+            let driven: Poll<()> = relay.poll(&mut cx, |cx| Pin::new(&mut *driver).poll(cx).map(|_| ()));
+            self.closed = driven.is_ready();
+            self.settled = true;
+        }
+        !self.closed && self.sender.is_ready()
     }
 
     pub(crate) async fn send(
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let Self { sender, driver, relay, closed, .. } = self;
+        let Self { sender, driver, relay, closed, settled, .. } = self;
+        *settled = false;
         let mut answer = std::pin::pin!(sender.try_send_request(request));
         std::future::poll_fn(|cx| {
             relay.poll(cx, |cx| {
@@ -137,7 +150,11 @@ impl Http1 {
             After::Failed(error) => return Poll::Ready(Some(Err(error))),
             After::Ended => return Poll::Ready(None),
         }
-        let Self { driver, relay, closed, after, .. } = self;
+        let Self { driver, relay, closed, settled, after, .. } = self;
+        if *settled && relay.is_quiet(cx) {
+            return Poll::Pending;
+        }
+        *settled = false;
         relay.poll(cx, |cx| {
             let mut piece = Piece::default();
             let mut driven = false;
@@ -163,7 +180,10 @@ impl Http1 {
                         }
                         return Poll::Ready(piece.take().map(Ok));
                     }
-                    Poll::Pending if driven || *closed => return piece.ready_or_pending(),
+                    Poll::Pending if driven || *closed => {
+                        *settled = true;
+                        return piece.ready_or_pending();
+                    }
                     Poll::Pending => {
                         *closed = Pin::new(&mut *driver).poll(cx).is_ready();
                         driven = true;

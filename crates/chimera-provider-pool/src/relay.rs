@@ -4,6 +4,7 @@
 //! halves (hyper's dispatcher, the body channel) wake each other all the time, and each such wake
 //! would put the request's task back on the run queue although it is already running. The relay
 //! notes such wakes and polls again on the spot; only a wake that comes from outside reaches the task.
+//! It also remembers that nothing has woken it since: then there is nothing to poll for.
 
 use std::{
     sync::{
@@ -13,7 +14,8 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-const IDLE: u8 = 0;
+/// Nothing has happened since the last poll.
+const QUIET: u8 = 0;
 const POLLING: u8 = 1;
 const WOKEN: u8 = 2;
 
@@ -32,7 +34,8 @@ impl Wake for Inner {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.compare_exchange(POLLING, WOKEN, SeqCst, SeqCst) == Err(IDLE) {
+        // A second wake finds the task woken already.
+        if self.state.swap(WOKEN, SeqCst) == QUIET {
             let waker = self.outer.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(waker) = waker {
                 waker.wake();
@@ -49,7 +52,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn new() -> Self {
-        let inner = Arc::new(Inner { state: AtomicU8::new(IDLE), outer: Mutex::new(None) });
+        let inner = Arc::new(Inner { state: AtomicU8::new(WOKEN), outer: Mutex::new(None) });
         Self { waker: Waker::from(inner.clone()), inner }
     }
 
@@ -64,16 +67,22 @@ impl Relay {
         for _ in 0..ROUNDS {
             self.inner.state.store(POLLING, SeqCst);
             let polled = step(&mut inner_cx);
-            let woken = self.inner.state.swap(IDLE, SeqCst) == WOKEN;
+            let quiet = self.inner.state.compare_exchange(POLLING, QUIET, SeqCst, SeqCst).is_ok();
             if polled.is_ready() {
                 return polled;
             }
-            if !woken {
+            if quiet {
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether nothing has woken it since the last poll. If so, the task is woken when something does.
+    pub(crate) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
+        self.remember(cx.waker());
+        self.inner.state.load(SeqCst) == QUIET
     }
 
     fn remember(&self, waker: &Waker) {
@@ -134,6 +143,31 @@ mod tests {
         kept.unwrap().wake();
         assert_eq!(old.0.load(SeqCst), 0);
         assert_eq!(new.0.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn it_is_quiet_until_something_wakes_it() {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(count.clone());
+        let mut cx = Context::from_waker(&waker);
+        let relay = Relay::new();
+        assert!(!relay.is_quiet(&mut cx), "nothing was ever polled");
+        let mut kept = None;
+        let polled: Poll<()> = relay.poll(&mut cx, |cx| {
+            kept = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        assert!(polled.is_pending() && relay.is_quiet(&mut cx));
+        let kept = kept.unwrap();
+        kept.wake_by_ref();
+        kept.wake_by_ref();
+        assert!(!relay.is_quiet(&mut cx));
+        assert_eq!(count.0.load(SeqCst), 1, "the task is woken once");
+        let polled = relay.poll(&mut cx, |cx| {
+            cx.waker().wake_by_ref();
+            Poll::Ready(())
+        });
+        assert!(polled.is_ready() && !relay.is_quiet(&mut cx), "a wake beside an answer is not forgotten");
     }
 
     #[test]
