@@ -87,6 +87,9 @@ fn stamp(headers: &mut HeaderMap, arrival: &Arrival<'_>) {
         headers.insert(&names::ANTHROPIC_REQUEST_ID, id.clone());
     }
     headers.insert(&names::REQUEST_ID, id);
+    if arrival.head.is_chunked {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 async fn dispatch<B>(

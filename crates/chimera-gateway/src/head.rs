@@ -19,6 +19,9 @@ pub(crate) struct Head<'a> {
     pub(crate) has_timeout: bool,
     /// Some header may go on to a provider.
     pub(crate) has_forwarded: bool,
+    /// The body comes in chunks. hyper takes a stated length beside that out unseen, so that the next
+    /// bytes on the connection cannot be trusted (RFC 9112, section 6.3): it is closed after the answer.
+    pub(crate) is_chunked: bool,
     has_google_key: bool,
     has_anthropic_version: bool,
 }
@@ -42,6 +45,7 @@ impl<'a> Head<'a> {
                     head.has_forwarded = true;
                     head.has_anthropic_version = true;
                 }
+                "transfer-encoding" => head.is_chunked = true,
                 "x-goog-api-key" => head.has_google_key = true,
                 _ => {}
             }

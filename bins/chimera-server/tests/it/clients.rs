@@ -1,0 +1,262 @@
+//! Clients that are slow, that stall, and that leave.
+
+use std::{
+    io::Write,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Client, PATIENCE, Provider, Server, Step, answer, chat, done, event, stream_head};
+
+#[test]
+fn c01_slow_heads_are_dropped_and_others_go_on() {
+    let server = Server::start("[server]\nheader_timeout = \"1s\"\n");
+    let slow: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = Client::connect(server.data);
+            client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n");
+            client
+        })
+        .collect();
+    let mut healthy = Client::connect(server.data);
+    for n in 0..20 {
+        healthy.send(chat("sim-small", &format!("healthy {n}"), false));
+        assert_eq!(healthy.answer().status, 200);
+    }
+    for mut client in slow {
+        // A byte now and then does not help: the head as a whole has its time.
+        let _ = client.stream.write_all(b"a");
+        assert!(client.is_closed_within(Duration::from_secs(10)));
+    }
+    healthy.send(chat("sim-small", "healthy still", false));
+    assert_eq!(healthy.answer().status, 200);
+}
+
+#[test]
+fn c02_a_body_that_does_not_come_costs_no_place_upstream() {
+    let provider = Provider::start(|_| vec![answer("hi")]);
+    let server = Server::start(&provider.config("[timeouts]\nrequest_body = \"300ms\""));
+    for head in ["content-length: 1000", "transfer-encoding: chunked"] {
+        let mut client = Client::connect(server.data);
+        client.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n1\r\n{{"));
+        let answer = client.answer();
+        assert_eq!(answer.status, 408, "{}", answer.text());
+        assert!(client.is_closed_within(Duration::from_secs(2)));
+    }
+    assert!(provider.requests().is_empty());
+}
+
+/// The least that the kernel gives.
+fn tiny_receive_buffer(address: std::net::SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(1024).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn c03_a_slow_reader_gets_every_byte_and_is_not_buffered_for() {
+    const EVENTS: usize = 4000;
+    let text = "z".repeat(4000);
+    let long = text.clone();
+    let provider = Provider::start(move |_| {
+        let mut steps = vec![stream_head()];
+        steps.extend((0..EVENTS).map(|_| event(&long)));
+        steps.push(done());
+        steps
+    });
+    // Not kept: what is held is what is on its way.
+    let server = Server::start(&provider.config("[cache]\npolicy = \"off\""));
+    let mut client = Client::connect(server.data);
+    client.stream = tiny_receive_buffer(server.data);
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let before = server.resident();
+    client.send(chat("gpt-test", "long", true));
+    thread::sleep(Duration::from_millis(700));
+    let held = server.resident().saturating_sub(before);
+    assert!(held < 4 << 20, "{held} bytes are held of 16 MB for a reader that does not read");
+    let head = client.head().unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let mut bytes = 0;
+    let mut last = Vec::new();
+    while let Some(chunk) = client.chunk() {
+        bytes += chunk.iter().filter(|byte| **byte == b'z').count();
+        last = chunk;
+    }
+    assert_eq!(bytes, EVENTS * text.len());
+    assert!(last.ends_with(b"data: [DONE]\n\n"));
+}
+
+#[test]
+fn c03_a_reader_that_stops_for_good_is_dropped() {
+    let provider = Provider::start(|_| {
+        let mut steps = vec![stream_head()];
+        steps.extend((0..4000).map(|_| event(&"x".repeat(4000))));
+        steps.push(Step::AwaitClose);
+        steps
+    });
+    let server = Server::start(
+        &provider.config("[cache]\npolicy = \"off\"\n[server]\nwrite_stall_timeout = \"1s\"\n"),
+    );
+    let mut client = Client::connect(server.data);
+    client.send(chat("gpt-test", "stalled", true));
+    let began = Instant::now();
+    let closed = provider.await_close();
+    assert!(closed - began > Duration::from_millis(900), "a moment's stall is no reason");
+    drop(client);
+}
+
+/// Sends a request, waits until it is at the stage, and leaves; how long the provider's connection
+/// outlived the client's.
+fn leave(
+    server: &Server,
+    provider: &Provider,
+    text: &str,
+    stream: bool,
+    stage: Duration,
+    reset: bool,
+) -> Duration {
+    let mut client = Client::connect(server.data);
+    let before = provider.requests().len();
+    client.send(chat("gpt-test", text, stream));
+    provider.await_requests(before + 1);
+    thread::sleep(stage);
+    let left = Instant::now();
+    if reset {
+        client.reset()
+    } else {
+        drop(client)
+    }
+    provider.await_close().saturating_duration_since(left)
+}
+
+#[test]
+fn c05_a_client_that_leaves_takes_the_upstream_call_with_it() {
+    let provider = Provider::start(|request| {
+        if request.contains("midstream") {
+            vec![stream_head(), event("a"), Step::AwaitClose]
+        } else {
+            vec![Step::AwaitClose]
+        }
+    });
+    let server = Server::start(&provider.config(""));
+    let mut worst = Duration::ZERO;
+    for (text, stream) in [("unary wait", false), ("awaiting the first event", true), ("midstream", true)] {
+        for reset in [false, true] {
+            // The fastest of three: a busy machine may hold anybody up once.
+            let fastest = (0..3)
+                .map(|n| {
+                    leave(
+                        &server,
+                        &provider,
+                        &format!("{text} {reset} {n}"),
+                        stream,
+                        Duration::from_millis(60),
+                        reset,
+                    )
+                })
+                .min()
+                .unwrap();
+            worst = worst.max(fastest);
+        }
+    }
+    assert!(worst <= Duration::from_millis(100), "{worst:?}");
+    let busy = || server.metric("chimera_pool_slots{deployment=\"openai\",state=\"busy\"}");
+    let deadline = Instant::now() + PATIENCE;
+    while busy() != Some(0.0) {
+        assert!(Instant::now() < deadline, "places in flight are given back: {:?}", busy());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn c05_when_the_first_of_two_leaves_the_other_gets_the_answer() {
+    let provider = Provider::start(|_| vec![Step::Pause(Duration::from_millis(400)), answer("shared")]);
+    let server = Server::start(&provider.config(""));
+    let mut first = Client::connect(server.data);
+    first.send(chat("gpt-test", "same", false));
+    provider.await_requests(1);
+    let mut second = Client::connect(server.data);
+    second.send(chat("gpt-test", "same", false));
+    thread::sleep(Duration::from_millis(100));
+    drop(first);
+    let answer = second.answer();
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "shared");
+    assert_eq!(answer.header("x-chimera-cache"), Some("coalesced"));
+    assert_eq!(provider.requests().len(), 1);
+}
+
+/// Without TCP_NODELAY on both sides a small write that follows another waits for the peer's delayed
+/// acknowledgement, 40 ms on Linux.
+#[test]
+fn a_stream_of_small_events_has_no_gaps_of_40_ms() {
+    let provider = Provider::start(|_| {
+        let mut steps = vec![stream_head()];
+        for _ in 0..60 {
+            steps.push(event("a"));
+            steps.push(Step::Pause(Duration::from_millis(3)));
+        }
+        steps.push(done());
+        steps
+    });
+    let server = Server::start(&provider.config(""));
+    let mut client = Client::connect(server.data);
+    client.send(chat("gpt-test", "paced", true));
+    client.head().unwrap();
+    let mut gaps = Vec::new();
+    let mut last = Instant::now();
+    while client.chunk().is_some() {
+        gaps.push(last.elapsed());
+        last = Instant::now();
+    }
+    assert!(gaps.len() > 50, "events are not gathered: {}", gaps.len());
+    gaps.sort();
+    let slow = gaps.iter().filter(|gap| **gap > Duration::from_millis(35)).count();
+    assert!(slow < 6, "{slow} of {} gaps are as long as a delayed acknowledgement", gaps.len());
+}
+
+#[test]
+fn pain_16_the_first_event_passes_before_the_second_exists() {
+    let provider = Provider::start(|_| {
+        vec![stream_head(), event("first"), Step::Pause(Duration::from_secs(2)), event("second"), done()]
+    });
+    let server = Server::start(&provider.config(""));
+    let mut client = Client::connect(server.data);
+    let began = Instant::now();
+    client.send(chat("gpt-test", "hello", true));
+    let head = client.head().unwrap();
+    assert!(!head.contains("content-encoding"), "event streams are not compressed: {head}");
+    let first = client.chunk().unwrap();
+    assert!(String::from_utf8(first).unwrap().contains("first"));
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn pain_22_a_large_body_does_not_hold_up_a_small_one() {
+    let server = Server::start("[server]\nworkers = 1\n");
+    let image = "A".repeat(8 << 20);
+    let large = crate::support::post(
+        "/v1/chat/completions",
+        &format!(
+            r#"{{"model":"sim-small","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]}}]}}"#
+        ),
+    );
+    let mut small = Client::connect(server.data);
+    small.send(chat("sim-small", "warm", false));
+    assert_eq!(small.answer().status, 200);
+    let address = server.data;
+    let writer = thread::spawn(move || {
+        let mut client = Client::connect(address);
+        client.send(large);
+        client.answer().status
+    });
+    let mut served = 0;
+    while !writer.is_finished() {
+        small.send(chat("sim-small", "warm", false));
+        assert_eq!(small.answer().header("x-chimera-cache"), Some("l1"));
+        served += 1;
+    }
+    assert_eq!(writer.join().unwrap(), 200);
+    assert!(served > 5, "{served} small ones were served beside it");
+}

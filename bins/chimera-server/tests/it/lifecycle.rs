@@ -1,0 +1,228 @@
+//! Starting, reloading, draining, and living within bounds.
+
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Client, PATIENCE, Provider, Server, Step, answer, chat, done, event, stream_head};
+
+/// A stream that ends well after some time.
+fn slow_stream(events: usize, gap: Duration) -> Vec<Step> {
+    let mut steps = vec![stream_head()];
+    for _ in 0..events {
+        steps.push(event("a"));
+        steps.push(Step::Pause(gap));
+    }
+    steps.push(done());
+    steps
+}
+
+fn ready(server: &Server) -> u16 {
+    let mut client = Client::connect(server.admin);
+    client.send("GET /health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    client.answer().status
+}
+
+#[test]
+fn p01_a_stop_fails_readiness_first_and_lets_streams_finish() {
+    let provider = Provider::start(|_| slow_stream(30, Duration::from_millis(60)));
+    let mut server = Server::start(&provider.config("[server]\ndrain_min = \"500ms\"\n"));
+    assert_eq!(ready(&server), 200);
+    let mut streams: Vec<_> = (0..20)
+        .map(|n| {
+            let mut client = Client::connect(server.data);
+            client.send(chat("gpt-test", &format!("stream {n}"), true));
+            client.head().unwrap();
+            client
+        })
+        .collect();
+    server.signal("-TERM");
+    thread::sleep(Duration::from_millis(150));
+    assert_eq!(ready(&server), 503);
+    // Until the balancer has noticed, new requests are still served.
+    let mut late = Client::connect(server.data);
+    late.send(chat("gpt-test", "late", true));
+    assert!(late.head().unwrap().starts_with("HTTP/1.1 200"));
+    streams.push(late);
+    for mut client in streams {
+        let mut all = Vec::new();
+        while let Some(chunk) = client.chunk() {
+            all.extend(chunk);
+        }
+        assert!(all.ends_with(b"data: [DONE]\n\n"), "cut: {}", String::from_utf8_lossy(&all));
+    }
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn p01_a_second_signal_ends_it_at_once() {
+    let provider = Provider::start(|_| slow_stream(1000, Duration::from_millis(60)));
+    let mut server = Server::start(&provider.config(""));
+    let mut client = Client::connect(server.data);
+    client.send(chat("gpt-test", "endless", true));
+    client.head().unwrap();
+    server.signal("-TERM");
+    thread::sleep(Duration::from_millis(200));
+    assert!(server.child.try_wait().unwrap().is_none());
+    let began = Instant::now();
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn pain_24_streams_past_the_drain_end_with_an_error_event_and_not_with_done() {
+    let provider = Provider::start(|_| slow_stream(1000, Duration::from_millis(60)));
+    let mut server = Server::start(&provider.config("[server]\ndrain_min = \"100ms\"\ndrain_max = \"1s\"\n"));
+    let mut client = Client::connect(server.data);
+    client.send(chat("gpt-test", "endless", true));
+    client.head().unwrap();
+    server.signal("-TERM");
+    let mut all = Vec::new();
+    while let Some(chunk) = client.chunk() {
+        all.extend(chunk);
+    }
+    let text = String::from_utf8(all).unwrap();
+    assert!(text.contains("\"error\"") && text.contains("overloaded"), "{text}");
+    assert!(!text.contains("[DONE]"));
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn p03_after_a_kill_it_serves_again_at_once() {
+    let mut server = Server::start("");
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let config = std::fs::read_to_string(&server.config)
+        .unwrap()
+        .replacen("127.0.0.1:0", &server.data.to_string(), 1)
+        .replacen("127.0.0.1:0", &server.admin.to_string(), 1);
+    let began = Instant::now();
+    let again = Server::start(&config);
+    assert_eq!((again.data, again.admin), (server.data, server.admin), "the same ports");
+    assert_eq!(ready(&again), 200);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn p04_a_reload_takes_effect_or_leaves_all_as_it_was() {
+    let provider = Provider::start(|_| vec![answer("hi")]);
+    let server = Server::start(&provider.config(""));
+    let good = std::fs::read_to_string(&server.config).unwrap();
+    let status = |model: &str| {
+        let mut client = Client::connect(server.data);
+        client.send(chat(model, "hello", false));
+        client.answer().status
+    };
+    assert_eq!((status("gpt-test"), status("fast")), (200, 404));
+    let bad = [
+        ("[server\n", "line"),
+        ("[server]\nlistn = \"x\"\n", "listn"),
+        ("[timeouts]\nllm = \"soon\"\n", "llm"),
+        (
+            "[providers.other]\ndialect = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\napi_key = { env = \"CHIMERA_NO_SUCH_VARIABLE\" }\n",
+            "CHIMERA_NO_SUCH_VARIABLE",
+        ),
+    ];
+    for (addition, named) in bad {
+        let text =
+            if addition.starts_with("[server") { addition.to_owned() } else { format!("{good}\n{addition}") };
+        std::fs::write(&server.config, text).unwrap();
+        let refused = server.admin("POST", "/api/v1/reload");
+        assert!(
+            refused.status >= 400 && refused.text().contains(named),
+            "{named}: {} {}",
+            refused.status,
+            refused.text()
+        );
+        assert_eq!(status("gpt-test"), 200, "the old configuration serves");
+    }
+    assert_eq!(server.metric("chimera_reloads_total{result=\"failed\"}"), Some(4.0));
+    let group = "[groups.fast]\ndeployments = [{ provider = \"openai\", model = \"gpt-test\" }]\n";
+    std::fs::write(&server.config, format!("{good}\n{group}")).unwrap();
+    server.signal("-HUP");
+    let deadline = Instant::now() + PATIENCE;
+    while status("fast") != 200 {
+        assert!(Instant::now() < deadline, "the reload took no effect: {}", server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    std::fs::write(&server.config, &good).unwrap();
+    assert_eq!(server.admin("POST", "/api/v1/reload").status, 200);
+    assert_eq!(status("fast"), 404);
+}
+
+#[test]
+fn p05_without_files_to_give_it_neither_spins_nor_dies() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_chimera")]);
+    let server = Server::start_under(shell, "");
+    let crowd: Vec<_> = (0..400).map(|_| Client::connect(server.data)).collect();
+    thread::sleep(Duration::from_millis(300));
+    let before = server.ticks();
+    thread::sleep(Duration::from_secs(1));
+    let used = server.ticks() - before;
+    assert!(used < 30, "{used} ticks of CPU in a second of doing nothing");
+    assert_eq!(ready(&server), 200);
+    drop(crowd);
+    let mut client = Client::connect(server.data);
+    client.send(chat("sim-small", "after", false));
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn pain_23_it_is_ready_without_anything_and_says_so() {
+    let began = Instant::now();
+    let server = Server::start("");
+    assert_eq!(ready(&server), 200);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn pain_25_series_do_not_grow_with_what_clients_send() {
+    let server = Server::start("");
+    let series =
+        || server.admin("GET", "/metrics").text().lines().filter(|line| !line.starts_with('#')).count();
+    let mut client = Client::connect(server.data);
+    let mut requests = |from: usize, to: usize| {
+        for n in from..to {
+            client.send(chat(&format!("model-{n}"), "x", false));
+            assert_eq!(client.answer().status, 404);
+            client.send(format!("GET /path-{n} HTTP/1.1\r\nhost: x\r\nx-api-key: key-{n}\r\n\r\n"));
+            assert_eq!(client.answer().status, 404);
+        }
+        client.send(chat("sim-small", "x", false));
+        assert_eq!(client.answer().status, 200);
+    };
+    requests(0, 10);
+    // Gauges appear with the first tick of the upkeep.
+    thread::sleep(Duration::from_millis(1500));
+    let before = series();
+    requests(10, 2000);
+    assert_eq!(series(), before);
+}
+
+#[test]
+fn m01_memory_stays_within_the_cache_and_a_little_more() {
+    let text = "x".repeat(16 * 1024);
+    let provider = Provider::start(move |_| vec![answer(&text)]);
+    let server = Server::start(&provider.config("[cache]\ncapacity = \"16MiB\"\nmax_entry = \"128KiB\""));
+    let mut client = Client::connect(server.data);
+    let mut requests = |from: usize, to: usize| {
+        for n in from..to {
+            client.send(chat("gpt-test", &format!("question {n}"), false));
+            assert_eq!(client.answer().status, 200);
+        }
+    };
+    requests(0, 1500);
+    let settled = server.resident();
+    requests(1500, 6000);
+    let grown = server.resident().saturating_sub(settled);
+    assert!(grown < 8 << 20, "{grown} bytes more after three times the cache again");
+    assert!(server.resident() < 64 << 20, "{}", server.resident());
+    let metrics = server.admin("GET", "/api/v1/cache/metrics").json();
+    let tier = &metrics["tiers"][0];
+    assert!(tier["bytes"].as_u64().unwrap() <= tier["capacity_bytes"].as_u64().unwrap(), "{metrics}");
+    assert!(tier["evictions"]["room"].as_u64().unwrap() > 1000, "{metrics}");
+}

@@ -1,0 +1,10 @@
+//! The binary as its users meet it: over sockets, with signals, from a configuration file. Each test
+//! starts its own server on free ports of the loopback interface.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod clients;
+mod heads;
+mod lifecycle;
+mod secrets;
+mod smuggling;
+mod support;
