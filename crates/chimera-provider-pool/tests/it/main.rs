@@ -1,0 +1,7 @@
+//! The pool over real sockets, real TLS and a resolver that does as it is told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+mod connections;
+mod names;
+mod support;
+mod tls;
