@@ -161,11 +161,12 @@ pub(crate) enum Policy {
 pub(crate) struct Compression {
     pub(crate) enabled: bool,
     pub(crate) min_size: Size,
+    pub(crate) event_streams: bool,
 }
 
 impl Default for Compression {
     fn default() -> Self {
-        Self { enabled: true, min_size: Size(1024) }
+        Self { enabled: true, min_size: Size(1024), event_streams: false }
     }
 }
 

@@ -132,6 +132,7 @@ pub(crate) fn settings(
     settings.compression = CompressionSettings {
         enabled: file.compression.enabled,
         min_size: bytes("compression.min_size", file.compression.min_size.0)?,
+        event_streams: file.compression.event_streams,
     };
     Ok(settings)
 }

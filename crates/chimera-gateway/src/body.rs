@@ -14,6 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::{
     books::Books,
     call::Following,
+    compress::StreamEncoder,
     entry::Form,
     failure::{Code, Failure},
     load::Piece,
@@ -49,6 +50,8 @@ struct Events {
     request_id: RequestId,
     books: Option<Books>,
     ending: Ending,
+    /// Where the caller and the settings want streams compressed.
+    encoder: Option<StreamEncoder>,
 }
 
 /// How a stream comes to its end after a failure: the error event, a moment for it to be flushed, and
@@ -80,8 +83,23 @@ impl Body {
         framing: Framing,
         request_id: RequestId,
     ) -> Self {
-        let events = Events { following, dialect, framing, request_id, books: None, ending: Ending::No };
+        let events = Events {
+            following,
+            dialect,
+            framing,
+            request_id,
+            books: None,
+            ending: Ending::No,
+            encoder: None,
+        };
         Self(Kind::Events(Box::new(events)))
+    }
+
+    /// Compresses a stream as it passes.
+    pub(crate) fn encode(&mut self, encoder: StreamEncoder) {
+        if let Kind::Events(events) = &mut self.0 {
+            events.encoder = Some(encoder);
+        }
     }
 
     /// The whole body, when it is at hand.
@@ -112,7 +130,7 @@ impl HttpBody for Body {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Events(events) => {
                 let data = ready!(events.poll_data(cx));
-                Poll::Ready(data.map(|data| data.map(Frame::data)))
+                Poll::Ready(events.encoded(data).map(|data| data.map(Frame::data)))
             }
         }
     }
@@ -133,6 +151,16 @@ impl Events {
     fn cut(&mut self, failure: Option<&Failure>) {
         if let Some(books) = &mut self.books {
             books.cut(failure);
+        }
+    }
+
+    /// Puts data into the caller's encoding; after the last, what ends the encoded stream.
+    fn encoded(&mut self, data: Option<Result<Bytes, Aborted>>) -> Option<Result<Bytes, Aborted>> {
+        let Some(encoder) = &mut self.encoder else { return data };
+        match data {
+            Some(Ok(data)) => Some(encoder.push(&data).map_err(|_| Aborted)),
+            Some(Err(aborted)) => Some(Err(aborted)),
+            None => self.encoder.take().map(|encoder| encoder.finish().map_err(|_| Aborted)),
         }
     }
 

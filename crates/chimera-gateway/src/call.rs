@@ -15,7 +15,7 @@ use crate::{
     auth::Tenant,
     body::{Body, Follow},
     books::Books,
-    compress,
+    compress::{self, StreamEncoder},
     directives::Directives,
     entry::{Entry, Form},
     failure::{Code, Failure},
@@ -477,7 +477,7 @@ async fn follow(
     match first {
         Some(Piece::Answer(answer)) => Ok(unary(context, &answer, said, parts, books, now).await),
         Some(Piece::Head(provenance)) => {
-            let mut response = streaming(context, looked, following, call);
+            let mut response = streaming(context, looked, following, call, parts);
             let headers = response.headers_mut();
             headers.insert(&names::CACHE, said);
             origin(headers, &provenance, now - context.arrival.at);
@@ -623,12 +623,25 @@ fn streaming(
     looked: &Looked,
     following: Following,
     call: &Call<'_>,
+    parts: &Parts,
 ) -> Response<Body> {
     let framing = looked.form.framing;
     let id = context.arrival.request_id.clone();
     let mut response = Response::new(Body::events(following, call.dialect, framing, id));
     response.headers_mut().reserve(HEADERS);
     stream_headers(response.headers_mut(), framing);
+    let settings = &context.state.settings.compression;
+    if settings.enabled
+        && settings.event_streams
+        && let Some(encoding) = compress::negotiate(&parts.headers)
+        && let Ok(encoder) = StreamEncoder::new(encoding)
+    {
+        response.body_mut().encode(encoder);
+        response.headers_mut().insert(header::CONTENT_ENCODING, encoding.header());
+    }
+    if settings.enabled && settings.event_streams {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
     response
 }
 

@@ -54,6 +54,67 @@ impl Encoding {
     }
 }
 
+/// Brotli's quality and window for streams, whose encoders live for minutes: 64 KiB of window each.
+const STREAM_BROTLI: (u32, u32) = (4, 16);
+
+/// Encodes a stream piece by piece; each piece can be decoded when it has arrived.
+pub(crate) enum StreamEncoder {
+    Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+}
+
+impl StreamEncoder {
+    pub(crate) fn new(encoding: Encoding) -> io::Result<Self> {
+        Ok(match encoding {
+            Encoding::Brotli => {
+                let (quality, window) = STREAM_BROTLI;
+                Self::Brotli(Box::new(brotli::CompressorWriter::new(Vec::new(), 4096, quality, window)))
+            }
+            Encoding::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1)?;
+                encoder.window_log(16)?;
+                Self::Zstd(encoder)
+            }
+            Encoding::Gzip => {
+                Self::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default()))
+            }
+        })
+    }
+
+    /// One piece, encoded and flushed.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> io::Result<Bytes> {
+        let out = match self {
+            Self::Brotli(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.flush()?;
+                encoder.get_mut()
+            }
+            Self::Zstd(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.flush()?;
+                encoder.get_mut()
+            }
+            Self::Gzip(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.flush()?;
+                encoder.get_mut()
+            }
+        };
+        Ok(std::mem::take(out).into())
+    }
+
+    /// What ends the encoded stream.
+    pub(crate) fn finish(self) -> io::Result<Bytes> {
+        Ok(match self {
+            Self::Brotli(encoder) => encoder.into_inner(),
+            Self::Zstd(encoder) => encoder.finish()?,
+            Self::Gzip(encoder) => encoder.finish()?,
+        }
+        .into())
+    }
+}
+
 /// The encoding to answer with: the highest q-value that is not zero; between equals brotli, then
 /// zstd, then gzip. `None` is identity, which is also the answer to a header that cannot be read.
 pub(crate) fn negotiate(headers: &HeaderMap) -> Option<Encoding> {

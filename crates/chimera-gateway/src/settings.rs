@@ -105,11 +105,14 @@ pub struct CompressionSettings {
     pub enabled: bool,
     /// The smallest body that is. Default 1 KiB.
     pub min_size: usize,
+    /// Whether event streams are, each event flushed as it passes. It takes some hundred kilobytes per
+    /// open stream. Streams replayed from the cache are sent as they are. Default no.
+    pub event_streams: bool,
 }
 
 impl Default for CompressionSettings {
     fn default() -> Self {
-        Self { enabled: true, min_size: 1024 }
+        Self { enabled: true, min_size: 1024, event_streams: false }
     }
 }
 

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use chimera_gateway::{CachePolicy, DialectId, Gateway, Models, Settings};
 
 use crate::support::{
-    ANSWER, Act, DONE, ROLE, STOP, Script, Scripted, USAGE, call, chat, delta, gateway, post, provider,
-    stream, unary,
+    ANSWER, Act, DONE, END, ROLE, SSE_HEAD, STOP, Script, Scripted, USAGE, call, chat, chunk, delta, gateway,
+    next, post, provider, stream, unary,
 };
 
 fn upstream() -> Arc<Scripted> {
@@ -191,4 +191,52 @@ async fn answers_are_compressed_as_the_client_asks_and_hits_compress_nothing() {
     let mut streamed = chat("gpt-x", "x", true);
     streamed.headers_mut().insert("accept-encoding", "br".parse().unwrap());
     assert!(gateway.handle(streamed).await.headers().get("content-encoding").is_none());
+}
+
+#[tokio::test]
+async fn event_streams_are_compressed_event_by_event_where_that_is_configured() {
+    let first = [SSE_HEAD.as_bytes(), &chunk(&delta("first"))].concat();
+    let rest = [chunk(&delta("second")), chunk(STOP), chunk(DONE), END.to_vec()].concat();
+    for encoding in ["gzip", "br", "zstd"] {
+        let acts = vec![
+            Act::Read,
+            Act::Write(first.clone()),
+            Act::Sleep(Duration::from_millis(30)),
+            Act::Write(rest.clone()),
+            Act::Again,
+        ];
+        let upstream = Scripted::new([Script::Acts(acts)]);
+        let mut models = Models::default();
+        models.add_provider(provider("one", DialectId::OpenAi, &upstream));
+        let mut settings = Settings::new(models);
+        settings.compression.event_streams = true;
+        let gateway = Gateway::new(settings, [7; 32]).unwrap();
+        let mut request = chat("gpt-x", "x", true);
+        request.headers_mut().insert("accept-encoding", encoding.parse().unwrap());
+        let response = gateway.handle(request).await;
+        assert_eq!(response.headers()["content-encoding"], encoding);
+        let mut body = response.into_body();
+        let mut encoded = next(&mut body).await.unwrap().unwrap().to_vec();
+        // What has come can be read before the rest is there.
+        assert_eq!(decoded(encoding, &encoded), delta("first"));
+        while let Some(piece) = next(&mut body).await {
+            encoded.extend_from_slice(&piece.unwrap());
+        }
+        assert_eq!(decoded(encoding, &encoded), [&delta("first"), &delta("second"), STOP, DONE].concat());
+    }
+}
+
+/// As much as can be read of what has come.
+fn decoded(encoding: &str, bytes: &[u8]) -> String {
+    use std::io::Read;
+    let mut reader: Box<dyn Read + '_> = match encoding {
+        "gzip" => Box::new(flate2::read::GzDecoder::new(bytes)),
+        "br" => Box::new(brotli::Decompressor::new(bytes, 4096)),
+        _ => Box::new(zstd::stream::read::Decoder::new(bytes).unwrap()),
+    };
+    let (mut text, mut piece) = (Vec::new(), [0; 512]);
+    while let Ok(read @ 1..) = reader.read(&mut piece) {
+        text.extend_from_slice(&piece[..read]);
+    }
+    String::from_utf8(text).unwrap()
 }

@@ -6,7 +6,8 @@ use chimera_gateway::DialectId;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Act, DONE, SSE_HEAD, STOP, Script, Scripted, call, chat, chunk, delta, finish, gateway, next, settle,
+    Act, DONE, SSE_HEAD, STOP, Script, Scripted, call, chat, chunk, delta, finish, gateway, narrow, next,
+    settle,
 };
 
 /// Starts a request, lets it get as far as it can, and drops it; the upstream must see the end at once,
@@ -25,6 +26,42 @@ async fn c05_while_connecting() {
     let upstream = Scripted::new([Script::Hang]);
     leaves(&upstream, false).await;
     assert_eq!((upstream.connects.load(SeqCst), upstream.count()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c05_while_waiting_for_a_place() {
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::AwaitClose])]);
+    let gateway = narrow(&upstream);
+    let mut first = Box::pin(gateway.handle(chat("narrow", "first", false)));
+    assert!(timeout(Duration::from_millis(10), &mut first).await.is_err());
+    assert_eq!(upstream.count(), 1);
+    let waiting = gateway.handle(chat("narrow", "second", false));
+    assert!(timeout(Duration::from_millis(10), waiting).await.is_err());
+    drop(first);
+    settle().await;
+    assert_eq!(upstream.closed.load(SeqCst), 1);
+    // The place is free, and the one that left its queue did not take it along.
+    let third = gateway.handle(chat("narrow", "third", false));
+    assert!(timeout(Duration::from_millis(10), third).await.is_err());
+    settle().await;
+    assert_eq!((upstream.count(), upstream.closed.load(SeqCst)), (2, 2));
+}
+
+#[tokio::test]
+async fn p07_a_panic_ends_one_request_and_nothing_else() {
+    let good = crate::support::unary(200, crate::support::ANSWER);
+    let upstream =
+        Scripted::new([Script::Panic, Script::Acts(vec![Act::Read, Act::Write(good), Act::Again])]);
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let other = gateway.clone();
+    let answer = call(&gateway, chat("gpt-x", "x", false)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (500, "internal_error"));
+    assert_eq!(answer.header("connection"), "close");
+    assert!(!answer.body.contains("planted"), "{}", answer.body);
+    // The same question is asked anew: nobody waits for the flight that fell.
+    for gateway in [gateway, other] {
+        assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 200);
+    }
 }
 
 #[tokio::test(start_paused = true)]

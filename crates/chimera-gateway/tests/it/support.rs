@@ -43,6 +43,8 @@ pub(crate) enum Script {
     Refuse,
     /// The connection attempt never ends.
     Hang,
+    /// A fault of ours: the attempt panics.
+    Panic,
     Acts(Vec<Act>),
 }
 
@@ -132,6 +134,7 @@ impl Connect for ScriptConnect {
             match self.0.next() {
                 Script::Refuse => Err(ConnectError::Tcp(io::ErrorKind::ConnectionRefused.into())),
                 Script::Hang => std::future::pending().await,
+                Script::Panic => panic!("planted"),
                 Script::Acts(acts) => {
                     let (near, far) = tokio::io::duplex(1 << 20);
                     tokio::spawn(self.0.clone().act(far, acts));
@@ -248,6 +251,17 @@ impl Answer {
 pub(crate) async fn next(body: &mut Body) -> Option<Result<Bytes, chimera_gateway::Aborted>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     Some(frame.map(|frame| frame.into_data().unwrap()))
+}
+
+/// A deployment that takes one request at a time, behind the model `narrow`.
+pub(crate) fn narrow(upstream: &Arc<Scripted>) -> Gateway {
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::OpenAi, upstream));
+    let breaker = Breaker::new(BreakerSettings::default(), std::time::Instant::now());
+    let provider = models.provider("one").unwrap().provider.clone();
+    let deployment = Deployment::new("narrow", provider, Some("m".to_owned()), breaker, 1);
+    models.add_group(Group::new("narrow", vec![deployment], Arc::new(InOrder), Failover::default()));
+    Gateway::new(Settings::new(models), [7; 32]).unwrap()
 }
 
 pub(crate) async fn finish(response: Response<Body>) -> Answer {
