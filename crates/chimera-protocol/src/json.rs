@@ -6,8 +6,8 @@
 
 use std::{borrow::Cow, fmt, ops::Range};
 
-/// The deepest nesting that is read; serde_json's own limit.
-pub const MAX_DEPTH: usize = 128;
+/// The deepest nesting that is read: the deepest that serde_json reads.
+pub const MAX_DEPTH: usize = 127;
 
 /// What is wrong with a document, and where. Quotes nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +64,7 @@ impl fmt::Display for JsonErrorKind {
             Self::InvalidUtf8 => "invalid UTF-8",
             Self::UnexpectedByte => "an unexpected byte",
             Self::TrailingBytes => "bytes after the document",
-            Self::TooDeep => "nesting deeper than 128",
+            Self::TooDeep => "nesting deeper than 127",
             Self::DuplicateKey => "a duplicate key",
             Self::LoneSurrogate => "a lone surrogate",
             Self::BadEscape => "an unknown escape",

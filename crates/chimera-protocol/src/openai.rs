@@ -202,7 +202,7 @@ fn fold_chunk(
             ("error", value) if !value.is_null() => return Err(FoldError::Error),
             ("choices", Value::Array(deltas)) => {
                 for delta in deltas {
-                    fold_choice(delta, choices);
+                    fold_choice(delta, choices)?;
                 }
             }
             ("object", _) => {}
@@ -215,7 +215,7 @@ fn fold_chunk(
     Ok(())
 }
 
-fn fold_choice(delta: Value, choices: &mut Vec<Value>) {
+fn fold_choice(delta: Value, choices: &mut Vec<Value>) -> Result<(), FoldError> {
     let index = delta.get("index").and_then(Value::as_u64).unwrap_or(0);
     let known = choices.iter().position(|choice| choice.get("index").and_then(Value::as_u64) == Some(index));
     let at = known.unwrap_or_else(|| {
@@ -223,12 +223,14 @@ fn fold_choice(delta: Value, choices: &mut Vec<Value>) {
         choices.push(json!({ "index": index, "message": message, "finish_reason": null }));
         choices.len() - 1
     });
-    let (Some(Value::Object(choice)), Value::Object(delta)) = (choices.get_mut(at), delta) else { return };
+    let (Some(Value::Object(choice)), Value::Object(delta)) = (choices.get_mut(at), delta) else {
+        return Ok(());
+    };
     for (name, value) in delta {
         match name.as_str() {
             "delta" => {
                 let message = choice.entry("message").or_insert_with(|| json!({}));
-                fold_delta(value, message);
+                fold_delta(value, message)?;
             }
             "logprobs" => fold_logprobs(value, choice.entry("logprobs").or_insert(Value::Null)),
             _ if value.is_null() && choice.contains_key(&name) => {}
@@ -237,6 +239,7 @@ fn fold_choice(delta: Value, choices: &mut Vec<Value>) {
             }
         }
     }
+    Ok(())
 }
 
 /// Log probabilities come token by token, in lists.
@@ -259,13 +262,13 @@ fn fold_logprobs(more: Value, so_far: &mut Value) {
     }
 }
 
-fn fold_delta(delta: Value, message: &mut Value) {
-    let (Value::Object(delta), Value::Object(message)) = (delta, message) else { return };
+fn fold_delta(delta: Value, message: &mut Value) -> Result<(), FoldError> {
+    let (Value::Object(delta), Value::Object(message)) = (delta, message) else { return Ok(()) };
     for (name, value) in delta {
         match value {
             Value::Array(calls) if name == "tool_calls" => {
                 let list = message.entry(name).or_insert_with(|| json!([]));
-                calls.into_iter().for_each(|call| fold_tool_call(call, list));
+                calls.into_iter().try_for_each(|call| fold_tool_call(call, list))?;
             }
             value if GROWING.contains(&name.as_str()) => {
                 append(message.entry(name).or_insert(Value::Null), &value);
@@ -276,19 +279,18 @@ fn fold_delta(delta: Value, message: &mut Value) {
             }
         }
     }
+    Ok(())
 }
 
-fn fold_tool_call(call: Value, list: &mut Value) {
-    let (Value::Object(mut call), Value::Array(list)) = (call, list) else { return };
+/// Calls come in order: one that leaves a gap is not an answer that can be told whole.
+fn fold_tool_call(call: Value, list: &mut Value) -> Result<(), FoldError> {
+    let gap = FoldError::Shape("a tool call");
+    let (Value::Object(mut call), Value::Array(list)) = (call, list) else { return Err(gap) };
     let index = call.shift_remove("index").and_then(|index| index.as_u64()).unwrap_or(0) as usize;
-    // Indices come in order; one far beyond is not worth the memory it asks for.
-    if index > list.len() + 64 {
-        return;
-    }
-    while list.len() <= index {
+    if index == list.len() {
         list.push(json!({}));
     }
-    let Some(Value::Object(known)) = list.get_mut(index) else { return };
+    let Some(Value::Object(known)) = list.get_mut(index) else { return Err(gap) };
     for (name, value) in call {
         match (known.get_mut(&name), value) {
             (Some(Value::Object(inner)), Value::Object(more)) => {
@@ -308,6 +310,7 @@ fn fold_tool_call(call: Value, list: &mut Value) {
             }
         }
     }
+    Ok(())
 }
 
 /// The chunks of one choice: role, text in pieces, tool calls with their arguments, the end.
@@ -380,6 +383,19 @@ fn unfold_tool_call(at: usize, call: Value, emit: &mut dyn FnMut(Value, Value)) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tool_call_that_leaves_a_gap_is_not_folded() {
+        let call = |index: u64| {
+            let call = json!({ "index": index, "id": "a", "type": "function", "function": { "name": "f", "arguments": "{}" } });
+            let chunk = json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [call] }, "finish_reason": "tool_calls" }] });
+            OpenAi.fold(format!("data: {chunk}\n\ndata: [DONE]\n\n").as_bytes())
+        };
+        assert!(call(0).is_ok());
+        for index in [1, 70, u64::MAX] {
+            assert_eq!(call(index), Err(FoldError::Shape("a tool call")));
+        }
+    }
 
     fn round_trip(answer: Value) {
         let stream =

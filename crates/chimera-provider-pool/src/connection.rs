@@ -12,7 +12,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
@@ -27,7 +27,11 @@ use hyper::{
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    task::AbortHandle,
+    time::Instant,
+};
 
 use crate::{
     connect::{Connected, Transport},
@@ -247,6 +251,10 @@ pub(crate) struct Http2 {
 
 struct Http2Shared {
     streams: AtomicUsize,
+    /// When its last stream ended.
+    idle_since: Mutex<Instant>,
+    /// Told when a full connection has room again.
+    returned: Arc<Notify>,
     driver: AbortHandle,
     _open: OwnedSemaphorePermit,
 }
@@ -265,6 +273,7 @@ impl Http2 {
     pub(crate) async fn handshake(
         transport: Transport,
         open: OwnedSemaphorePermit,
+        returned: Arc<Notify>,
     ) -> Result<Self, ConnectError> {
         let (sender, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(hyper_util::rt::TokioTimer::new())
@@ -280,7 +289,8 @@ impl Http2 {
             }
         })
         .abort_handle();
-        let shared = Http2Shared { streams: AtomicUsize::new(0), driver, _open: open };
+        let idle_since = Mutex::new(Instant::now());
+        let shared = Http2Shared { streams: AtomicUsize::new(0), idle_since, returned, driver, _open: open };
         Ok(Self { sender, shared: Arc::new(shared) })
     }
 
@@ -290,6 +300,12 @@ impl Http2 {
 
     pub(crate) fn streams(&self) -> usize {
         self.shared.streams.load(Relaxed)
+    }
+
+    /// Since when no stream has been open on it; `None` while one is.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let since = self.shared.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.streams() == 0).then_some(*since)
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -319,7 +335,12 @@ impl Http2Stream {
 
 impl Drop for Http2Stream {
     fn drop(&mut self) {
-        self.connection.shared.streams.fetch_sub(1, Relaxed);
+        let shared = &self.connection.shared;
+        match shared.streams.fetch_sub(1, Relaxed) {
+            1 => *shared.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
+            STREAMS_PER_CONNECTION.. => shared.returned.notify_one(),
+            _ => {}
+        }
     }
 }
 
@@ -376,9 +397,13 @@ pub(crate) enum Opened {
     Http2(Http2),
 }
 
-pub(crate) async fn open(connected: Connected, permit: OwnedSemaphorePermit) -> Result<Opened, ConnectError> {
+pub(crate) async fn open(
+    connected: Connected,
+    permit: OwnedSemaphorePermit,
+    returned: &Arc<Notify>,
+) -> Result<Opened, ConnectError> {
     if connected.http2 {
-        Http2::handshake(connected.transport, permit).await.map(Opened::Http2)
+        Http2::handshake(connected.transport, permit, returned.clone()).await.map(Opened::Http2)
     } else {
         Http1::handshake(connected.transport, permit).await.map(|c| Opened::Http1(Box::new(c)))
     }

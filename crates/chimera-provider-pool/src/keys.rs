@@ -130,6 +130,11 @@ impl KeyRing {
         }
     }
 
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// How many keys there are, and how many of them are parked.
     pub fn counts(&self, now: Instant) -> (usize, usize) {
         let now = self.millis(now);

@@ -34,8 +34,8 @@ pub(crate) struct ConnectionPool {
     idle: Box<[Stack]>,
     shared: Mutex<Vec<Http2>>,
     open: Arc<Semaphore>,
-    /// Told when a connection came back while somebody waited for the bound.
-    returned: Notify,
+    /// Told when a connection came back, or has room again, while somebody waited for the bound.
+    returned: Arc<Notify>,
     waiting: AtomicUsize,
     pub(crate) metrics: PoolMetrics,
 }
@@ -67,7 +67,7 @@ impl ConnectionPool {
             idle: (0..workers.max(1)).map(|_| Mutex::new(Vec::new())).collect(),
             shared: Mutex::new(Vec::new()),
             open,
-            returned: Notify::new(),
+            returned: Arc::default(),
             waiting: AtomicUsize::new(0),
             settings,
             connector,
@@ -143,7 +143,7 @@ impl ConnectionPool {
         let attempt = async {
             let tls = self.settings.tls.as_ref();
             let connected = self.connector.connect(&self.settings.target, tls).await?;
-            open(connected, permit).await
+            open(connected, permit, &self.returned).await
         };
         let opened = tokio::time::timeout(self.settings.connect_timeout, attempt)
             .await
@@ -192,7 +192,14 @@ impl ConnectionPool {
             connections.append(&mut stack);
             *stack = connections;
         }
-        lock(&self.shared).retain(|connection| !connection.is_closed());
+        lock(&self.shared).retain(|connection| {
+            let idle = connection.idle_since().map(|since| now.saturating_duration_since(since));
+            !connection.is_closed() && idle.is_none_or(|idle| idle < self.settings.idle_timeout)
+        });
+        if self.waiting.load(Relaxed) > 0 {
+            // Whoever looked meanwhile saw no idle connection.
+            self.returned.notify_waiters();
+        }
         let open = self.settings.max_connections.saturating_sub(self.open.available_permits());
         self.metrics.publish(open, idle, self.waiting.load(Relaxed));
     }

@@ -51,6 +51,8 @@ pub enum AtLimit {
 
 /// How long a key rests after 429 when the provider named no time.
 const THROTTLED_REST: Duration = Duration::from_secs(1);
+/// A shorter wait than this is none: a time that has passed, or zero.
+const SHORTEST_REST: Duration = Duration::from_millis(10);
 /// The longest rest a provider can ask for.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 /// How long a refused credential rests.
@@ -86,6 +88,7 @@ impl Group {
         let mut refused: Option<Reply> = None;
         let mut failed = SendError::NoDeployment;
         let mut broken = 0;
+        let mut keys_tried = 0;
         while let Some(index) = self.picker.pick(&self.deployments, tried) {
             let Some(deployment) = self.deployments.get(index) else { break };
             let outcome = self.attempt(deployment, bounds, classify, build, &mut attempts).await;
@@ -99,9 +102,11 @@ impl Group {
                         break;
                     }
                     self.retries.refused.increment(1);
-                    if another_key {
+                    keys_tried += 1;
+                    if another_key && keys_tried < deployment.provider().keys.len() {
                         continue;
                     }
+                    keys_tried = 0;
                 }
                 Err(error @ SendError::Deadline { .. }) => return Err(error),
                 Err(error) if error.is_unsent() => {
@@ -356,10 +361,12 @@ fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIndex>) -> bo
     match (refusal.kind, refusal.retry_after) {
         (RefusalKind::Fault, _) => return false,
         (RefusalKind::Credentials, _) => keys.park(key, CREDENTIAL_REST, now),
-        (RefusalKind::Throttled, Some(wait)) => keys.park(key, wait.min(LONGEST_REST), now),
-        // Without a stated time a lone key is not rested: that would refuse everybody for a guess.
-        (RefusalKind::Throttled, None) if count > 1 => keys.park(key, THROTTLED_REST, now),
-        (RefusalKind::Throttled, None) => return false,
+        (RefusalKind::Throttled, Some(wait)) if wait >= SHORTEST_REST => {
+            keys.park(key, wait.min(LONGEST_REST), now)
+        }
+        // Without a time worth the name a lone key is not rested: that would refuse everybody for a guess.
+        (RefusalKind::Throttled, _) if count > 1 => keys.park(key, THROTTLED_REST, now),
+        (RefusalKind::Throttled, _) => return false,
     }
     let (count, parked) = keys.counts(now);
     parked < count

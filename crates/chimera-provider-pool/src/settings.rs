@@ -19,10 +19,10 @@ pub struct ProviderSettings {
     pub tls: Option<Arc<ClientConfig>>,
     /// The most connections open at once. Default 1,024.
     pub max_connections: usize,
-    /// The most idle connections kept. Default 256.
+    /// The most idle connections kept by each worker. Default 256.
     pub max_idle: usize,
     /// How long a connection may idle before it is closed; below what the provider allows, so that a
-    /// request seldom meets a connection that is just being closed. Default 20 s, clamped by nothing.
+    /// request seldom meets a connection that is just being closed. Default 20 s.
     pub idle_timeout: Duration,
     /// How long one connection attempt may take, TLS included. Default 2 s.
     pub connect_timeout: Duration,

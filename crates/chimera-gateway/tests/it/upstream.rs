@@ -275,6 +275,27 @@ async fn u10_pain_20_a_throttled_key_rests_for_as_long_as_it_was_told() {
     assert!(!second.header("retry-after").is_empty());
 }
 
+/// `retry-after: 0`, or a date that has passed, parks nobody: it must not be taken for another key.
+#[tokio::test]
+async fn u10_a_wait_of_nothing_is_no_reason_to_ask_again_and_again() {
+    use chimera_provider_pool::{Credential, Secret};
+    let key = |key: &str| Credential::new(http::header::AUTHORIZATION, "Bearer ", Secret::new(key)).unwrap();
+    for wait in ["0", "0.001", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+        for keys in [1, 3] {
+            let no =
+                unary_with(429, &format!("retry-after: {wait}\r\n"), r#"{"error":{"message":"slow down"}}"#);
+            let upstream = Scripted::answering(no);
+            let credentials = (0..keys).map(|n| key(&format!("key-{n}"))).collect();
+            let mut models = Models::default();
+            let provider = crate::support::provider_with("one", DialectId::OpenAi, &upstream, credentials);
+            models.add_provider(provider);
+            let gateway = Gateway::new(Settings::new(models), [7; 32]).unwrap();
+            assert_eq!(call(&gateway, chat("gpt-x", "a", false)).await.status, 429);
+            assert_eq!(upstream.count(), keys, "each key is tried once");
+        }
+    }
+}
+
 #[tokio::test]
 async fn several_keys_take_turns_and_a_refused_one_is_passed_over() {
     use chimera_provider_pool::{Credential, Secret};

@@ -122,6 +122,23 @@ async fn http_2_by_alpn_carries_many_requests_on_one_connection() {
     assert_eq!((connections.load(SeqCst), served.load(SeqCst)), (1, 51));
 }
 
+#[tokio::test]
+async fn an_idle_http_2_connection_is_closed_in_time() {
+    let authority = Authority::new();
+    let (address, ..) = serve(authority.server(&[b"h2"], "localhost", |_| {}), Duration::ZERO).await;
+    let mut settings = authority.client(address);
+    settings.idle_timeout = Duration::from_millis(50);
+    let group = group(settings, tcp());
+    send(&group).await.unwrap();
+    let provider = group.deployments()[0].provider();
+    provider.maintain();
+    assert_eq!(provider.connections().open, 1);
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    provider.maintain();
+    tokio::task::yield_now().await;
+    assert_eq!(provider.connections().open, 0);
+}
+
 async fn refused(settings: ProviderSettings, served: &AtomicUsize) {
     let group = group(settings, tcp());
     let error = send(&group).await.err().unwrap();
