@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore},
+    time::Instant,
+};
 
 /// How long an answer is used before it is asked for again.
 const FRESH_FOR: Duration = Duration::from_secs(30);
@@ -20,9 +23,16 @@ const CONCURRENT_LOOKUPS: usize = 4;
 /// Addresses kept of one answer; a name with a thousand records is still one provider.
 const MAX_ADDRESSES: usize = 8;
 
-struct Answer {
+/// How long the last good answer is used after a look-up that failed, before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What is known of one name.
+#[derive(Default)]
+struct Name {
     addresses: Vec<IpAddr>,
-    at: Instant,
+    fresh_until: Option<Instant>,
+    /// Held by the one look-up of this name: a name that hangs takes one thread, not all of them.
+    asking: Arc<AsyncMutex<()>>,
 }
 
 type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<IpAddr>> + Send + Sync;
@@ -30,7 +40,7 @@ type Lookup = dyn Fn(&str, u16) -> io::Result<Vec<IpAddr>> + Send + Sync;
 /// A resolver over the operating system's, shared by all pools.
 #[derive(Clone)]
 pub struct Resolver {
-    known: Arc<Mutex<HashMap<String, Answer>>>,
+    known: Arc<Mutex<HashMap<String, Name>>>,
     lookups: Arc<Semaphore>,
     lookup: Arc<Lookup>,
 }
@@ -56,49 +66,68 @@ impl Resolver {
     }
 
     /// The addresses of a host. No look-up is made for an address literal or for a name resolved in
-    /// the last 30 s. A look-up that fails or takes longer than 1 s is answered with the last good
+    /// the last 30 s, and one at a time for a name. A look-up that fails or takes longer than 1 s is answered with the last good
     /// addresses, however old, when there are any.
     pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
-        let stale = match self.cached(host) {
-            Some((addresses, true)) => return Ok(with_port(&addresses, port)),
-            Some((addresses, false)) => Some(addresses),
-            None => None,
-        };
-        match (tokio::time::timeout(LOOKUP_TIMEOUT, self.look_up(host, port)).await, stale) {
-            (Ok(Ok(addresses)), _) => {
-                let answer = Answer { addresses: addresses.clone(), at: Instant::now() };
-                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), answer);
-                Ok(with_port(&addresses, port))
-            }
-            (_, Some(addresses)) => Ok(with_port(&addresses, port)),
-            (Ok(Err(error)), None) => Err(error),
-            (Err(_), None) => Err(io::Error::new(io::ErrorKind::TimedOut, "the look-up took too long")),
+        if let Some(addresses) = self.fresh(host) {
+            return Ok(with_port(&addresses, port));
         }
-    }
-
-    fn cached(&self, host: &str) -> Option<(Vec<IpAddr>, bool)> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = known.get(host)?;
-        Some((answer.addresses.clone(), answer.at.elapsed() < FRESH_FOR))
-    }
-
-    async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
-        let permit = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let (lookup, host) = (self.lookup.clone(), host.to_owned());
-        let mut addresses = tokio::task::spawn_blocking(move || {
-            let _held_until_the_thread_is_free = permit;
-            lookup(&host, port)
+        let asked = tokio::time::timeout(LOOKUP_TIMEOUT, self.ask(host, port)).await;
+        let error = match asked {
+            Ok(Ok(addresses)) => return Ok(with_port(&addresses, port)),
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "the look-up took too long"),
+        };
+        self.with_name(host, |name| {
+            if name.addresses.is_empty() {
+                return Err(error);
+            }
+            name.fresh_until = Some(Instant::now() + RETRY_AFTER);
+            Ok(with_port(&name.addresses, port))
         })
-        .await
-        .map_err(io::Error::other)??;
+    }
+
+    fn with_name<T>(&self, host: &str, look: impl FnOnce(&mut Name) -> T) -> T {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        look(known.entry(host.to_owned()).or_default())
+    }
+
+    fn fresh(&self, host: &str) -> Option<Vec<IpAddr>> {
+        self.with_name(host, |name| {
+            let fresh = name.fresh_until.is_some_and(|until| Instant::now() < until);
+            fresh.then(|| name.addresses.clone())
+        })
+    }
+
+    /// Asks, unless somebody else has just done so, and remembers the answer.
+    async fn ask(&self, host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
+        let asking = self.with_name(host, |name| name.asking.clone()).lock_owned().await;
+        if let Some(addresses) = self.fresh(host) {
+            return Ok(addresses);
+        }
+        let permit = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (lookup, name) = (self.lookup.clone(), host.to_owned());
+        // Both are held until the thread is free, and the name until its answer is remembered.
+        let looked_up = tokio::task::spawn_blocking(move || {
+            let answer = lookup(&name, port);
+            drop(permit);
+            (answer, asking)
+        });
+        let (answer, _asking) = looked_up.await.map_err(io::Error::other)?;
+        let mut addresses = answer?;
+        // The system's order is kept; it says the same address once per socket type.
         addresses.dedup();
         addresses.truncate(MAX_ADDRESSES);
         if addresses.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         }
+        self.with_name(host, |name| {
+            name.addresses.clone_from(&addresses);
+            name.fresh_until = Some(Instant::now() + FRESH_FOR);
+        });
         Ok(addresses)
     }
 }

@@ -75,6 +75,27 @@ async fn u17_a_resolver_that_hangs_is_given_up_and_takes_few_threads() {
 }
 
 #[tokio::test]
+async fn u17_who_asks_for_the_same_name_at_once_shares_the_look_up() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let resolver = Resolver::with_lookup(move |_, _| {
+        count.fetch_add(1, SeqCst);
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(vec![ip(1)])
+    });
+    let waits: Vec<_> = (0..100)
+        .map(|_| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.resolve("api.test", 443).await })
+        })
+        .collect();
+    for wait in waits {
+        assert_eq!(wait.await.unwrap().unwrap()[0].ip(), ip(1));
+    }
+    assert_eq!(asked.load(SeqCst), 1);
+}
+
+#[tokio::test]
 async fn u17_an_unknown_name_fails_the_attempt_before_anything_is_sent() {
     let (address, connections, _) = plain(Duration::ZERO).await;
     let known = Resolver::with_lookup(|host, _| match host {
