@@ -226,3 +226,45 @@ fn m01_memory_stays_within_the_cache_and_a_little_more() {
     assert!(tier["bytes"].as_u64().unwrap() <= tier["capacity_bytes"].as_u64().unwrap(), "{metrics}");
     assert!(tier["evictions"]["room"].as_u64().unwrap() > 1000, "{metrics}");
 }
+
+#[test]
+fn logs_are_lines_of_json_with_the_request_id_and_without_bodies() {
+    let provider = Provider::start(|request| match request.contains("fail") {
+        true => vec![Step::Close],
+        false => vec![answer("a secret answer")],
+    });
+    let log = "[log]\nformat = \"json\"\nlevel = \"debug\"\n";
+    let server = Server::start(&format!("{log}{}", provider.config("")));
+    let ask = |text: &str, id: &str| {
+        let mut client = Client::connect(server.data);
+        let request = chat("gpt-test", text, false)
+            .replace("host: localhost", &format!("host: x\r\nx-request-id: {id}"));
+        client.send(request);
+        client.answer().status
+    };
+    assert_eq!((ask("a secret question", "id-of-mine"), ask("fail", "a\"b\\c")), (200, 502));
+    let deadline = Instant::now() + PATIENCE;
+    while server.log().matches("\"message\":\"request\"").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let lines: Vec<serde_json::Value> =
+        server.log().lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let of = |outcome: &str| {
+        let mut requests = lines.iter().filter(|line| line["message"] == "request");
+        requests.find(|line| line["outcome"] == outcome).unwrap_or_else(|| panic!("{lines:?}")).clone()
+    };
+    let good = of("success");
+    assert_eq!(
+        (good["request_id"].as_str(), good["route"].as_str()),
+        (Some("id-of-mine"), Some("chat_completions"))
+    );
+    let failed = of("failure");
+    assert_eq!(
+        (failed["level"].as_str(), failed["code"].as_str()),
+        (Some("WARN"), Some("upstream_unreachable"))
+    );
+    assert_eq!(failed["request_id"], "a\"b\\c", "escaped, so that no id forges a line");
+    assert!(failed["total_ms"].as_f64().unwrap() >= failed["upstream_ms"].as_f64().unwrap());
+    assert!(!server.log().contains("secret"));
+}
