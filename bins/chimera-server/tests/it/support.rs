@@ -23,6 +23,8 @@ pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) data: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// What it printed at the start.
+    pub(crate) banner: String,
     pub(crate) config: PathBuf,
     log: Arc<Mutex<String>>,
 }
@@ -40,18 +42,19 @@ impl Server {
         std::fs::write(&path, with_ports(config)).unwrap();
         let (mut child, log) = spawn(command, &path, &[]);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut address = |label: &str| -> SocketAddr {
-            loop {
-                let line = lines.next().expect("the banner").unwrap();
-                if let Some((_, rest)) = line.split_once(label) {
-                    let rest = rest.split_once("http://").unwrap().1;
-                    return rest.split_whitespace().next().unwrap().parse().unwrap();
-                }
-            }
+        let mut banner = String::new();
+        while !banner.contains("-d '") {
+            banner.push_str(&lines.next().expect("the banner").unwrap());
+            banner.push('\n');
+        }
+        let address = |label: &str| -> SocketAddr {
+            let line = banner.lines().find(|line| line.contains(label)).expect(label);
+            let rest = line.split_once("http://").unwrap().1;
+            rest.split_whitespace().next().unwrap().parse().unwrap()
         };
         let (data, admin) = (address("listening"), address("admin"));
         thread::spawn(move || lines.for_each(drop));
-        Self { child, data, admin, config: path, log }
+        Self { child, data, admin, banner, config: path, log }
     }
 
     /// Everything written to the log so far.

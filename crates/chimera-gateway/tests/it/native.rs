@@ -3,7 +3,8 @@
 use chimera_gateway::DialectId;
 
 use crate::support::{
-    ANSWER, Act, DONE, ROLE, STOP, Script, Scripted, USAGE, call, chat, delta, gateway, post, stream, unary,
+    ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, USAGE, call, chat, delta, gateway, post, stream,
+    unary,
 };
 
 const TOOL_ANSWER: &str = r#"{ "id":"c",  "object":"chat.completion","created":1,"model":"gpt-x","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"x\": 1.0}"}}]},"finish_reason":"tool_calls"}],"x_unknown":[1.50, 1e3]}"#;
@@ -22,6 +23,22 @@ async fn c10_openai_bytes_are_forwarded_untouched_tool_calls_included() {
     assert_eq!(answer.body, TOOL_ANSWER);
     assert_eq!(upstream.body(0), ODD);
     assert!(upstream.request(0).starts_with("POST /v1/chat/completions HTTP/1.1\r\n"));
+}
+
+/// Providers cache prompts by their prefix, byte for byte: what has been said must be sent again as it
+/// was, or every turn is billed in full.
+#[tokio::test]
+async fn pain_18_each_turn_of_a_conversation_begins_with_the_bytes_of_the_last() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let mut said = r#"{ "model" : "gpt-x","messages":[ {"role":"system","content":"be \u00e9 brief","cache_control":{ "type":"ephemeral" } }"#.to_owned();
+    for turn in 0..4 {
+        said.push_str(&format!(r#" , {{"content":"turn {turn}", "role":"user"}},{{"role":"assistant","content":null,"tool_calls":[]}}"#));
+        let body = format!("{said}]}}");
+        assert_eq!(call(&gateway, post(CHAT, &body)).await.status, 200);
+        assert_eq!(upstream.body(turn), body);
+        assert!(upstream.body(turn).starts_with(&said));
+    }
 }
 
 #[tokio::test]
