@@ -3,7 +3,8 @@
 //! Contenders alternate (A B A B …) and the best run of each counts, because noise
 //! on a shared machine only ever adds. CPU time is that of the server's process
 //! alone: the sum of its threads' `schedstat`, or `utime` + `stime` where threads
-//! have ended meanwhile and taken their share with them.
+//! have ended meanwhile and taken their share with them. Its peers, provider and
+//! driver, never sleep while it is measured (docs/adr/0007).
 
 mod chimera;
 mod memory;

@@ -8,13 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{Mutex, mpsc},
-    task::LocalSet,
-};
+use tokio::task::LocalSet;
 
 use crate::{
-    body,
+    body, clock,
     options::{Mode, Options},
     tally::Tally,
     wire::Wire,
@@ -23,29 +20,35 @@ use crate::{
 /// How many prompts the hit mode goes through.
 const PROMPTS: u64 = 16;
 
-/// Where requests and their intended starts come from.
+/// When requests are to start.
 enum Schedule {
     /// As fast as answers come, so many in total or until an instant.
     Closed { left: Cell<u64>, until: Instant },
     /// At fixed instants, whether or not earlier answers have come.
-    Open(Mutex<mpsc::UnboundedReceiver<Instant>>),
+    Open { start: Instant, rate: f64, given: Cell<u64>, total: u64 },
 }
 
 impl Schedule {
     fn new(options: &Options) -> Self {
+        let now = Instant::now();
         match options.rate {
             None => Self::Closed {
                 left: Cell::new(options.requests.unwrap_or(u64::MAX)),
                 until: match options.requests {
-                    Some(_) => Instant::now() + Duration::from_secs(3600),
-                    None => Instant::now() + Duration::from_secs_f64(options.seconds),
+                    Some(_) => now + Duration::from_secs(3600),
+                    None => now + Duration::from_secs_f64(options.seconds),
                 },
             },
-            Some(rate) => Self::Open(Mutex::new(ticks(rate, options))),
+            Some(rate) => Self::Open {
+                start: now + Duration::from_millis(50),
+                rate: rate.max(0.001),
+                given: Cell::new(0),
+                total: options.requests.unwrap_or((options.seconds * rate) as u64),
+            },
         }
     }
 
-    /// When the next request was to start; `None` when there are no more.
+    /// Waits for the next intended start; `None` when there are no more.
     async fn next(&self) -> Option<Instant> {
         match self {
             Self::Closed { left, until } => {
@@ -56,44 +59,36 @@ impl Schedule {
                 left.set(left.get() - 1);
                 Some(now)
             }
-            Self::Open(ticks) => ticks.lock().await.recv().await,
+            Self::Open { start, rate, given, total } => {
+                let index = given.get();
+                if index == *total {
+                    return None;
+                }
+                given.set(index + 1);
+                let due = *start + Duration::from_secs_f64(index as f64 / rate);
+                clock::sleep_until(due.into()).await;
+                Some(due)
+            }
         }
     }
 }
 
-/// A thread that sends the intended starts: it sleeps more precisely than the runtime's timer.
-fn ticks(rate: f64, options: &Options) -> mpsc::UnboundedReceiver<Instant> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let total = options.requests.unwrap_or((options.seconds * rate) as u64);
-    let start = Instant::now() + Duration::from_millis(50);
-    std::thread::spawn(move || {
-        for index in 0..total {
-            let due = start + Duration::from_secs_f64(index as f64 / rate.max(0.001));
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            if sender.send(due).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
+thread_local! {
+    /// The number of the next new prompt. It differs between processes and grows between drives, so
+    /// that one's misses are not the next one's hits.
+    static NUMBER: Cell<u64> = Cell::new(u64::from(std::process::id()) * 1_000_000_000);
 }
 
 pub(crate) async fn drive(options: &Options) -> Result<(), Box<dyn Error>> {
     let schedule = Rc::new(Schedule::new(options));
     let options = Rc::new(options.clone());
-    // A base that differs between runs keeps one run's misses from being the next one's hits.
-    let numbers = Rc::new(Cell::new(std::process::id() as u64 * 1_000_000_000));
     let start = Instant::now();
     let tasks = LocalSet::new();
     let total = tasks
         .run_until(async {
             let workers: Vec<_> = (0..options.connections.max(1))
                 .map(|_| {
-                    let worker = Worker {
-                        options: Rc::clone(&options),
-                        schedule: Rc::clone(&schedule),
-                        numbers: Rc::clone(&numbers),
-                    };
+                    let worker = Worker { options: Rc::clone(&options), schedule: Rc::clone(&schedule) };
                     tokio::task::spawn_local(worker.run())
                 })
                 .collect();
@@ -114,7 +109,6 @@ pub(crate) async fn drive(options: &Options) -> Result<(), Box<dyn Error>> {
 struct Worker {
     options: Rc<Options>,
     schedule: Rc<Schedule>,
-    numbers: Rc<Cell<u64>>,
 }
 
 impl Worker {
@@ -152,8 +146,8 @@ impl Worker {
     }
 
     fn request(&self) -> Vec<u8> {
-        let number = self.numbers.get();
-        self.numbers.set(number + 1);
+        let number = NUMBER.get();
+        NUMBER.set(number + 1);
         let (number, stream) = match self.options.mode {
             Mode::Hit => (number % PROMPTS, false),
             Mode::Miss => (number, false),

@@ -6,6 +6,7 @@
 
 mod bare;
 mod body;
+mod clock;
 mod drive;
 mod hold;
 mod options;
@@ -21,6 +22,7 @@ const HELP: &str = "\
 chimera-rig bare-server --listen ADDR
 chimera-rig bare-proxy  --listen ADDR --upstream ADDR
 chimera-rig upstream    --listen ADDR [--events N] [--gap-ms N] [--delay-ms N] [--one-write]
+                        (and then drives as its standard input says, a line each)
 chimera-rig drive       --target ADDR [--path P] [--mode hit|miss|stream] [--connections N]
                         [--seconds S | --requests N] [--rate R] [--streams N]";
 
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let options = Options::parse()?;
+    let options = Options::parse(std::env::args_os().skip(1))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match options.command.as_str() {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, ffi::OsString, time::Duration};
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -36,7 +36,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn parse() -> Result<Self, Box<dyn Error>> {
+    /// Reads a subcommand and its options.
+    pub(crate) fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, Box<dyn Error>> {
         let mut options = Self {
             command: String::new(),
             listen: "127.0.0.1:0".into(),
@@ -54,7 +55,7 @@ impl Options {
             delay: Duration::ZERO,
             one_write: false,
         };
-        let mut parser = Parser::from_env();
+        let mut parser = Parser::from_args(args);
         while let Some(arg) = parser.next()? {
             match arg {
                 Arg::Value(value) if options.command.is_empty() => options.command = value.string()?,

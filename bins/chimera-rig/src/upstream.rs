@@ -1,10 +1,11 @@
-//! A fixed provider, as cheap as one can be, so that it never is what is measured.
+//! A fixed provider, as cheap as one can be, so that it never is what is measured. It can be the driver
+//! too: both in one process can stay awake without taking the processor from each other.
 
 use std::{error::Error, io, rc::Rc, time::Duration};
 
-use tokio::{task::LocalSet, time::Instant};
+use tokio::{net::TcpListener, sync::mpsc, task::LocalSet, time::Instant};
 
-use crate::{bare, body, options::Options, wire::Wire};
+use crate::{bare, body, clock, drive, options::Options, wire::Wire};
 
 /// The two answers, rendered once.
 struct Answers {
@@ -34,21 +35,50 @@ pub(crate) async fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        let answers = Rc::clone(&answers);
-                        tokio::task::spawn_local(async move {
-                            // A client that leaves ends its connection, and nothing else.
-                            let _: io::Result<()> = answers.converse(Wire::new(stream)?).await;
-                            io::Result::Ok(())
-                        });
-                    }
-                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-                }
-            }
+            tokio::task::spawn_local(accept(listener, answers));
+            obey().await
         })
         .await
+}
+
+async fn accept(listener: TcpListener, answers: Rc<Answers>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answers = Rc::clone(&answers);
+                tokio::task::spawn_local(async move {
+                    // A client that leaves ends its connection, and nothing else.
+                    let _: io::Result<()> = answers.converse(Wire::new(stream)?).await;
+                    io::Result::Ok(())
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Drives as the lines of standard input say, awake all the while; without a line there is only the
+/// provider.
+async fn obey() -> Result<(), Box<dyn Error>> {
+    let mut lines = lines();
+    while let Some(line) = lines.recv().await {
+        let options = Options::parse(line.split_whitespace())?;
+        clock::awake(drive::drive(&options)).await?;
+    }
+    std::future::pending().await
+}
+
+/// The lines of standard input, read on a thread of their own.
+fn lines() -> mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 impl Answers {
@@ -57,7 +87,7 @@ impl Answers {
         while let Some(head) = wire.head().await? {
             request.clear();
             wire.body(&head, |piece| request.extend_from_slice(piece)).await?;
-            precise_sleep(self.delay).await;
+            clock::sleep(self.delay).await;
             if wants_stream(&request) {
                 self.stream(&mut wire).await?;
             } else {
@@ -82,15 +112,6 @@ impl Answers {
             }
         }
         Ok(())
-    }
-}
-
-/// Tokio's timer ticks in milliseconds, which would swallow the very differences
-/// that added latency consists of; a sleeping thread wakes within 0.1 ms.
-async fn precise_sleep(delay: Duration) {
-    if !delay.is_zero() {
-        let slept = tokio::task::spawn_blocking(move || std::thread::sleep(delay)).await;
-        debug_assert!(slept.is_ok(), "sleeping cannot fail");
     }
 }
 

@@ -18,10 +18,9 @@ pub(crate) fn streams(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for count in counts {
         // Twenty events half a second apart: long enough to open all of them and to look.
-        let slow = ["upstream", "--gap-ms", "500", "--events", "17"];
-        let upstream = bench.rig.server(false, &slow)?;
+        let upstream = bench.rig.peer(&["--gap-ms", "500", "--events", "17"])?.server;
         let proxy = ["bare-proxy", "--upstream", &upstream.address];
-        let proxy = held(bench, &bench.rig.server(true, &proxy)?, *count)?;
+        let proxy = held(bench, &bench.rig.server(&proxy)?, *count)?;
         let chimera = held(bench, &bench.chimera(&upstream.address)?.server, *count)?;
         let detail = format!(
             "bare proxy {:.1} KiB; whole streams {} / {}, errors {} / {}",
@@ -41,10 +40,11 @@ pub(crate) fn streams(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
 
 fn held(bench: &Bench, server: &Server, count: usize) -> Result<Held, Box<dyn Error>> {
     // One stream first, so that what is allocated once is not counted as each stream's.
-    bench.rig.drive(&server.address, &["--mode", "miss", "--connections", "4", "--requests", "200"])?;
+    let few = ["--mode", "miss", "--connections", "4", "--requests", "200"];
+    bench.rig.driver(&server.address, &few)?.finish()?;
     let before = server.resident_kib()?;
     let count_text = count.to_string();
-    let mut driver = bench.rig.start_driver(&server.address, &["--streams", &count_text])?;
+    let mut driver = bench.rig.driver(&server.address, &["--streams", &count_text])?;
     driver.line()?;
     sleep(Duration::from_secs(3));
     let during = server.resident_kib()?;
@@ -58,7 +58,7 @@ fn held(bench: &Bench, server: &Server, count: usize) -> Result<Held, Box<dyn Er
 }
 
 pub(crate) fn ready(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
-    let upstream = bench.rig.server(false, &["upstream"])?;
+    let upstream = bench.rig.peer(&[])?.server;
     let mut best = f64::INFINITY;
     let mut idle = f64::INFINITY;
     for _ in 0..bench.options.rounds() {

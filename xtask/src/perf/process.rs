@@ -3,9 +3,9 @@
 use std::{
     error::Error,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -132,25 +132,32 @@ impl Rig {
         Self { binary, pins }
     }
 
-    /// Starts a server of the rig and waits until it says where it listens.
-    pub(crate) fn server(&self, measured: bool, args: &[&str]) -> Result<Server, Box<dyn Error>> {
+    /// Starts a server that is measured and waits until it says where it listens.
+    pub(crate) fn server(&self, args: &[&str]) -> Result<Server, Box<dyn Error>> {
+        self.start(true, args).map(|(server, _)| server)
+    }
+
+    /// Starts a provider that is the driver too.
+    pub(crate) fn peer(&self, args: &[&str]) -> Result<Peer, Box<dyn Error>> {
+        let (mut server, lines) = self.start(false, &[&["upstream"], args].concat())?;
+        let orders = server.child.stdin.take().ok_or("no standard input")?;
+        Ok(Peer { server, orders, lines })
+    }
+
+    fn start(&self, measured: bool, args: &[&str]) -> Result<(Server, Lines), Box<dyn Error>> {
         let mut command = self.pins.command(&self.binary, measured);
-        let mut child = command.args(args).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().ok_or("no standard output")?);
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        lines.read_line(&mut line)?;
         let address = line.trim().strip_prefix("listening ").map(str::to_owned);
         let server = Server::adopt(child, address.clone().unwrap_or_default());
         address.ok_or("the rig's server did not start")?;
-        Ok(server)
+        Ok((server, lines))
     }
 
-    /// Drives `target` and returns the driver's report.
-    pub(crate) fn drive(&self, target: &str, args: &[&str]) -> Result<Value, Box<dyn Error>> {
-        self.start_driver(target, args)?.finish()
-    }
-
-    pub(crate) fn start_driver(&self, target: &str, args: &[&str]) -> Result<Driver, Box<dyn Error>> {
+    /// Starts a driver that is a process of its own, as memory is measured with: it sleeps between events.
+    pub(crate) fn driver(&self, target: &str, args: &[&str]) -> Result<Driver, Box<dyn Error>> {
         let mut command = self.pins.command(&self.binary, false);
         command.args(["drive", "--target", target]).args(args);
         let mut child = command.stdout(Stdio::piped()).spawn()?;
@@ -160,18 +167,39 @@ impl Rig {
     }
 }
 
+type Lines = BufReader<ChildStdout>;
+
+fn report(lines: &mut Lines) -> Result<Value, Box<dyn Error>> {
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(|_| format!("the driver said `{line}`").into())
+}
+
+/// Provider and driver in one process, awake while it drives.
+pub(crate) struct Peer {
+    pub(crate) server: Server,
+    orders: ChildStdin,
+    lines: Lines,
+}
+
+impl Peer {
+    /// Drives `target` and returns the driver's report.
+    pub(crate) fn drive(&mut self, target: &str, args: &[&str]) -> Result<Value, Box<dyn Error>> {
+        writeln!(self.orders, "drive --target {target} {}", args.join(" "))?;
+        report(&mut self.lines)
+    }
+}
+
 /// A driver that is at work.
 pub(crate) struct Driver {
     guard: Server,
-    lines: BufReader<ChildStdout>,
+    lines: Lines,
 }
 
 impl Driver {
     /// The next line it prints.
     pub(crate) fn line(&mut self) -> Result<Value, Box<dyn Error>> {
-        let mut line = String::new();
-        self.lines.read_line(&mut line)?;
-        serde_json::from_str(&line).map_err(|_| format!("the driver said `{line}`").into())
+        report(&mut self.lines)
     }
 
     /// Its last line, once it has ended.

@@ -4,7 +4,11 @@ use std::error::Error;
 
 use serde_json::Value;
 
-use super::{Bench, process::Server, report::Row};
+use super::{
+    Bench,
+    process::{Peer, Server},
+    report::Row,
+};
 
 /// The best that one contender did.
 struct Best {
@@ -16,18 +20,23 @@ struct Best {
 }
 
 /// Lets two contenders alternate and keeps the best of each.
-fn contest(bench: &Bench, contenders: [&Server; 2], mode: &str) -> Result<[Best; 2], Box<dyn Error>> {
+fn contest(
+    bench: &Bench,
+    peer: &mut Peer,
+    contenders: [&Server; 2],
+    mode: &str,
+) -> Result<[Best; 2], Box<dyn Error>> {
     let seconds = bench.options.seconds().to_string();
     let args = ["--mode", mode, "--connections", "64", "--seconds"];
     for server in contenders {
         // The first pass fills connections, caches and branch predictors.
-        bench.rig.drive(&server.address, &[&args[..], &["0.5"]].concat())?;
+        peer.drive(&server.address, &[&args[..], &["0.5"]].concat())?;
     }
     let mut best = [(); 2].map(|()| Best { micros: f64::INFINITY, requests: 0, errors: 0, l1: 0 });
     for _ in 0..bench.options.rounds() {
         for (server, best) in contenders.iter().zip(&mut best) {
             let before = server.cpu_nanos()?;
-            let report = bench.rig.drive(&server.address, &[&args[..], &[seconds.as_str()]].concat())?;
+            let report = peer.drive(&server.address, &[&args[..], &[seconds.as_str()]].concat())?;
             let nanos = server.cpu_nanos()?.since(before);
             let requests = count(&report, "/requests");
             best.micros = best.micros.min(nanos / 1e3 / (requests.max(1) as f64));
@@ -59,10 +68,10 @@ fn detail_error(detail: String) -> Box<dyn Error> {
 }
 
 pub(crate) fn hit(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
-    let upstream = bench.rig.server(false, &["upstream"])?;
-    let bare = bench.rig.server(true, &["bare-server"])?;
-    let chimera = bench.chimera(&upstream.address)?.server;
-    let best = contest(bench, [&bare, &chimera], "hit")?;
+    let mut peer = bench.rig.peer(&[])?;
+    let bare = bench.rig.server(&["bare-server"])?;
+    let chimera = bench.chimera(&peer.server.address)?.server;
+    let best = contest(bench, &mut peer, [&bare, &chimera], "hit")?;
     let mut row = ratio("hit", "bare server", &best).target(1.4).aim(1.2);
     let [_, chimera] = &best;
     let share = 100.0 * chimera.l1 as f64 / chimera.requests.max(1) as f64;
@@ -76,11 +85,10 @@ pub(crate) fn hit(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
 
 /// One row against the bare proxy, with the provider in the given temper.
 fn against_proxy(bench: &Bench, name: &str, mode: &str, upstream: &[&str]) -> Result<Row, Box<dyn Error>> {
-    let upstream = bench.rig.server(false, &[&["upstream"], upstream].concat())?;
-    let proxy = ["bare-proxy", "--upstream", &upstream.address];
-    let proxy = bench.rig.server(true, &proxy)?;
-    let chimera = bench.chimera(&upstream.address)?.server;
-    let best = contest(bench, [&proxy, &chimera], mode)?;
+    let mut peer = bench.rig.peer(upstream)?;
+    let proxy = bench.rig.server(&["bare-proxy", "--upstream", &peer.server.address])?;
+    let chimera = bench.chimera(&peer.server.address)?.server;
+    let best = contest(bench, &mut peer, [&proxy, &chimera], mode)?;
     Ok(ratio(name, "bare proxy", &best))
 }
 
@@ -111,18 +119,18 @@ struct Latency {
 }
 
 pub(crate) fn latency(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
-    let upstream = bench.rig.server(false, &["upstream", "--delay-ms", "20"])?;
-    let proxy = ["bare-proxy", "--upstream", &upstream.address];
-    let proxy = bench.rig.server(true, &proxy)?;
-    let chimera = bench.chimera(&upstream.address)?.server;
+    let mut peer = bench.rig.peer(&["--delay-ms", "20"])?;
+    let direct = peer.server.address.clone();
+    let proxy = bench.rig.server(&["bare-proxy", "--upstream", &direct])?;
+    let chimera = bench.chimera(&direct)?.server;
     let seconds = (bench.options.seconds() * 2.0).to_string();
     let args = ["--mode", "miss", "--rate", "200", "--seconds", &seconds];
     let worst = Latency { p50: f64::INFINITY, p99: f64::INFINITY };
     let mut best = [worst; 3];
     let mut errors = 0;
     for _ in 0..bench.options.rounds() {
-        for (server, best) in [&upstream, &proxy, &chimera].iter().zip(&mut best) {
-            let report = bench.rig.drive(&server.address, &args)?;
+        for (address, best) in [&direct, &proxy.address, &chimera.address].iter().zip(&mut best) {
+            let report = peer.drive(address, &args)?;
             let millis = |name: &str| {
                 let value = report.pointer(name).and_then(Value::as_f64);
                 value.map_or(f64::INFINITY, |micros| micros / 1e3)
