@@ -41,9 +41,9 @@ pub enum ConnectError {
     /// The TLS handshake failed.
     #[error("the TLS handshake with the provider failed")]
     Tls(#[source] io::Error),
-    /// The HTTP handshake failed.
-    #[error("the HTTP handshake with the provider failed")]
-    Http(#[source] hyper::Error),
+    /// HTTP could not be spoken on it.
+    #[error("the provider accepted a connection and did not take a request on it")]
+    Http(#[source] Box<dyn StdError + Send + Sync>),
     /// The attempt outlived the connect timeout.
     #[error("the provider did not accept a connection in time")]
     Timeout,

@@ -12,8 +12,10 @@ use tokio::{
 
 use crate::{
     connect::SharedConnect,
-    connection::{Http1, Http2, Lease, Opened, open},
+    connection::{Lease, Opened, open},
     error::{ConnectError, SendError, Stage},
+    http1::Http1,
+    http2::Http2,
     metrics::PoolMetrics,
     settings::ProviderSettings,
 };
@@ -163,7 +165,7 @@ impl ConnectionPool {
     /// Takes back a connection whose answer has ended; one that is not clean is closed.
     pub(crate) fn give_back(&self, lease: Lease, worker: usize) {
         if let Lease::Http1(mut connection) = lease
-            && connection.is_usable()
+            && connection.is_clean()
             && let Some(stack) = self.idle.get(worker % self.idle.len())
         {
             connection.idle_since = Instant::now();

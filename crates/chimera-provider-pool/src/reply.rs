@@ -11,14 +11,17 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chimera_circuit_breaker::{Outcome, Permit};
 use http::response;
-use hyper::body::Incoming;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep},
 };
 
 use crate::{
-    classify::Refusal, connection::Lease, deployment::Deployment, error::BodyError, metrics::AttemptOutcome,
+    classify::Refusal,
+    connection::{AnyError, Lease},
+    deployment::Deployment,
+    error::BodyError,
+    metrics::AttemptOutcome,
 };
 
 /// An answer whose first content has arrived.
@@ -107,7 +110,6 @@ impl Drop for Attempt {
 pub struct ReplyBody {
     attempt: Attempt,
     lease: Option<Lease>,
-    incoming: Incoming,
     worker: usize,
     idle: Option<Duration>,
     last_piece: Instant,
@@ -116,18 +118,9 @@ pub struct ReplyBody {
 }
 
 impl ReplyBody {
-    pub(crate) fn new(attempt: Attempt, lease: Lease, incoming: Incoming, worker: usize) -> Self {
+    pub(crate) fn new(attempt: Attempt, lease: Lease, worker: usize) -> Self {
         let last_piece = attempt.started;
-        Self {
-            attempt,
-            lease: Some(lease),
-            incoming,
-            worker,
-            idle: None,
-            last_piece,
-            deadline: None,
-            timer: None,
-        }
+        Self { attempt, lease: Some(lease), worker, idle: None, last_piece, deadline: None, timer: None }
     }
 
     /// Bounds the rest of the answer: by silence, and by an absolute deadline.
@@ -151,7 +144,7 @@ impl ReplyBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.fail();
-                Poll::Ready(Some(Err(BodyError::Broken(error.into()))))
+                Poll::Ready(Some(Err(BodyError::Broken(error))))
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
@@ -163,9 +156,9 @@ impl ReplyBody {
     }
 
     /// Reads without regard to the bounds: the caller has a deadline of its own.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnyError>>> {
         let Some(lease) = self.lease.as_mut() else { return Poll::Ready(None) };
-        let piece = ready!(lease.poll_body(&mut self.incoming, cx));
+        let piece = ready!(lease.poll_body(cx));
         if piece.is_none()
             && let Some(lease) = self.lease.take()
         {

@@ -4,17 +4,15 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chimera_circuit_breaker::Permit;
-use http::{Request, Response, header, response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{Request, header, response};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     classify::{Classify, Refusal, RefusalKind, Verdict},
-    connection::{Lease, RequestBody},
-    deployment::{Deployment, Group, Provider},
+    connection::Lease,
+    deployment::{Deployment, Group},
     error::{ConnectError, SendError, Stage},
-    keys::{Credential, KeyIndex},
+    keys::KeyIndex,
     metrics::AttemptOutcome,
     picker::Tried,
     reply::{Attempt, Held, Reply, ReplyBody},
@@ -173,10 +171,9 @@ impl Group {
         let started = progress.started;
         progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, started));
         *attempts += 1;
-        let (lease, response) = exchange(deployment, bounds.worker, key, build, progress).await?;
-        let (parts, incoming) = response.into_parts();
+        let (lease, parts) = exchange(deployment, bounds.worker, key, build, progress).await?;
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
-        let body = progress.body.insert(ReplyBody::new(attempt, lease, incoming, bounds.worker));
+        let body = progress.body.insert(ReplyBody::new(attempt, lease, bounds.worker));
         let (verdict, held, ended) = match framing_fault(&parts) {
             Some(why) => (Verdict::Invalid(why), Bytes::new(), false),
             None => judge(classify, &parts, body, bounds).await?,
@@ -249,17 +246,18 @@ impl Progress {
     }
 }
 
-/// Puts the request on a connection. An idle connection may turn out to be closed just then; hyper
-/// hands the request back if nothing of it was written, and only then is it put on another.
+/// Puts the request on a connection. An idle connection may turn out to be closed just then; where no
+/// byte of the request has left, and only then, it is put on another.
 async fn exchange(
     deployment: &Deployment,
     worker: usize,
     key: Option<KeyIndex>,
     build: &Build<'_>,
     progress: &mut Progress,
-) -> Result<(Lease, Response<Incoming>), SendError> {
+) -> Result<(Lease, response::Parts), SendError> {
     let provider = deployment.provider();
     let credential = key.and_then(|key| provider.keys.credential(key));
+    let target = &provider.settings().target;
     let mut tries = UNSENT_TRIES;
     loop {
         progress.stage = Stage::Slot;
@@ -274,10 +272,9 @@ async fn exchange(
         let waited = if progress.waited { progress.started.elapsed() } else { Duration::ZERO };
         deployment.metrics.wait.record(waited.as_secs_f64());
         progress.stage = Stage::FirstEvent;
-        let request = address(build(deployment), provider, credential, lease.is_http2())
-            .map_err(|error| SendError::Broken(error.into()))?;
-        match lease.send(request).await {
-            Ok(response) => return Ok((lease, response)),
+        let request = build(deployment).map_err(|error| SendError::Broken(error.into()))?;
+        match lease.send(request, target, credential).await {
+            Ok(parts) => return Ok((lease, parts)),
             Err(failure) if failure.unsent && reused && tries > 0 => {
                 tries -= 1;
                 provider.pool.metrics.stale.increment(1);
@@ -285,30 +282,9 @@ async fn exchange(
             Err(failure) if failure.unsent => {
                 return Err(SendError::Connect(ConnectError::Http(failure.error)));
             }
-            Err(failure) => return Err(SendError::Broken(failure.error.into())),
+            Err(failure) => return Err(SendError::Broken(failure.error)),
         }
     }
-}
-
-/// Makes a request of the caller's into one for this provider: its host, its credential.
-fn address(
-    built: Result<Request<Bytes>, http::Error>,
-    provider: &Provider,
-    credential: Option<&Credential>,
-    http2: bool,
-) -> Result<Request<RequestBody>, http::Error> {
-    let mut request = built?.map(Full::new);
-    let target = &provider.settings().target;
-    if http2 {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = target.absolute(path)?;
-    } else {
-        request.headers_mut().insert(header::HOST, target.host_header().clone());
-    }
-    if let Some(credential) = credential {
-        request.headers_mut().insert(credential.name().clone(), credential.value().clone());
-    }
-    Ok(request)
 }
 
 /// An answer whose length is told in two ways is a smuggling attempt or a broken server; either way
@@ -334,7 +310,7 @@ async fn judge<C: Classify>(
     while verdict == Verdict::NeedMore {
         match poll_fn(|cx| body.poll_read(cx)).await {
             Some(Ok(piece)) => held.push(piece),
-            Some(Err(error)) => return Err(SendError::Broken(error.into())),
+            Some(Err(error)) => return Err(SendError::Broken(error)),
             None => ended = true,
         }
         verdict = classify.body(held.as_slice(), ended);
