@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use chimera_cache::Source;
-use chimera_protocol::{DialectId, Fingerprint, Operation, StreamWatch, Usage};
+use chimera_protocol::{DialectId, Fingerprint, Observed, Operation, Shape, StreamWatch, Usage};
 use chimera_provider_pool::{AtLimit, AttemptOutcome, Bounds, Group, RefusalKind, Reply, SendError};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -309,6 +309,7 @@ struct Passing {
     reply: Reply,
     frames: Frames,
     watch: StreamWatch,
+    shape: Shape,
     passed: Passed,
     /// Set once the terminal event was passed on.
     grace: Option<Pin<Box<Sleep>>>,
@@ -323,7 +324,7 @@ struct Passed {
     chunk: BytesMut,
     /// `None` when the stream is not kept, or has become too large to be.
     log: Option<Vec<Bytes>>,
-    logged: u64,
+    weight: u64,
     most: u64,
 }
 
@@ -334,7 +335,7 @@ impl Passed {
     /// `most` is the largest stream that is kept; `None` keeps none.
     fn new(most: Option<u64>) -> Self {
         let log = most.map(|_| Vec::new());
-        Self { chunk: BytesMut::new(), log, logged: 0, most: most.unwrap_or(0) }
+        Self { chunk: BytesMut::new(), log, weight: 0, most: most.unwrap_or(0) }
     }
 
     /// Copies an event.
@@ -362,16 +363,22 @@ impl Passed {
 
     fn log(&mut self, piece: Bytes) {
         let Some(log) = &mut self.log else { return };
-        self.logged += piece.len() as u64;
-        if self.logged > self.most {
+        self.weight += piece.len() as u64;
+        if self.weight > self.most {
             self.log = None;
         } else {
             log.push(piece);
         }
     }
 
+    /// Passes on a piece as it is: it is no slice of anything larger.
+    fn whole(&mut self, piece: Bytes) -> Bytes {
+        self.log(piece.clone());
+        piece
+    }
+
     /// All that was passed on and kept.
-    fn whole(&mut self) -> Option<Bytes> {
+    fn logged(&mut self) -> Option<Bytes> {
         self.log.take().map(|log| log.concat().into())
     }
 }
@@ -434,6 +441,7 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
     let passing = Passing {
         frames,
         watch: StreamWatch::new(load.dialect()),
+        shape: Shape::default(),
         passed: Passed::new(load.keep.map(|_| load.state.settings.cache.max_entry)),
         grace: None,
         reply,
@@ -461,6 +469,10 @@ impl Passing {
                 None => None,
             };
             match piece {
+                // The usual piece is one event that is as the last one but for its text.
+                Some(Ok(bytes)) if self.frames.is_empty() && self.shape.fits(&bytes) => {
+                    return Poll::Ready(Some(Piece::Events(self.passed.whole(bytes))));
+                }
                 Some(Ok(bytes)) => self.frames.push(bytes),
                 Some(Err(error)) => return Poll::Ready(Some(self.fail(Failure::broken_stream(&error)))),
                 None => match self.ended() {
@@ -480,8 +492,15 @@ impl Passing {
             else {
                 break;
             };
-            self.frames.watch(&mut self.watch, &event);
-            if self.load.strip_usage && self.frames.is_usage_only(&event) {
+            if self.shape.fits(&event) {
+                self.passed.push(&event);
+                continue;
+            }
+            let observed = self.frames.watch(&mut self.watch, &event);
+            if observed == Observed::Content && !self.watch.may_end_here() {
+                self.shape.learn(&event);
+            }
+            if observed == Observed::Usage && self.load.strip_usage {
                 let before = self.passed.take();
                 self.passed.keep(&event);
                 if before.is_some() {
@@ -533,7 +552,7 @@ impl Passing {
             rest.settle(outcome);
         }
         self.load.used(&self.reply, self.watch.usage());
-        if let Some(stream) = self.passed.whole()
+        if let Some(stream) = self.passed.logged()
             && !self.watch.error_seen()
             && let Some(events) = self.frames.as_sse(stream)
         {

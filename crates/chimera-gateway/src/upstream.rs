@@ -362,9 +362,9 @@ impl Frames {
         }
     }
 
-    /// Whether an event is only the usage that the gateway asked for on the caller's behalf.
-    pub(crate) fn is_usage_only(&self, raw: &[u8]) -> bool {
-        matches!(self, Self::Sse(_)) && chimera_protocol::is_usage_only(sse::Event::parse(raw).data())
+    /// Whether these are server-sent events and nothing is left of the last ones.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Sse(framer) if framer.unfinished() == 0)
     }
 
     /// A complete stream in this framing as server-sent events, the form that is kept.

@@ -43,6 +43,7 @@ mod gemini;
 mod lookover;
 mod needle;
 mod openai;
+mod shape;
 mod stream_watch;
 mod usage;
 
@@ -53,6 +54,7 @@ pub use dialect::{
 };
 pub use fingerprint::{Fingerprint, Scope};
 pub use lookover::{CacheMember, LookOver, Refusal, Splice, ask_usage};
+pub use shape::Shape;
 pub use stream_watch::StreamWatch;
 pub use usage::{Reported, Usage};
 

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -114,7 +114,34 @@ pub struct ReplyBody {
     idle: Option<Duration>,
     last_piece: Instant,
     deadline: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
+}
+
+/// A timer that is polled again only for another waker: events come far more often than it fires.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    registered: Option<Waker>,
+}
+
+impl Timer {
+    fn new(until: Instant) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(until)), registered: None }
+    }
+
+    fn reset(&mut self, until: Instant) {
+        self.sleep.as_mut().reset(until);
+        self.registered = None;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            && !self.sleep.is_elapsed()
+        {
+            return Poll::Pending;
+        }
+        self.registered = Some(cx.waker().clone());
+        self.sleep.as_mut().poll(cx)
+    }
 }
 
 impl ReplyBody {
@@ -185,11 +212,11 @@ impl ReplyBody {
             let Some(until) = [idle_until, self.deadline].into_iter().flatten().min() else {
                 return Poll::Pending;
             };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-            if until < timer.deadline() {
-                timer.as_mut().reset(until);
+            let timer = self.timer.get_or_insert_with(|| Timer::new(until));
+            if until < timer.sleep.deadline() {
+                timer.reset(until);
             }
-            ready!(timer.as_mut().poll(cx));
+            ready!(timer.poll(cx));
             let now = Instant::now();
             if self.deadline.is_some_and(|deadline| deadline <= now) {
                 return Poll::Ready(BodyError::Deadline);
@@ -197,7 +224,7 @@ impl ReplyBody {
             if idle_until.is_some_and(|until| until <= now) {
                 return Poll::Ready(BodyError::Idle(self.idle.unwrap_or_default()));
             }
-            timer.as_mut().reset(until);
+            timer.reset(until);
         }
     }
 }
