@@ -12,6 +12,7 @@ use chimera_provider_pool::{
     SharedConnect, SharedPicker, Target, client_config,
 };
 use http::HeaderName;
+use toml::Value;
 
 use crate::{
     config::{self, ConfigError, Dialect, File, Picker, Policy},
@@ -118,12 +119,47 @@ pub(crate) fn addresses(file: &File) -> Result<Addresses, ConfigError> {
     Ok(Addresses { data, admin })
 }
 
+/// The digest of the admin listener's key.
+pub(crate) fn admin_key(file: &File) -> Result<Option<KeyDigest>, ConfigError> {
+    let Some(digest) = file.admin.key_sha256.as_deref() else { return Ok(None) };
+    parse_digest(digest).map(Some).ok_or_else(|| ConfigError::new("admin.key_sha256", DIGEST))
+}
+
+const DIGEST: &str = "a digest is 64 hex digits: printf %s KEY | sha256sum";
+
+/// Refuses a file that changes what is set up once, at the start. A listener that stays where it was
+/// while the file says otherwise would be checked as if it were there: keys could be taken away from
+/// one that everybody reaches.
+pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), ConfigError> {
+    let table = |file: &File| {
+        let capacity =
+            toml::Table::from_iter([("capacity".to_owned(), Value::try_from(file.cache.capacity)?)]);
+        let sections = [
+            ("server", Value::try_from(&file.server)?),
+            ("log", Value::try_from(&file.log)?),
+            ("cache", capacity.into()),
+        ];
+        Ok::<_, toml::ser::Error>(
+            sections.map(|(section, keys)| (section, keys.as_table().cloned().unwrap_or_default())),
+        )
+    };
+    let both = table(running).and_then(|running| Ok((running, table(new)?)));
+    let (running, new) = both.map_err(|error| ConfigError::new("the file", error.to_string()))?;
+    for ((section, running), (_, new)) in running.iter().zip(&new) {
+        if let Some((key, _)) = new.iter().find(|(key, value)| running.get(*key) != Some(value)) {
+            return Err(ConfigError::new(format!("{section}.{key}"), "a change of it needs a restart"));
+        }
+    }
+    Ok(())
+}
+
 /// Resolves everything that a reload may change.
 pub(crate) fn settings(
     file: &File,
     addresses: &Addresses,
     around: &Surroundings,
 ) -> Result<Settings, ConfigError> {
+    admin_key(file)?;
     let mut settings = Settings::new(models(file, addresses, around)?);
     settings.tenants = tenants(file)?;
     settings.timeouts = timeouts(file)?;
@@ -222,9 +258,7 @@ fn tenants(file: &File) -> Result<Tenants, ConfigError> {
             return Err(ConfigError::new(at, "at least one digest is needed"));
         }
         for digest in &client.key_sha256 {
-            let digest = parse_digest(digest).ok_or_else(|| {
-                ConfigError::new(&at, "a digest is 64 hex digits: printf %s KEY | sha256sum")
-            })?;
+            let digest = parse_digest(digest).ok_or_else(|| ConfigError::new(&at, DIGEST))?;
             if keys.insert(digest, tenant.clone()).is_some() {
                 return Err(ConfigError::new(at, "the same digest is configured twice"));
             }
@@ -234,7 +268,7 @@ fn tenants(file: &File) -> Result<Tenants, ConfigError> {
 }
 
 /// 64 hex digits.
-pub(crate) fn parse_digest(text: &str) -> Option<KeyDigest> {
+fn parse_digest(text: &str) -> Option<KeyDigest> {
     let text = text.strip_prefix("sha256:").unwrap_or(text);
     if text.len() != 64 || !text.is_ascii() {
         return None;
@@ -488,6 +522,18 @@ mod tests {
         assert_eq!(refused("[timeouts]\nllm = \"0s\""), "timeouts.llm");
         assert_eq!(refused("[cache]\ncapacity = \"1MiB\""), "cache.max_entry");
         assert_eq!(refused("[server]\nlisten = \"localhost\""), "server.listen");
+        assert_eq!(refused("[admin]\nkey_sha256 = \"zz\""), "admin.key_sha256");
+    }
+
+    #[test]
+    fn p04_what_is_set_up_at_the_start_is_not_reloaded() {
+        let running = file("");
+        let changed = |text: &str| unchanged_since_start(&running, &file(text)).unwrap_err().key;
+        assert_eq!(changed("[server]\nlisten = \"127.0.0.1:1\""), "server.listen");
+        assert_eq!(changed("[server]\nidle_timeout = \"1s\""), "server.idle_timeout");
+        assert_eq!(changed("[log]\nlevel = \"debug\""), "log.level");
+        assert_eq!(changed("[cache]\ncapacity = \"1GiB\""), "cache.capacity");
+        assert_eq!(unchanged_since_start(&running, &file("[cache]\nttl = \"1s\"")), Ok(()));
     }
 
     #[test]

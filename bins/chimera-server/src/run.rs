@@ -3,13 +3,13 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use chimera_gateway::{Admin, AdminHooks, Gateway};
+use chimera_gateway::{Admin, AdminHooks, Gateway, KeyDigest};
 use chimera_provider_pool::{Resolver, SharedConnect, TcpConnect};
 use chimera_sim::Sim;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -132,7 +132,8 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     let allowed =
         serve::open_files_limit().map_or(usize::MAX, |files| (files / 2).saturating_sub(32).max(16));
     let most = file.server.max_connections.min(allowed).max(1);
-    let reloader = Reloader { options, around, gateway: gateway.clone(), in_force: Mutex::new(file.clone()) };
+    let reloader =
+        Reloader { options, around, gateway: gateway.clone(), listening, in_force: Mutex::new(file.clone()) };
     let server = Server {
         workers: Workers::start(workers, most, &gateway, &shared)?,
         reloader: Arc::new(reloader),
@@ -140,18 +141,12 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         shared,
         drain: (file.server.drain_min.0, file.server.drain_max.0),
     };
-    let admin_key = file.admin.key_sha256.as_deref().map(|digest| {
-        resolve::parse_digest(digest).ok_or_else(|| {
-            ConfigError::new("admin.key_sha256", "a digest is 64 hex digits: printf %s KEY | sha256sum")
-        })
-    });
-    let admin_key = admin_key.transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let data = TcpListener::from_std(data)?;
         let admin = TcpListener::from_std(admin)?;
         banner(&file, &listening);
-        server.run(data, admin, admin_key, handle).await
+        server.run(data, admin, handle).await
     })
 }
 
@@ -197,6 +192,8 @@ struct Reloader {
     options: Options,
     around: Arc<Surroundings>,
     gateway: Gateway,
+    /// Where it listens, whatever a new file says.
+    listening: Addresses,
     in_force: Mutex<File>,
 }
 
@@ -208,14 +205,15 @@ impl Reloader {
             admin_listen: self.options.admin_listen.clone(),
         });
         let result = loaded.and_then(|file| {
-            let addresses = resolve::addresses(&file)?;
-            let settings = resolve::settings(&file, &addresses, &self.around)?;
+            resolve::unchanged_since_start(&self.in_force(), &file)?;
+            resolve::addresses(&file)?;
+            let settings = resolve::settings(&file, &self.listening, &self.around)?;
             Ok((file, settings))
         });
         match result {
             Ok((file, settings)) => {
                 self.gateway.reload(settings);
-                *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = file;
+                *self.in_force() = file;
                 tracing::info!("the configuration was reloaded");
                 Ok(())
             }
@@ -227,9 +225,17 @@ impl Reloader {
         }
     }
 
+    fn in_force(&self) -> MutexGuard<'_, File> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn shown(&self) -> serde_json::Value {
-        let file = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        serde_json::to_value(&*file).unwrap_or_default()
+        serde_json::to_value(&*self.in_force()).unwrap_or_default()
+    }
+
+    fn admin_key(&self) -> Option<KeyDigest> {
+        // It was read when the file was checked.
+        resolve::admin_key(&self.in_force()).ok().flatten()
     }
 }
 
@@ -242,20 +248,16 @@ struct Server {
 }
 
 impl Server {
-    async fn run(
-        self,
-        data: TcpListener,
-        admin: TcpListener,
-        admin_key: Option<chimera_gateway::KeyDigest>,
-        handle: PrometheusHandle,
-    ) -> Result<(), Error> {
-        let (for_config, for_reload, render) = (self.reloader.clone(), self.reloader.clone(), handle.clone());
+    async fn run(self, data: TcpListener, admin: TcpListener, handle: PrometheusHandle) -> Result<(), Error> {
+        let [for_config, for_reload, for_key] = [(); 3].map(|()| self.reloader.clone());
+        let render = handle.clone();
         let hooks = AdminHooks {
+            key: Box::new(move || for_key.admin_key()),
             metrics: Box::new(move || render.render()),
             config: Box::new(move || for_config.shown()),
             reload: Box::new(move || for_reload.reload()),
         };
-        let plane = Admin::new(self.gateway.clone(), hooks, admin_key);
+        let plane = Admin::new(self.gateway.clone(), hooks);
         let serving = serve::serve_admin(admin, plane, self.shared.clone());
         tokio::select! {
             never = serving => match never {},

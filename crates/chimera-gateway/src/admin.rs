@@ -15,6 +15,8 @@ use crate::{
 
 /// What the server around the gateway answers for.
 pub struct AdminHooks {
+    /// The digest of the key that is asked for, at this moment; `None` asks for none.
+    pub key: Box<dyn Fn() -> Option<KeyDigest> + Send + Sync>,
     /// The metrics in Prometheus' text format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// The configuration in force, secrets redacted.
@@ -28,7 +30,6 @@ pub struct AdminHooks {
 pub struct Admin {
     gateway: Gateway,
     hooks: Arc<AdminHooks>,
-    key: Option<KeyDigest>,
 }
 
 impl fmt::Debug for Admin {
@@ -38,9 +39,9 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// An admin plane, with the digest of the key it asks for, if it does.
-    pub fn new(gateway: Gateway, hooks: AdminHooks, key: Option<KeyDigest>) -> Self {
-        Self { gateway, hooks: Arc::new(hooks), key }
+    /// An admin plane over a gateway.
+    pub fn new(gateway: Gateway, hooks: AdminHooks) -> Self {
+        Self { gateway, hooks: Arc::new(hooks) }
     }
 
     /// Answers one request of the admin listener.
@@ -91,7 +92,7 @@ impl Admin {
     /// Host names other than our own are refused, so that no web page reaches us by rebinding its
     /// name; then the key, where there is one. Liveness and readiness need none.
     fn refusal(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
-        let Some(key) = &self.key else {
+        let Some(key) = (self.hooks.key)() else {
             let local = headers.get(header::HOST).is_none_or(is_local);
             let why = "the host is not this machine; set admin.key_sha256 to allow others";
             return (!local).then(|| json_answer(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": why })));
@@ -100,7 +101,7 @@ impl Admin {
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
             .map(|sent| key_digest(sent.trim()));
-        if path.starts_with("/health") || sent.as_ref() == Some(key) {
+        if path.starts_with("/health") || sent == Some(key) {
             return None;
         }
         Some(json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "the admin key is missing or wrong" })))

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Client, PATIENCE, Provider, Server, Step, answer, chat, done, event, stream_head};
+use crate::support::{
+    Client, PATIENCE, Provider, Server, Step, answer, chat, done, event, stream_head, with_ports,
+};
 
 /// A stream that ends well after some time.
 fn slow_stream(events: usize, gap: Duration) -> Vec<Step> {
@@ -151,6 +153,54 @@ fn p04_a_reload_takes_effect_or_leaves_all_as_it_was() {
     std::fs::write(&server.config, &good).unwrap();
     assert_eq!(server.admin("POST", "/api/v1/reload").status, 200);
     assert_eq!(status("fast"), 404);
+}
+
+/// A listener stays where it was bound: a file that moves it to loopback on paper and drops the client
+/// keys must not open it.
+#[test]
+fn p04_a_reload_never_opens_a_listener_that_everybody_reaches() {
+    let keyed = format!(
+        "[server]\nlisten = \"0.0.0.0:0\"\nadmin_listen = \"127.0.0.1:0\"\n[clients.c]\nkey_sha256 = [\"{}\"]\n",
+        "ab".repeat(32)
+    );
+    let server = Server::start(&keyed);
+    let status = || {
+        let mut client = Client::connect(([127, 0, 0, 1], server.data.port()).into());
+        client.send(chat("sim-small", "hello", false));
+        client.answer().status
+    };
+    assert_eq!(status(), 401);
+    for open in [
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n",
+        "[server]\nlisten = \"0.0.0.0:0\"\nadmin_listen = \"127.0.0.1:0\"\n",
+    ] {
+        std::fs::write(&server.config, open).unwrap();
+        let refused = server.admin("POST", "/api/v1/reload");
+        assert!(refused.status == 422 && refused.text().contains("server.listen"), "{}", refused.text());
+        assert_eq!(status(), 401);
+    }
+}
+
+/// The admin's key is a secret like others: a new one is in force at once, and the old one is not.
+#[test]
+fn p04_the_admin_key_is_swapped_by_a_reload() {
+    let with = |key: &str| {
+        let digest: String =
+            chimera_gateway::key_digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        with_ports(&format!("[admin]\nkey_sha256 = \"{digest}\"\n"))
+    };
+    let server = Server::start(&with("old"));
+    let ask = |method: &str, path: &str, key: &str| {
+        let mut client = Client::connect(server.admin);
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n"
+        ));
+        client.answer().status
+    };
+    assert_eq!((ask("GET", "/metrics", "old"), ask("GET", "/metrics", "new")), (200, 401));
+    std::fs::write(&server.config, with("new")).unwrap();
+    assert_eq!(ask("POST", "/api/v1/reload", "old"), 200);
+    assert_eq!((ask("GET", "/metrics", "old"), ask("GET", "/metrics", "new")), (401, 200));
 }
 
 #[test]
