@@ -1,6 +1,11 @@
 //! From the file to the gateway's settings: everything is checked here, once.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 use chimera_circuit_breaker as breaker;
 use chimera_gateway::{
@@ -159,6 +164,7 @@ pub(crate) fn settings(
     addresses: &Addresses,
     around: &Surroundings,
 ) -> Result<Settings, ConfigError> {
+    server(file)?;
     admin_key(file)?;
     let mut settings = Settings::new(models(file, addresses, around)?);
     settings.tenants = tenants(file)?;
@@ -177,6 +183,40 @@ fn bytes(key: &str, value: u64) -> Result<usize, ConfigError> {
     usize::try_from(value).map_err(|_| ConfigError::new(key, "it is too large for this machine"))
 }
 
+fn above_zero<'a>(
+    section: &str,
+    spans: impl IntoIterator<Item = (&'a str, Duration)>,
+) -> Result<(), ConfigError> {
+    match spans.into_iter().find(|(_, span)| span.is_zero()) {
+        Some((name, _)) => Err(ConfigError::new(format!("{section}.{name}"), "it must be above zero")),
+        None => Ok(()),
+    }
+}
+
+/// More event loops than any machine has use for.
+const MOST_WORKERS: usize = 1024;
+
+/// The server's own settings, as far as they are more than an address.
+fn server(file: &File) -> Result<(), ConfigError> {
+    let server = &file.server;
+    let spans = [
+        ("header_timeout", server.header_timeout.0),
+        ("idle_timeout", server.idle_timeout.0),
+        ("write_stall_timeout", server.write_stall_timeout.0),
+    ];
+    above_zero("server", spans)?;
+    if server.workers > MOST_WORKERS {
+        return Err(ConfigError::new("server.workers", format!("it must be at most {MOST_WORKERS}")));
+    }
+    if server.max_connections == 0 {
+        return Err(ConfigError::new("server.max_connections", "it must be at least 1"));
+    }
+    if server.drain_min.0 > server.drain_max.0 {
+        return Err(ConfigError::new("server.drain_min", "it must be at most server.drain_max"));
+    }
+    Ok(())
+}
+
 fn timeouts(file: &File) -> Result<Timeouts, ConfigError> {
     let timeouts = &file.timeouts;
     let named = [
@@ -187,11 +227,8 @@ fn timeouts(file: &File) -> Result<Timeouts, ConfigError> {
         ("connect", timeouts.connect.0),
         ("request_body", timeouts.request_body.0),
     ];
-    for (name, value) in named {
-        if value.is_zero() {
-            return Err(ConfigError::new(format!("timeouts.{name}"), "it must be above zero"));
-        }
-    }
+    let first_event = timeouts.first_event.map(|span| ("first_event", span.0));
+    above_zero("timeouts", named.into_iter().chain(first_event))?;
     Ok(Timeouts {
         standard: timeouts.standard.0,
         llm: timeouts.llm.0,
@@ -254,6 +291,15 @@ fn tenants(file: &File) -> Result<Tenants, ConfigError> {
             },
         );
         let at = format!("clients.{name}.key_sha256");
+        let zero = [
+            ("requests_per_minute", client.requests_per_minute == Some(0)),
+            ("tokens_per_minute", client.tokens_per_minute == Some(0)),
+            ("concurrency", client.concurrency == Some(0)),
+        ];
+        if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
+            let why = "it must be at least 1; to shut a client out, remove it";
+            return Err(ConfigError::new(format!("clients.{name}.{key}"), why));
+        }
         if client.key_sha256.is_empty() {
             return Err(ConfigError::new(at, "at least one digest is needed"));
         }
@@ -342,6 +388,12 @@ fn provider(
             "it is this gateway's own listener: requests would loop",
         ));
     }
+    if given.max_in_flight == 0 {
+        return Err(ConfigError::new(at("max_in_flight"), "it must be at least 1"));
+    }
+    if given.models.iter().any(String::is_empty) {
+        return Err(ConfigError::new(at("models"), "a model name is empty"));
+    }
     let mut settings = ProviderSettings::new(name, target);
     settings.credentials = credentials(name, given)?;
     settings.max_connections = given.max_connections;
@@ -382,10 +434,25 @@ fn own_group(provider: &Arc<Provider>, breaker: &breaker::Settings, max_in_fligh
 }
 
 fn is_ourselves(target: &Target, addresses: &Addresses) -> bool {
-    let host = target.host();
-    let is_local = host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
-    is_local && [addresses.data.port(), addresses.admin.port()].contains(&target.port())
+    let host = target.host().trim_end_matches('.').to_ascii_lowercase();
+    let ip = host.parse::<IpAddr>().ok();
+    let is_loopback = host == "localhost"
+        || host.ends_with(".localhost")
+        || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
+    [addresses.data, addresses.admin].iter().any(|ours| {
+        // A listener on all addresses is reached by each of this machine's.
+        let is_reached = match ip {
+            _ if is_loopback => ours.ip().is_loopback() || ours.ip().is_unspecified(),
+            Some(ip) => ip == ours.ip() || (ours.ip().is_unspecified() && is_of_this_machine(ip)),
+            None => false,
+        };
+        is_reached && ours.port() == target.port()
+    })
+}
+
+/// Only an address of this machine can be bound.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 fn credentials(name: &str, given: &config::Provider) -> Result<Vec<Credential>, ConfigError> {
@@ -513,13 +580,32 @@ mod tests {
             refused(&provider("base_url = \"http://h\"\nca_file = \"/nonexistent\"")),
             "providers.p.ca_file"
         );
+        for host in ["LOCALHOST", "localhost.", "api.localhost", "[::1]", "0.0.0.0", "127.9.9.9"] {
+            let own = provider(&format!("base_url = \"http://{host}:8080/v1\""));
+            assert_eq!(refused(&own), "providers.p.base_url", "{host}");
+        }
+        assert_eq!(
+            refused(&provider("base_url = \"http://h\"\nmax_in_flight = 0")),
+            "providers.p.max_in_flight"
+        );
+        assert_eq!(refused(&provider("base_url = \"http://h\"\nmodels = [\"\"]")), "providers.p.models");
         assert_eq!(refused("[groups.g]\ndeployments = []"), "groups.g.deployments");
         assert_eq!(
             refused("[groups.g]\ndeployments = [{ provider = \"none\", model = \"m\" }]"),
             "groups.g.deployments[0].provider"
         );
         assert_eq!(refused("[clients.c]\nkey_sha256 = [\"zz\"]"), "clients.c.key_sha256");
+        let digest = "ab".repeat(32);
+        for limit in ["requests_per_minute", "tokens_per_minute", "concurrency"] {
+            let client = format!("[clients.c]\nkey_sha256 = [\"{digest}\"]\n{limit} = 0");
+            assert_eq!(refused(&client), format!("clients.c.{limit}"));
+        }
         assert_eq!(refused("[timeouts]\nllm = \"0s\""), "timeouts.llm");
+        assert_eq!(refused("[timeouts]\nfirst_event = \"0s\""), "timeouts.first_event");
+        assert_eq!(refused("[server]\nheader_timeout = \"0s\""), "server.header_timeout");
+        assert_eq!(refused("[server]\nmax_connections = 0"), "server.max_connections");
+        assert_eq!(refused("[server]\nworkers = 100000"), "server.workers");
+        assert_eq!(refused("[server]\ndrain_max = \"10ms\""), "server.drain_min");
         assert_eq!(refused("[cache]\ncapacity = \"1MiB\""), "cache.max_entry");
         assert_eq!(refused("[server]\nlisten = \"localhost\""), "server.listen");
         assert_eq!(refused("[admin]\nkey_sha256 = \"zz\""), "admin.key_sha256");
