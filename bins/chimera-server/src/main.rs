@@ -9,6 +9,7 @@ mod run;
 mod serve;
 mod sim;
 mod units;
+mod upstreams;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,240 @@
+//! From the file's providers and groups to what requests are sent to.
+
+use std::{
+    net::{IpAddr, UdpSocket},
+    sync::Arc,
+};
+
+use chimera_circuit_breaker as breaker;
+use chimera_gateway::{DialectId, ModelProvider, Models};
+use chimera_provider_pool::{
+    Credential, Deployment, Failover, Group, InOrder, Provider, ProviderSettings, RoundRobin, Secret,
+    SharedPicker, Target, client_config,
+};
+use http::HeaderName;
+
+use crate::{
+    config::{self, ConfigError, Dialect, File, Picker},
+    resolve::{Addresses, Surroundings},
+};
+
+/// Bare model names of the vendors.
+const OPENAI_MODELS: &[&str] =
+    &["gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "text-embedding-*", "codex-*", "ft:*"];
+const ANTHROPIC_MODELS: &[&str] = &["claude-*"];
+const GEMINI_MODELS: &[&str] = &["gemini-*", "gemma-*", "gemini-embedding-*", "embedding-*", "learnlm-*"];
+
+/// The providers and groups of a file; the simulated provider, where it names none.
+pub(crate) fn models(
+    file: &File,
+    addresses: &Addresses,
+    around: &Surroundings,
+) -> Result<Models, ConfigError> {
+    let breaker = breaker_settings(file)?;
+    let mut models = Models::default();
+    for (name, provider) in &file.providers {
+        models.add_provider(self::provider(name, provider, file, &breaker, addresses, around)?);
+    }
+    if file.providers.is_empty() {
+        models.add_provider(simulated(&breaker, around)?);
+    }
+    for (name, group) in &file.groups {
+        models.add_group(self::group(name, group, &models, file, &breaker)?);
+    }
+    Ok(models)
+}
+
+fn breaker_settings(file: &File) -> Result<breaker::Settings, ConfigError> {
+    let given = &file.breaker;
+    let settings = breaker::Settings {
+        window: given.window.0,
+        minimum_calls: given.minimum_calls,
+        failure_rate: given.failure_rate,
+        consecutive_failures: given.consecutive_failures,
+        open_base: given.open_base.0,
+        open_max: given.open_max.0,
+        probes: given.probes,
+        ..breaker::Settings::default()
+    };
+    settings.validate().map_err(|error| ConfigError::new("breaker", error.to_string()))?;
+    Ok(settings)
+}
+
+fn new_breaker(settings: &breaker::Settings, name: &str) -> Arc<breaker::Breaker> {
+    let listener = breaker::BreakerMetrics::new(name).listener();
+    breaker::Breaker::with_listener(settings.clone(), std::time::Instant::now(), listener)
+}
+
+fn check_name(key: &str, name: &str) -> Result<(), ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        return Err(ConfigError::new(key, "a name is 1 to 64 letters, digits, -, _ and ."));
+    }
+    Ok(())
+}
+
+fn provider(
+    name: &str,
+    given: &config::Provider,
+    file: &File,
+    breaker: &breaker::Settings,
+    addresses: &Addresses,
+    around: &Surroundings,
+) -> Result<ModelProvider, ConfigError> {
+    let at = |key: &str| format!("providers.{name}.{key}");
+    check_name(&format!("providers.{name}"), name)?;
+    let target = Target::parse(&given.base_url)
+        .map_err(|error| ConfigError::new(at("base_url"), error.to_string()))?;
+    if is_ourselves(&target, addresses) {
+        return Err(ConfigError::new(
+            at("base_url"),
+            "it is this gateway's own listener: requests would loop",
+        ));
+    }
+    if given.max_in_flight == 0 {
+        return Err(ConfigError::new(at("max_in_flight"), "it must be at least 1"));
+    }
+    if given.models.iter().any(String::is_empty) {
+        return Err(ConfigError::new(at("models"), "a model name is empty"));
+    }
+    let mut settings = ProviderSettings::new(name, target);
+    settings.credentials = credentials(name, given)?;
+    settings.max_connections = given.max_connections;
+    settings.idle_timeout = given.idle_timeout.0;
+    settings.connect_timeout = file.timeouts.connect.0;
+    if let Some(path) = &given.ca_file {
+        settings.tls = Some(roots(path).map_err(|why| ConfigError::new(at("ca_file"), why))?);
+    }
+    let (dialect, vendor) = match given.dialect {
+        Dialect::OpenAi => (DialectId::OpenAi, OPENAI_MODELS),
+        Dialect::Anthropic => (DialectId::Anthropic, ANTHROPIC_MODELS),
+        Dialect::Gemini => (DialectId::Gemini, GEMINI_MODELS),
+    };
+    // A provider named after its vendor serves the vendor's bare names without being told.
+    let is_vendor = matches!(
+        (name, given.dialect),
+        ("openai", Dialect::OpenAi) | ("anthropic", Dialect::Anthropic) | ("gemini", Dialect::Gemini)
+    );
+    let patterns = match (given.models.is_empty(), is_vendor) {
+        (true, true) => vendor.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        _ => given.models.clone(),
+    };
+    let provider = Provider::new(settings, around.tcp.clone(), around.workers)
+        .map_err(|error| ConfigError::new(format!("providers.{name}"), error.to_string()))?;
+    Ok(ModelProvider {
+        group: own_group(&provider, breaker, given.max_in_flight),
+        provider,
+        dialects: vec![dialect],
+        patterns,
+        ask_usage: given.ask_usage,
+    })
+}
+
+fn own_group(provider: &Arc<Provider>, breaker: &breaker::Settings, max_in_flight: usize) -> Arc<Group> {
+    let name = provider.name();
+    let deployment = Deployment::new(name, provider.clone(), None, new_breaker(breaker, name), max_in_flight);
+    Group::new(name, vec![deployment], Arc::new(InOrder), Failover::default())
+}
+
+fn is_ourselves(target: &Target, addresses: &Addresses) -> bool {
+    let host = target.host().trim_end_matches('.').to_ascii_lowercase();
+    let ip = host.parse::<IpAddr>().ok();
+    let is_loopback = host == "localhost"
+        || host.ends_with(".localhost")
+        || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
+    [addresses.data, addresses.admin].iter().any(|ours| {
+        // A listener on all addresses is reached by each of this machine's.
+        let is_reached = match ip {
+            _ if is_loopback => ours.ip().is_loopback() || ours.ip().is_unspecified(),
+            Some(ip) => ip == ours.ip() || (ours.ip().is_unspecified() && is_of_this_machine(ip)),
+            None => false,
+        };
+        is_reached && ours.port() == target.port()
+    })
+}
+
+/// Only an address of this machine can be bound.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+fn credentials(name: &str, given: &config::Provider) -> Result<Vec<Credential>, ConfigError> {
+    let (header, prefix) = match given.dialect {
+        Dialect::OpenAi => (http::header::AUTHORIZATION, "Bearer "),
+        Dialect::Anthropic => (HeaderName::from_static("x-api-key"), ""),
+        Dialect::Gemini => (HeaderName::from_static("x-goog-api-key"), ""),
+    };
+    let one = given.api_key.iter().map(|source| ("api_key".to_owned(), source));
+    let several = given.api_keys.iter().enumerate().map(|(i, source)| (format!("api_keys[{i}]"), source));
+    one.chain(several)
+        .map(|(key, source)| {
+            let at = format!("providers.{name}.{key}");
+            let secret = source.read().map_err(|why| ConfigError::new(&at, why))?;
+            Credential::new(header.clone(), prefix, Secret::new(secret))
+                .ok_or_else(|| ConfigError::new(at, "it cannot be sent in a header"))
+        })
+        .collect()
+}
+
+fn roots(path: &str) -> Result<Arc<rustls::ClientConfig>, String> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() {
+        return Err("it holds no certificate".into());
+    }
+    client_config(roots).map_err(|error| error.to_string())
+}
+
+fn group(
+    name: &str,
+    given: &config::Group,
+    models: &Models,
+    file: &File,
+    breaker: &breaker::Settings,
+) -> Result<Arc<Group>, ConfigError> {
+    let at = |key: String| format!("groups.{name}.{key}");
+    check_name(&format!("groups.{name}"), name)?;
+    if given.deployments.is_empty() || given.deployments.len() > 64 {
+        return Err(ConfigError::new(at("deployments".into()), "a group has 1 to 64 deployments"));
+    }
+    let mut deployments = Vec::new();
+    for (index, deployment) in given.deployments.iter().enumerate() {
+        let provider = models.provider(&deployment.provider).ok_or_else(|| {
+            ConfigError::new(at(format!("deployments[{index}].provider")), "no provider has this name")
+        })?;
+        if deployment.model.is_empty() {
+            return Err(ConfigError::new(at(format!("deployments[{index}].model")), "it is empty"));
+        }
+        let label = format!("{}/{}", deployment.provider, deployment.model);
+        let most = file.providers.get(&deployment.provider).map_or(16_384, |provider| provider.max_in_flight);
+        let breaker = new_breaker(breaker, &label);
+        let model = Some(deployment.model.clone());
+        deployments.push(Deployment::new(label, provider.provider.clone(), model, breaker, most));
+    }
+    let picker: SharedPicker = match given.picker {
+        Picker::InOrder => Arc::new(InOrder),
+        Picker::RoundRobin => Arc::new(RoundRobin::default()),
+    };
+    let failover = Failover { refused: given.failover_refused, broken: given.failover_broken };
+    Ok(Group::new(name, deployments, picker, failover))
+}
+
+/// The provider inside this process: it answers when no other is configured.
+fn simulated(breaker: &breaker::Settings, around: &Surroundings) -> Result<ModelProvider, ConfigError> {
+    let wrong = |error: chimera_provider_pool::SettingsError| ConfigError::new("sim", error.to_string());
+    let target = Target::parse("http://sim.internal").map_err(wrong)?;
+    let provider = Provider::new(ProviderSettings::new("sim", target), around.sim.clone(), around.workers)
+        .map_err(wrong)?;
+    Ok(ModelProvider {
+        group: own_group(&provider, breaker, 16_384),
+        provider,
+        dialects: vec![DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini],
+        patterns: vec!["sim-*".into()],
+        ask_usage: true,
+    })
+}
