@@ -116,18 +116,20 @@ impl StreamEncoder {
 }
 
 /// The encoding to answer with: the highest q-value that is not zero; between equals brotli, then
-/// zstd, then gzip. `None` is identity, which is also the answer to a header that cannot be read.
+/// zstd, then gzip. `None` is identity: where it is named with a higher value than the others, and
+/// where the header cannot be read.
 pub(crate) fn negotiate(headers: &HeaderMap) -> Option<Encoding> {
     let mut weights = [None::<u16>; 3];
-    let mut any = None;
+    let (mut any, mut identity) = (None, 0);
     for value in headers.get_all(header::ACCEPT_ENCODING) {
         for item in value.to_str().ok()?.split(',') {
             let mut parts = item.split(';');
             let name = parts.next().unwrap_or("").trim();
-            let weight =
-                parts.find_map(|part| part.trim().strip_prefix("q=")).map_or(Some(1000), thousandths)?;
+            let weight = parts.find_map(quality).map_or(Some(1000), thousandths)?;
             if name == "*" {
                 any = Some(weight);
+            } else if name.eq_ignore_ascii_case("identity") {
+                identity = weight;
             } else if let Some(index) =
                 Encoding::ALL.iter().position(|encoding| name.eq_ignore_ascii_case(encoding.as_str()))
                 && let Some(slot) = weights.get_mut(index)
@@ -140,10 +142,16 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Option<Encoding> {
         .into_iter()
         .zip(weights)
         .filter_map(|(encoding, weight)| Some((encoding, weight.or(any)?)))
-        .filter(|(_, weight)| *weight > 0)
+        .filter(|(_, weight)| *weight > 0 && *weight >= identity)
         .rev()
         .max_by_key(|(_, weight)| *weight)
         .map(|(encoding, _)| encoding)
+}
+
+/// The text of a `q=` parameter.
+fn quality(parameter: &str) -> Option<&str> {
+    let (name, value) = parameter.split_once('=')?;
+    name.trim().eq_ignore_ascii_case("q").then_some(value)
 }
 
 /// How many times its size a compressed answer may grow when it is decoded: more is a bomb.
@@ -192,6 +200,10 @@ mod tests {
         assert_eq!(chosen("br;q=2"), None);
         assert_eq!(chosen("br;q=x"), None);
         assert_eq!(negotiate(&HeaderMap::new()), None);
+        assert_eq!(chosen("identity;q=1, br;q=0.5"), None, "identity is an encoding like others");
+        assert_eq!(chosen("identity;q=0.5, br;q=0.6"), Some("br"));
+        assert_eq!(chosen("identity, gzip"), Some("gzip"));
+        assert_eq!(chosen("br;Q=0.2, gzip"), Some("gzip"));
     }
 
     /// Prose of a chat answer, seeded, not repeated as a whole.
