@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
-use crate::{limits::Limits, limits::TenantLimits, route::decoded_query_value};
+use crate::{
+    limits::{Limits, TenantLimits},
+    route::{percent_decode, query_values},
+};
 
 /// SHA-256 of a client key.
 pub type KeyDigest = [u8; 32];
@@ -102,10 +105,8 @@ fn presented_key(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Stri
             add(value.to_str().map_err(|_| Denied::Unknown)?.to_owned())?;
         }
     }
-    if query.is_some_and(|query| query.contains("key="))
-        && let Some(value) = decoded_query_value(query, "key")
-    {
-        add(value)?;
+    for value in query_values(query, "key") {
+        add(percent_decode(value).ok_or(Denied::Unknown)?)?;
     }
     Ok(key)
 }
@@ -145,6 +146,10 @@ mod tests {
             let differing = tenants.authenticate(&one, Some("alt=sse&key=other"));
             assert_eq!(differing.err(), Some(Denied::Conflict));
         }
+        let none = headers(&[]);
+        assert!(tenants.authenticate(&none, Some("key=chim_test_1&key=chim_test_1")).is_ok());
+        let twice = tenants.authenticate(&none, Some("key=chim_test_1&key=other"));
+        assert_eq!(twice.err(), Some(Denied::Conflict));
         let two = headers(&[("authorization", "Bearer chim_test_1"), ("x-api-key", "other")]);
         assert_eq!(tenants.authenticate(&two, None).err(), Some(Denied::Conflict));
     }

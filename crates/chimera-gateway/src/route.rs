@@ -231,7 +231,8 @@ fn decode(segment: &str) -> Option<Cow<'_, str>> {
 /// The longest model name.
 pub(crate) const MAX_MODEL: usize = 256;
 
-fn percent_decode(text: &str) -> Option<String> {
+/// Decodes percent escapes. `None` for a broken escape and for bytes that are not UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes().iter();
     while let Some(byte) = rest.next() {
@@ -247,17 +248,17 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// The value of a query parameter that is passed on or used, undecoded.
-pub(crate) fn query_value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
-    query?.split('&').find_map(|pair| {
+/// The values of a query parameter, undecoded.
+pub(crate) fn query_values<'a>(query: Option<&'a str>, name: &str) -> impl Iterator<Item = &'a str> {
+    query.into_iter().flat_map(|query| query.split('&')).filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then_some(value)
     })
 }
 
-/// The value of a query parameter, percent-decoded.
-pub(crate) fn decoded_query_value(query: Option<&str>, name: &str) -> Option<String> {
-    percent_decode(query_value(query, name)?)
+/// The first value of a query parameter, undecoded.
+pub(crate) fn query_value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+    query_values(query, name).next()
 }
 
 #[cfg(test)]
