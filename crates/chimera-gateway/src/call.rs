@@ -210,6 +210,7 @@ async fn serve(
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
     let (query, array) = passed_query(call, parts.uri.query());
+    let versions = versions(&headers);
     let headers = match context.arrival.head.has_forwarded {
         true => forwarded(call.dialect, &parts.headers),
         false => Vec::new(),
@@ -218,7 +219,7 @@ async fn serve(
     let raw = RawRequest {
         tenant: context.tenant.clone(),
         label: call.label,
-        extra: extra(call, query, &headers),
+        extra: extra(call, query, &versions),
         body: body.clone(),
     };
     let known = shared.aliases.get(&raw, now);
@@ -231,7 +232,7 @@ async fn serve(
                 tenant: &context.tenant.name,
                 models: &context.state.settings.models,
                 key: &shared.fingerprint_key,
-                versions: &raw.extra,
+                versions: &versions,
                 array,
             };
             let (looked, resolved) = look::look(&body, &looking)?;
@@ -288,23 +289,28 @@ async fn serve(
     follow(context, call, &plan, &looked, load, parts, books).await
 }
 
-/// The parts of a request besides its body that the look depends on.
-fn extra(call: &Call<'_>, query: &str, headers: &[(http::HeaderName, HeaderValue)]) -> Bytes {
-    if call.model.is_none() && headers.is_empty() {
+/// Forwarded headers that the answer may depend on.
+fn versions(headers: &[(http::HeaderName, HeaderValue)]) -> Bytes {
+    if headers.is_empty() {
         return Bytes::new();
     }
-    let mut extra = Vec::new();
-    if let Some(model) = &call.model {
-        extra.extend_from_slice(model.as_bytes());
-        extra.extend_from_slice(query.as_bytes());
-    }
+    let mut versions = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| !name.as_str().starts_with("trace")) {
-        extra.push(b'\n');
-        extra.extend_from_slice(name.as_str().as_bytes());
-        extra.push(b':');
-        extra.extend_from_slice(value.as_bytes());
+        versions.push(b'\n');
+        versions.extend_from_slice(name.as_str().as_bytes());
+        versions.push(b':');
+        versions.extend_from_slice(value.as_bytes());
     }
-    extra.into()
+    versions.into()
+}
+
+/// The parts of a request besides its body that the look depends on. The path and the query of a Gemini
+/// call name its model and its form; the answer itself depends on the versions alone.
+fn extra(call: &Call<'_>, query: &str, versions: &Bytes) -> Bytes {
+    match &call.model {
+        None => versions.clone(),
+        Some(model) => [model.as_bytes(), query.as_bytes(), versions].concat().into(),
+    }
 }
 
 /// What may be done for one request, decided once.

@@ -66,6 +66,25 @@ async fn pain_8_one_entry_serves_both_forms() {
     assert_eq!(upstream.count(), 1);
 }
 
+/// Pain 8, for Gemini: its three forms differ in path and query, and are one question.
+#[tokio::test]
+async fn pain_8_one_gemini_entry_serves_all_three_forms() {
+    let body = r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#;
+    let reply = r#"{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}"#;
+    let forms = [":generateContent", ":streamGenerateContent?alt=sse", ":streamGenerateContent"];
+    let sse = stream(&[&format!("data: {reply}\r\n\r\n")]);
+    for (first, answer) in [(0, unary(200, reply)), (1, sse)] {
+        let upstream = Scripted::answering(answer);
+        let gateway = gateway(DialectId::Gemini, &upstream);
+        let ask = |form: &str| call(&gateway, post(&format!("/v1beta/models/gemini-x{form}"), body));
+        assert_eq!(ask(forms[first]).await.header("x-chimera-cache"), "miss; reason=cold");
+        for form in forms {
+            assert_eq!(ask(form).await.header("x-chimera-cache"), "l1", "{form} after {}", forms[first]);
+        }
+        assert_eq!(upstream.count(), 1);
+    }
+}
+
 #[tokio::test]
 async fn o05_identical_requests_at_once_make_one_call() {
     let upstream = Scripted::new([Script::Acts(vec![
