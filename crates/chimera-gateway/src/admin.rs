@@ -78,10 +78,7 @@ impl Admin {
             }
             ("/api/v1/config", true) => json_answer(StatusCode::OK, &(self.hooks.config)()),
             ("/api/v1/reload", false) if *request.method() == Method::POST => self.reload(request.headers()),
-            _ if KNOWN.contains(&path) => json_answer(
-                StatusCode::METHOD_NOT_ALLOWED,
-                &json!({ "error": "another method is wanted here" }),
-            ),
+            _ if KNOWN.contains(&path) => another_method(path),
             _ => json_answer(
                 StatusCode::NOT_FOUND,
                 &json!({ "error": "there is nothing at this path of the admin listener; model calls go to the data listener" }),
@@ -216,6 +213,9 @@ const KNOWN: [&str; 12] = [
     "/api/v1/reload",
 ];
 
+/// Paths that change something.
+const LEVERS: [&str; 2] = ["/api/v1/cache/purge", "/api/v1/reload"];
+
 const INDEX: &str = "\
 chimera admin
 
@@ -256,6 +256,14 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
     headers.insert(header::CONTENT_TYPE, crate::respond::JSON);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn another_method(path: &str) -> Response<Body> {
+    let allow = if LEVERS.contains(&path) { "POST" } else { "GET, HEAD" };
+    let why = format!("this path takes {allow}");
+    let mut response = json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": why }));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 

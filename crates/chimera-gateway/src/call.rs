@@ -165,7 +165,7 @@ fn aside(gateway: &Gateway, route: &Route<'_>, method: &Method) -> Result<Respon
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
                 return Ok(response);
             }
-            Err(Failure::invalid(format!("this path takes {allow}")).status(405))
+            Err(Failure::invalid(format!("this path takes {allow}")).allow(allow))
         }
         Route::BadPath { .. } => Err(Failure::invalid("the path is not well formed")),
         _ => Err(Failure::invalid("there is nothing at this path").status(404)),

@@ -49,6 +49,8 @@ pub(crate) struct Failure {
     pub(crate) message: Cow<'static, str>,
     pub(crate) param: Option<&'static str>,
     pub(crate) retry_after: Option<Duration>,
+    /// The methods that the path takes, where that is what was wrong.
+    pub(crate) allow: Option<&'static str>,
     /// Whether the connection is closed after the answer: its next bytes cannot be trusted or are
     /// not worth reading.
     pub(crate) close: bool,
@@ -56,7 +58,15 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, status: None, message: message.into(), param: None, retry_after: None, close: false }
+        Self {
+            code,
+            status: None,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            allow: None,
+            close: false,
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
@@ -76,6 +86,12 @@ impl Failure {
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    /// Another method was wanted: 405, which must say which (RFC 9110, section 15.5.6).
+    pub(crate) fn allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
+        self.status(405)
     }
 
     pub(crate) fn close(mut self) -> Self {

@@ -22,7 +22,9 @@ use crate::{
 pub(crate) fn check_head(parts: &Parts) -> Result<(), Failure> {
     let refuse = |why: &'static str| Err(Failure::invalid(why).close());
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-        return Err(Failure::invalid("this method is not served here").status(405).close());
+        return Err(Failure::invalid("this method is not served here")
+            .allow("GET, HEAD, POST, OPTIONS")
+            .close());
     }
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = hosts.next().map(http::HeaderValue::as_bytes);

@@ -80,6 +80,9 @@ pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &Reques
     {
         retry_after(headers, wait);
     }
+    if let Some(allow) = failure.allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
     if failure.close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -114,9 +117,6 @@ pub(crate) fn retry_after(headers: &mut HeaderMap, wait: Duration) {
 
 /// What is left of the tenant's own limits, in the words of the caller's dialect.
 pub(crate) fn rate_limit_headers(dialect: DialectId, tenant: &Tenant, headers: &mut HeaderMap) {
-    if tenant.limits.is_unlimited() {
-        return;
-    }
     let (requests, tokens) = tenant.limits.left(std::time::Instant::now());
     for (kind, left) in [("requests", requests), ("tokens", tokens)] {
         let Some(left) = left else { continue };

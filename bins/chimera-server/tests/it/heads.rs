@@ -136,4 +136,8 @@ fn c17_expect_head_options_and_encoded_bodies() {
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
     );
     assert_eq!(status, 415, "{text}");
+    for (method, path, allow) in [("DELETE", "/metrics", "GET, HEAD"), ("GET", "/api/v1/reload", "POST")] {
+        let wrong = server.admin(method, path);
+        assert_eq!((wrong.status, wrong.header("allow")), (405, Some(allow)));
+    }
 }
