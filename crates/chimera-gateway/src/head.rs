@@ -55,9 +55,15 @@ impl<'a> Head<'a> {
 
     /// The dialect in which the request wants its errors, as far as its head tells.
     pub(crate) fn dialect(&self, path: &str) -> DialectId {
-        if self.has_google_key || route::is_gemini(path) {
+        if path.starts_with("/v1/chat/") || path == "/v1/embeddings" || path.starts_with("/api/v1/") {
+            DialectId::OpenAi
+        } else if route::is_gemini(path) {
             DialectId::Gemini
-        } else if self.has_anthropic_version || path.starts_with("/v1/messages") {
+        } else if path.starts_with("/v1/messages") {
+            DialectId::Anthropic
+        } else if self.has_google_key {
+            DialectId::Gemini
+        } else if self.has_anthropic_version {
             DialectId::Anthropic
         } else {
             DialectId::OpenAi
@@ -102,5 +108,10 @@ mod tests {
         assert_eq!(Head::of(&with("anthropic-version")).dialect("/v1/models"), DialectId::Anthropic);
         assert_eq!(Head::default().dialect("/v1/messages"), DialectId::Anthropic);
         assert_eq!(Head::default().dialect("/v1/chat/completions"), DialectId::OpenAi);
+        // A path that is one vendor's decides, whichever headers a caller sends along.
+        for stray in ["x-goog-api-key", "anthropic-version"] {
+            assert_eq!(Head::of(&with(stray)).dialect("/v1/chat/completions"), DialectId::OpenAi);
+        }
+        assert_eq!(Head::of(&with("x-goog-api-key")).dialect("/v1/messages"), DialectId::Anthropic);
     }
 }
