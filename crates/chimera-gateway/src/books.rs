@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    auth::Tenant,
     call::Arrival,
     failure::{Code, Failure},
     gateway::Shared,
@@ -26,6 +27,8 @@ pub(crate) struct Books {
     total: Option<Duration>,
     /// Why it failed, if it did.
     code: Option<Code>,
+    /// The tenant whose limits the answer tells of, if it has any.
+    pub(crate) limited: Option<Arc<Tenant>>,
     /// The tenant's place among its requests in flight.
     pub(crate) admission: Option<Admission>,
 }
@@ -41,6 +44,7 @@ impl Books {
             outcome: RequestOutcome::Cancelled,
             total: None,
             code: None,
+            limited: None,
             admission: None,
         }
     }

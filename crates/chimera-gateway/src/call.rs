@@ -71,6 +71,9 @@ where
             response
         }
     };
+    if let Some(tenant) = books.limited.take() {
+        respond::rate_limit_headers(arrival.dialect, &tenant, response.headers_mut());
+    }
     if response.body().as_bytes().is_some() {
         drop(books);
     } else {
@@ -117,14 +120,10 @@ where
     let tenant =
         state.settings.tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
     let tenant = tenant.clone();
+    books.limited = (!tenant.limits.is_unlimited()).then(|| tenant.clone());
     books.admission = Some(limits::admit(&tenant, arrival.at.into_std()).map_err(Failure::exceeded)?);
     let context = Context { gateway, state, tenant, arrival };
-    let dialect = match &route {
-        Route::Call(call) => call.dialect,
-        Route::Models { dialect, .. } => *dialect,
-        _ => DialectId::OpenAi,
-    };
-    let mut answered = match route {
+    match route {
         Route::Models { dialect, model } => {
             books.label = route::RouteLabel::Models;
             models_list::respond(&context, dialect, model.as_deref(), books).await
@@ -141,11 +140,7 @@ where
             serve(&context, &call, parts, bytes, books).await
         }
         _ => Err(Failure::new(Code::Internal, "an unmatched route")),
-    };
-    if let Ok(response) = &mut answered {
-        respond::rate_limit_headers(dialect, &context.tenant, response.headers_mut());
     }
-    answered
 }
 
 /// Routes that need neither a key nor a provider.
@@ -210,12 +205,12 @@ async fn serve(
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
     let (query, array) = passed_query(call, parts.uri.query());
-    let versions = versions(&headers);
     let headers = match context.arrival.head.has_forwarded {
         true => forwarded(call.dialect, &parts.headers),
         false => Vec::new(),
     };
     let now = context.arrival.at.into_std();
+    let versions = versions(&headers);
     let raw = RawRequest {
         tenant: context.tenant.clone(),
         label: call.label,

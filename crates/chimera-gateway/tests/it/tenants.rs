@@ -66,6 +66,15 @@ async fn limits_are_429_with_retry_after_and_the_dialects_headers() {
     assert_eq!((third.status, third.code().as_str()), (429, "rate_limited"));
     assert!(third.header("retry-after").parse::<u64>().unwrap() <= 31);
     assert!(third.body.contains("requests per minute"));
+    let left = |answer: &crate::support::Answer| {
+        ["limit", "remaining"].map(|what| answer.header(&format!("x-ratelimit-{what}-requests")).to_owned())
+    };
+    assert_eq!(left(&third), ["2", "0"], "a refusal says what is left, too");
+    let mut anthropic = post("/v1/messages", r#"{"model":"claude-x","max_tokens":1,"messages":[]}"#);
+    anthropic.headers_mut().insert("x-api-key", "key-a".parse().unwrap());
+    let anthropic = call(&gateway, anthropic).await;
+    assert_eq!(anthropic.status, 429);
+    assert_eq!(anthropic.header("anthropic-ratelimit-requests-remaining"), "0");
     assert_eq!(call(&gateway, with_key("key-b", "3")).await.status, 200, "another tenant is not touched");
 
     let gateway = keyed(Limits { tokens_per_minute: Some(10), ..Limits::default() }, &upstream);
@@ -232,7 +241,8 @@ async fn c17_methods_are_answered_as_http_says() {
     };
     let options = call(&gateway, with(Method::OPTIONS, "/v1/chat/completions")).await;
     assert_eq!((options.status, options.header("allow")), (204, "POST"));
-    assert_eq!(call(&gateway, with(Method::GET, "/v1/chat/completions")).await.status, 405);
+    let wrong = call(&gateway, with(Method::GET, "/v1/chat/completions")).await;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, "POST"));
     assert_eq!(call(&gateway, with(Method::HEAD, "/v1/models")).await.status, 200);
     let admin = call(&gateway, with(Method::GET, "/metrics")).await;
     assert!(admin.status == 404 && admin.body.contains("admin listener"));
