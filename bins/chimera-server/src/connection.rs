@@ -44,6 +44,8 @@ pub(crate) struct Activity {
     answering: AtomicU32,
     /// Whether bytes of a head have come that is not whole yet.
     reading: AtomicBool,
+    /// Whether it speaks HTTP/2, where bytes between requests are frames such as pings, and no head.
+    http2: AtomicBool,
     /// When that, or the idleness between requests, began; `UNSEEN` until a tick has seen it. Asking the
     /// clock is left to the tick: a request does not pay for it.
     since: AtomicU64,
@@ -57,6 +59,7 @@ impl Activity {
             opened: Instant::now(),
             answering: AtomicU32::new(0),
             reading: AtomicBool::new(false),
+            http2: AtomicBool::new(false),
             since: AtomicU64::new(UNSEEN),
             blocked: AtomicU64::new(0),
         })
@@ -90,7 +93,8 @@ impl Activity {
             }
             since => since,
         };
-        let limit = if self.reading.load(Relaxed) { patience.header } else { patience.idle };
+        let is_head = self.reading.load(Relaxed) && !self.http2.load(Relaxed);
+        let limit = if is_head { patience.header } else { patience.idle };
         over(since, limit)
     }
 }
@@ -142,6 +146,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             && !activity.reading.swap(true, Relaxed)
         {
             activity.since.store(UNSEEN, Relaxed);
+            // The first bytes of HTTP/2 are those of no method of HTTP/1.
+            if buf.filled().get(before..).is_some_and(|read| read.starts_with(b"PRI")) {
+                activity.http2.store(true, Relaxed);
+            }
         }
         polled
     }

@@ -1,7 +1,7 @@
 //! Clients that are slow, that stall, and that leave.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::TcpStream,
     thread,
     time::{Duration, Instant},
@@ -31,6 +31,29 @@ fn c01_slow_heads_are_dropped_and_others_go_on() {
     }
     healthy.send(chat("sim-small", "healthy still", false));
     assert_eq!(healthy.answer().status, 200);
+}
+
+/// Frames of HTTP/2 that are no request, such as a ping, are no unfinished head: such a connection may
+/// idle for as long as any other.
+#[test]
+fn c01_an_idle_http2_connection_is_kept_for_as_long_as_it_may_idle() {
+    let server = Server::start("[server]\nheader_timeout = \"1s\"\nidle_timeout = \"60s\"\n");
+    let mut client = Client::connect(server.data);
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let ping = |nonce: u8| [[0, 0, 8, 6, 0, 0, 0, 0, 0].as_slice(), &[nonce; 8]].concat();
+    let pong = |nonce: u8| [[0, 0, 8, 6, 1, 0, 0, 0, 0].as_slice(), &[nonce; 8]].concat();
+    for nonce in [1, 2] {
+        client.send(ping(nonce));
+        let mut read = Vec::new();
+        while !read.windows(17).any(|frame| frame == pong(nonce)) {
+            let mut chunk = [0; 256];
+            let got = client.stream.read(&mut chunk).unwrap();
+            assert!(got > 0, "the connection was closed");
+            read.extend_from_slice(&chunk[..got]);
+        }
+        thread::sleep(Duration::from_secs(4));
+    }
 }
 
 #[test]
