@@ -384,11 +384,12 @@ impl Passed {
 }
 
 impl EventSource {
-    fn new(load: Load) -> Self {
-        let load = Arc::new(load);
+    fn new(mut load: Load) -> Self {
         let call = Box::pin(async move {
             let result = load.send().await;
-            (load, result)
+            // It is not sent again, and a stream goes on for minutes.
+            load.outgoing.body = Bytes::new();
+            (Arc::new(load), result)
         });
         Self { phase: Phase::Sending(call) }
     }

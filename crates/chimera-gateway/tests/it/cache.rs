@@ -148,6 +148,30 @@ async fn request_directives_are_honoured() {
     );
 }
 
+/// A body is needed until a provider has begun to answer; a stream goes on for minutes.
+#[tokio::test]
+async fn m01_an_open_stream_does_not_hold_the_body_that_asked_for_it() {
+    let acts =
+        vec![Act::Read, Act::Write([SSE_HEAD.as_bytes(), &chunk(&delta("first"))].concat()), Act::AwaitClose];
+    for no_store in [false, true] {
+        let upstream = Scripted::new([Script::Acts(acts.clone())]);
+        let gateway = gateway(DialectId::OpenAi, &upstream);
+        let mut request = chat("gpt-x", &"x".repeat(100_000), true);
+        if no_store {
+            request.headers_mut().insert("x-chimera-cache", "no-store".parse().unwrap());
+        }
+        let body = bytes::Bytes::from(
+            http_body_util::BodyExt::collect(request.body_mut()).await.unwrap().to_bytes().to_vec(),
+        );
+        let request = request.map(|_| http_body_util::Full::new(body.clone()));
+        let response = gateway.handle(request).await;
+        assert_eq!(response.status(), 200);
+        let mut stream = response.into_body();
+        assert_eq!(next(&mut stream).await.unwrap().unwrap(), delta("first"));
+        assert!(body.is_unique(), "no_store: {no_store}");
+    }
+}
+
 #[tokio::test]
 async fn the_routes_policy_decides() {
     let upstream = upstream();
