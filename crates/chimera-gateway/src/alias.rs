@@ -67,14 +67,58 @@ impl Aliases {
         self.0.get(request, now).map(|hit| hit.value)
     }
 
-    /// Remembers a request that was answered from the cache: it is likely to come again.
+    /// Remembers a request that was answered from the cache: it is likely to come again. Its bytes are
+    /// copied: what came is a slice of a connection's read buffer, and would keep all of it.
     pub(crate) fn put(&self, request: RawRequest, looked: Arc<Looked>, now: Instant) {
         if request.body.len() <= MAX_BODY {
+            let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+            let request = RawRequest { extra: own(&request.extra), body: own(&request.body), ..request };
             self.0.put(request, looked, KEPT_FOR, now);
         }
     }
 
+    /// Brings the metrics up to date.
+    pub(crate) fn publish(&self, now: Instant) {
+        self.0.publish(now);
+    }
+
     pub(crate) fn clear(&self) {
         self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chimera_protocol::{DialectId, Fingerprint, Scope, json};
+
+    use super::*;
+    use crate::{entry::Form, limits::Limits, upstream::Framing};
+
+    #[test]
+    fn what_is_remembered_holds_no_buffer_of_a_connection() {
+        let document = json::Document::parse(b"{}").unwrap();
+        let scope = Scope::new("t", DialectId::OpenAi);
+        let buffer = Bytes::from(vec![b'x'; 8192]);
+        let request = RawRequest {
+            tenant: Tenant::new("t", Limits::default()),
+            label: RouteLabel::ChatCompletions,
+            extra: buffer.slice(..10),
+            body: buffer.slice(10..20),
+        };
+        let looked = Looked {
+            fingerprint: Fingerprint::compute(&[0; 32], &scope, &document, &mut Vec::new()),
+            form: Form { framing: Framing::Unary, include_usage: false },
+            model: "m".to_owned(),
+            model_range: None,
+            edits: Vec::new(),
+            strip_usage: false,
+            deterministic: false,
+            cache_member: None,
+        };
+        let (aliases, now) = (Aliases::new(1 << 20).unwrap(), Instant::now());
+        aliases.put(request.clone(), Arc::new(looked), now);
+        assert!(aliases.get(&request, now).is_some());
+        drop(request);
+        assert!(buffer.is_unique());
     }
 }

@@ -159,7 +159,9 @@ impl Gateway {
         for deployment in state.settings.models.deployments() {
             deployment.publish();
         }
-        self.shared.cache.publish(std::time::Instant::now());
+        let now = std::time::Instant::now();
+        self.shared.cache.publish(now);
+        self.shared.aliases.publish(now);
         self.shared.metrics.bodies_in_flight.set(self.shared.bodies.load(Relaxed) as f64);
     }
 

@@ -275,6 +275,11 @@ fn m01_memory_stays_within_the_cache_and_a_little_more() {
     let tier = &metrics["tiers"][0];
     assert!(tier["bytes"].as_u64().unwrap() <= tier["capacity_bytes"].as_u64().unwrap(), "{metrics}");
     assert!(tier["evictions"]["room"].as_u64().unwrap() > 1000, "{metrics}");
+    for tier in ["l1", "alias"] {
+        assert_eq!(server.metric(&format!("chimera_cache_tier_up{{tier=\"{tier}\"}}")), Some(1.0));
+        let of = |what| server.metric(&format!("chimera_cache_{what}{{tier=\"{tier}\"}}")).unwrap();
+        assert!(of("bytes") <= of("capacity_bytes"));
+    }
 }
 
 #[test]
