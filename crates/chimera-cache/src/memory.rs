@@ -44,20 +44,22 @@ impl<K, V> Weighter<K, Stored<V>> for StoredWeight {
     }
 }
 
+/// Notes the keys of what gives way to an insertion: one of them may be the value that it replaces,
+/// which is no eviction.
 #[derive(Clone, Copy)]
-struct CountEvicted;
+struct NoteEvicted;
 
-impl<K, V> Lifecycle<K, V> for CountEvicted {
-    type RequestState = u64;
+impl<K, V> Lifecycle<K, V> for NoteEvicted {
+    type RequestState = Vec<K>;
 
-    fn on_evict(&self, evicted: &mut u64, _: K, _: V) {
-        *evicted += 1;
+    fn on_evict(&self, evicted: &mut Vec<K>, key: K, _: V) {
+        evicted.push(key);
     }
 }
 
 /// Keys are hashed fast, with a seed of the process. Whoever could aim at collisions would lengthen the
 /// look-ups of a table whose size is bounded, no more.
-type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::fast::RandomState, CountEvicted>;
+type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::fast::RandomState, NoteEvicted>;
 
 /// A cache in memory. Values are cloned out, so `V` is something cheap to clone: an [`Arc`](std::sync::Arc).
 pub struct MemoryTier<K, V> {
@@ -103,7 +105,7 @@ where
         Ok(Self {
             settings,
             weigh,
-            map: Cache::with_options(options, StoredWeight, Default::default(), CountEvicted),
+            map: Cache::with_options(options, StoredWeight, Default::default(), NoteEvicted),
             stats: Stats::new(),
             puts: AtomicU64::new(0),
             get: Latency::default(),
@@ -158,11 +160,12 @@ where
             self.stats.refused.fetch_add(1, Relaxed);
             return Put::Refused;
         };
-        let mut evicted = 0;
+        let mut evicted = Vec::new();
         let stored = Stored { value, at: now, expires, weight };
-        self.map.insert_with_lifecycle(key, stored, &mut evicted);
-        if evicted > 0 {
-            self.stats.room.fetch_add(evicted, Relaxed);
+        self.map.insert_with_lifecycle(key.clone(), stored, &mut evicted);
+        let room = evicted.iter().filter(|gone| **gone != key).count();
+        if room > 0 {
+            self.stats.room.fetch_add(room as u64, Relaxed);
         }
         if let Some(began) = sampled {
             let latency = began.elapsed();

@@ -56,6 +56,16 @@ fn what_is_too_heavy_is_refused_and_counted() {
 }
 
 #[test]
+fn a_value_in_place_of_another_is_no_eviction() {
+    let (tier, now) = (tier(1 << 20, 1 << 16), Instant::now());
+    for length in [10, 20, 30] {
+        tier.put(1, bytes(length), MINUTE, now);
+    }
+    let snapshot = tier.snapshot(now);
+    assert_eq!((snapshot.entries, snapshot.evictions), (1, Default::default()));
+}
+
+#[test]
 fn m01_weight_stays_below_the_capacity_and_evictions_are_counted() {
     let (tier, now) = (tier(1 << 20, 1 << 16), Instant::now());
     for key in 0..10_000 {
