@@ -9,7 +9,7 @@ use lexopt::prelude::*;
 pub(crate) enum Command {
     Serve(Options),
     Check(Options),
-    /// Prints one page of the generated documentation: `metrics` or `configuration`.
+    /// Prints one page of the generated documentation: `metrics`.
     Docs(String),
     Help,
     Version,

@@ -1,6 +1,7 @@
 //! The `chimera` binary: reads its configuration, opens its listeners, and lets the gateway work.
 
 mod args;
+mod banner;
 mod config;
 mod connection;
 mod metrics;

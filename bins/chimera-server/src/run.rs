@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     args::Options,
+    banner,
     config::{self, ConfigError, File, LogFormat, LogLevel},
     connection::Patience,
     metrics,
@@ -145,7 +146,7 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     runtime.block_on(async {
         let data = TcpListener::from_std(data)?;
         let admin = TcpListener::from_std(admin)?;
-        banner(&file, &listening);
+        show(&banner::text(&file, &listening));
         server.run(data, admin, handle).await
     })
 }
@@ -161,30 +162,11 @@ fn random_seed() -> [u8; 32] {
     seed
 }
 
-/// One screen: where it listens, who answers, what to try.
-fn banner(file: &File, listening: &Addresses) {
-    let (providers, model) = match file.providers.keys().next() {
-        None => ("sim (simulated: no provider key in the environment)".to_owned(), "sim-small"),
-        Some(_) => {
-            let names: Vec<_> = file.providers.keys().map(String::as_str).collect();
-            let model = match file.providers.values().next().map(|provider| provider.dialect) {
-                Some(config::Dialect::OpenAi) => "gpt-4o-mini",
-                _ => "MODEL",
-            };
-            (names.join(", "), model)
-        }
-    };
-    let groups: Vec<_> = file.groups.keys().map(String::as_str).collect();
-    println!("chimera {}", env!("CARGO_PKG_VERSION"));
-    println!("  listening  http://{}   OpenAI, Anthropic and Gemini APIs", listening.data);
-    println!("  admin      http://{}   /metrics, /api/v1/cache/metrics, …", listening.admin);
-    println!("  providers  {providers}");
-    if !groups.is_empty() {
-        println!("  groups     {}", groups.join(", "));
-    }
-    println!("try");
-    println!("  curl http://{}/v1/chat/completions -H 'content-type: application/json' \\", listening.data);
-    println!("    -d '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'");
+/// Shows the banner. Nobody may be reading: that is no reason not to serve.
+fn show(banner: &str) {
+    use io::Write;
+    let mut out = io::stdout();
+    let _ = out.write_all(banner.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Loads the configuration anew and puts it in force, or leaves the old one in force.

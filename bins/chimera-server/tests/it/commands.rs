@@ -1,6 +1,9 @@
 //! The command line: what it prints, what it refuses, and with which status.
 
-use std::process::{Command, Output};
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Command, Output, Stdio},
+};
 
 use crate::support::{Client, Server, post};
 
@@ -36,6 +39,20 @@ fn the_banner_fits_a_screen_and_its_curl_line_works() {
     let answer = client.answer();
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(!answer.json()["choices"][0]["message"]["content"].as_str().unwrap().is_empty());
+}
+
+/// As in `chimera | head -1`.
+#[test]
+fn it_serves_although_nobody_reads_its_banner() {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chimera"));
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).env_clear();
+    let mut child = command.stdout(OwnedFd::from(writer)).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it ended");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
