@@ -24,7 +24,7 @@ use crate::{
     head::Head,
     intake, limits,
     load::{Answer, Keep, Load, Piece, Provenance, stream_type},
-    look::{self, Looked, Looking},
+    look::{self, Looked},
     metrics::RequestOutcome,
     models_list,
     request_id::RequestId,
@@ -222,15 +222,7 @@ async fn serve(
     let (looked, resolved) = match known {
         Some(looked) => (looked, None),
         None => {
-            let looking = Looking {
-                call,
-                tenant: &context.tenant.name,
-                models: &context.state.settings.models,
-                key: &shared.fingerprint_key,
-                versions: &versions,
-                array,
-            };
-            let (looked, resolved) = look::look(&body, &looking)?;
+            let (looked, resolved) = look::look(context, call, &body, &versions, array).await?;
             (Arc::new(looked), Some(resolved))
         }
     };

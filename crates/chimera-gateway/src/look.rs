@@ -2,11 +2,15 @@
 
 use std::{cell::RefCell, ops::Range};
 
+use bytes::Bytes;
 use chimera_protocol::{DialectId, Fingerprint, LookOver, Operation, Scope, json};
 
 use crate::{
+    auth::Tenant,
+    call::Context,
     entry::Form,
-    failure::Failure,
+    failure::{Code, Failure},
+    gateway::State,
     models::{Models, Resolved},
     route::Call,
     upstream::{Edit, Framing},
@@ -31,14 +35,14 @@ pub(crate) struct Looked {
 }
 
 /// What the look needs to know besides the body.
-pub(crate) struct Looking<'a> {
-    pub(crate) call: &'a Call<'a>,
-    pub(crate) tenant: &'a str,
-    pub(crate) models: &'a Models,
-    pub(crate) key: &'a [u8; 32],
+struct Looking<'a> {
+    call: &'a Call<'a>,
+    tenant: &'a str,
+    models: &'a Models,
+    key: &'a [u8; 32],
     /// Forwarded headers that may change the answer.
-    pub(crate) versions: &'a [u8],
-    pub(crate) array: bool,
+    versions: &'a [u8],
+    array: bool,
 }
 
 thread_local! {
@@ -46,8 +50,35 @@ thread_local! {
     static SCRATCH: RefCell<(json::Scratch, Vec<u8>)> = RefCell::default();
 }
 
+/// Bodies above this are looked at on another thread: the event loop serves others meanwhile.
+const LOOK_INLINE: usize = 256 * 1024;
+
 /// Looks at a body and finds where it goes.
-pub(crate) fn look(body: &[u8], looking: &Looking<'_>) -> Result<(Looked, Resolved), Failure> {
+pub(crate) async fn look(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    body: &Bytes,
+    versions: &Bytes,
+    array: bool,
+) -> Result<(Looked, Resolved), Failure> {
+    let key = context.gateway.shared.fingerprint_key;
+    let looking = move |state: &State, tenant: &Tenant, call: &Call<'_>, body: &[u8], versions: &[u8]| {
+        let (tenant, models) = (&tenant.name, &state.settings.models);
+        look_at_bytes(body, &Looking { call, tenant, models, key: &key, versions, array })
+    };
+    if body.len() <= LOOK_INLINE {
+        return looking(&context.state, &context.tenant, call, body, versions);
+    }
+    let (state, tenant, call) = (context.state.clone(), context.tenant.clone(), call.to_owned_call());
+    let (body, versions) = (body.clone(), versions.clone());
+    let aside = tokio::task::spawn_blocking(move || looking(&state, &tenant, &call, &body, &versions));
+    aside.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(Failure::new(Code::Overloaded, "the gateway is stopping")),
+    })
+}
+
+fn look_at_bytes(body: &[u8], looking: &Looking<'_>) -> Result<(Looked, Resolved), Failure> {
     SCRATCH.with_borrow_mut(|(scratch, canonical)| {
         let document = json::Document::parse_with(body, scratch)
             .map_err(|error| Failure::invalid(format!("the body is not valid JSON: {error}")))?;
@@ -67,9 +98,10 @@ fn look_at(
         Some(model) => model.as_ref(),
         None => over.model.as_deref().unwrap_or_default(),
     };
-    let resolved = looking.models.resolve(model).ok_or_else(|| {
-        Failure::new(crate::failure::Code::ModelNotFound, "no provider serves this model").param("model")
-    })?;
+    let resolved = looking
+        .models
+        .resolve(model)
+        .ok_or_else(|| Failure::new(Code::ModelNotFound, "no provider serves this model").param("model"))?;
     if !resolved.speaks(call.dialect) {
         return Err(Failure::invalid(format!(
             "this model's provider `{}` does not speak the {} dialect; call it in its own",

@@ -43,6 +43,12 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The same call, without the path that it was read from.
+    pub(crate) fn to_owned_call(&self) -> Call<'static> {
+        let model = self.model.as_ref().map(|model| Cow::Owned(model.clone().into_owned()));
+        Call { model, ..*self }
+    }
+
     /// What the answer depends on of the path: a stream and its unary form share their entry.
     pub(crate) fn cache_operation(&self) -> &'static str {
         match self.verb {
