@@ -254,7 +254,7 @@ fn pain_25_series_do_not_grow_with_what_clients_send() {
 }
 
 #[test]
-fn m01_memory_stays_within_the_cache_and_a_little_more() {
+fn m01_pain_10_memory_stays_within_the_cache_and_a_little_more() {
     let text = "x".repeat(16 * 1024);
     let provider = Provider::start(move |_| vec![answer(&text)]);
     let server = Server::start(&provider.config("[cache]\ncapacity = \"16MiB\"\nmax_entry = \"128KiB\""));

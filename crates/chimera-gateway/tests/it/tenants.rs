@@ -84,6 +84,29 @@ async fn limits_are_429_with_retry_after_and_the_dialects_headers() {
     assert!(spent.status == 429 && spent.body.contains("tokens per minute"), "{}", spent.body);
 }
 
+/// What a broken stream said of its usage before it broke is billed.
+#[tokio::test]
+async fn u06_a_stream_that_is_cut_is_billed_for_what_it_told() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"usage\":{\"input_tokens\":50,\"output_tokens\":1}}}\n\n";
+    let delta = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}\n\n";
+    let upstream = Scripted::answering(crate::support::stream(&[start, delta]));
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::Anthropic, &upstream));
+    let mut settings = Settings::new(models);
+    let limits = Limits { tokens_per_minute: Some(1000), ..Limits::default() };
+    settings.tenants = Tenants::keyed([(key_digest("k"), Tenant::new("t", limits))]);
+    let gateway = Gateway::new(settings, [7; 32]).unwrap();
+    let ask = || {
+        let mut request = post("/v1/messages", r#"{"model":"claude-x","messages":[],"stream":true}"#);
+        request.headers_mut().insert("x-api-key", "k".parse().unwrap());
+        call(&gateway, request)
+    };
+    let cut = ask().await;
+    assert!(cut.aborted);
+    let left: u64 = ask().await.header("anthropic-ratelimit-tokens-remaining").parse().unwrap();
+    assert!((940..=950).contains(&left), "{left}");
+}
+
 #[tokio::test]
 async fn concurrency_is_bounded_per_tenant() {
     let upstream = Scripted::new([crate::support::Script::Acts(vec![
@@ -189,6 +212,43 @@ async fn pain_22_large_bodies_are_looked_at_off_the_event_loop() {
     assert_eq!((answer.status, upstream.body(0).matches('x').count()), (200, (1 << 20) + 1));
     let broken = call(&gateway, post("/v1/chat/completions", &"[".repeat(1 << 20))).await;
     assert_eq!(broken.status, 400);
+}
+
+/// A body that has come in part, and comes no further.
+struct Half(Option<bytes::Bytes>);
+
+impl http_body::Body for Half {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        match self.0.take() {
+            Some(data) => std::task::Poll::Ready(Some(Ok(http_body::Frame::data(data)))),
+            None => std::task::Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test]
+async fn c02_the_bodies_of_all_requests_share_one_budget() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::OpenAi, &upstream));
+    let mut settings = Settings::new(models);
+    settings.sizes.requests_in_flight = 1000;
+    let gateway = Gateway::new(settings, [7; 32]).unwrap();
+    let half = Half(Some(bytes::Bytes::from(vec![b' '; 900])));
+    let request = http::Request::post("/v1/chat/completions").header("host", "h").body(half).unwrap();
+    let mut slow = Box::pin(gateway.handle(request));
+    assert!(at_once(&mut slow).await.is_none());
+    let refused = call(&gateway, chat("gpt-x", &"x".repeat(100), false)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
+    assert!(!refused.header("retry-after").is_empty() && refused.header("connection") == "close");
+    drop(slow);
+    assert_eq!(call(&gateway, chat("gpt-x", &"x".repeat(100), false)).await.status, 200);
 }
 
 #[tokio::test]

@@ -78,6 +78,11 @@ async fn u03_pain_11_a_silent_provider_meets_the_deadline_of_its_tier() {
         crate::support::settle().await;
         assert_eq!(upstream.closed.load(SeqCst), 1, "the upstream call is cancelled");
     }
+    // It was sent: no other deployment is asked.
+    let (one, two) = (silent(), good());
+    let allowed = Failover { broken: true, ..Failover::default() };
+    assert_eq!(call(&duo(&one, &two, allowed), chat("duo", "x", false)).await.status, 504);
+    assert_eq!((one.count(), two.count()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,8 +147,13 @@ async fn u05_a_unary_answer_cut_short_is_502_or_moves_on_when_that_is_allowed() 
             ),
         ])
     };
-    let answer = call(&gateway(DialectId::OpenAi, &cut()), chat("gpt-x", "x", false)).await;
-    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"));
+    let upstream = cut();
+    let alone = gateway(DialectId::OpenAi, &upstream);
+    for asked in 1..=2 {
+        let answer = call(&alone, chat("gpt-x", "x", false)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"));
+        assert_eq!(upstream.count(), asked, "never kept");
+    }
     let (one, two) = (cut(), good());
     assert_eq!(call(&duo(&one, &two, Failover::default()), chat("duo", "x", false)).await.status, 502);
     assert_eq!(two.count(), 0, "it was sent, so another attempt could be billed twice");
@@ -218,6 +228,11 @@ async fn u08_a_200_that_is_no_answer_is_502_not_kept_and_not_echoed() {
             assert!(!answer.body.contains("secret"));
             assert_eq!(upstream.count(), n);
         }
+        // It counts for the breaker.
+        for _ in 3..=5 {
+            call(&gateway, chat("gpt-x", "x", false)).await;
+        }
+        assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.code(), "circuit_open", "{body}");
     }
     let html = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\n<html";
     let answer =
@@ -469,7 +484,7 @@ async fn u23_an_event_over_the_cap_ends_the_stream_with_an_error() {
     )
     .await;
     assert!(answer.aborted && answer.body.contains("upstream_invalid_response") && answer.body.len() < 1000);
-    // Before any content, it is a status.
+    // Before any content the head is passed on at the cap on what is held back: then it is an event, too.
     let mut bytes = SSE_HEAD.as_bytes().to_vec();
     bytes.extend(chunk(&"x".repeat(2 << 20)));
     let answer = call(
@@ -477,7 +492,24 @@ async fn u23_an_event_over_the_cap_ends_the_stream_with_an_error() {
         chat("gpt-x", "x", true),
     )
     .await;
-    assert!(answer.status == 502 || answer.aborted, "{}", answer.status);
+    assert!(answer.aborted && answer.body.contains("upstream_invalid_response"), "{}", answer.body);
+}
+
+/// What is taken out of streams on the caller's behalf, the usage it did not ask for, is taken out
+/// wherever it is cut, and the event that ends the stream stays.
+#[tokio::test]
+async fn u24_what_is_taken_out_of_a_stream_never_slips_through_at_a_cut() {
+    let whole = [ROLE, &delta("a"), STOP, USAGE, DONE].concat();
+    let wanted = [ROLE, &delta("a"), STOP, DONE].concat();
+    let at = whole.find(USAGE).unwrap();
+    for cut in at - 3..at + USAGE.len() + 3 {
+        let (first, second) = whole.split_at(cut);
+        let head = [SSE_HEAD.as_bytes(), &chunk(first)].concat();
+        let rest = [chunk(second), crate::support::END.to_vec()].concat();
+        let upstream = acts(vec![Act::Read, Act::Write(head), Act::Sleep(Duration::ZERO), Act::Write(rest)]);
+        let answer = call(&gateway(DialectId::OpenAi, &upstream), chat("gpt-x", "x", true)).await;
+        assert_eq!((answer.body.as_str(), answer.aborted), (wanted.as_str(), false), "{cut}");
+    }
 }
 
 #[tokio::test]
