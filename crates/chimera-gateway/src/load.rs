@@ -311,6 +311,8 @@ struct Passing {
     watch: StreamWatch,
     shape: Shape,
     passed: Passed,
+    /// Whether what it cost is in the books.
+    billed: bool,
     /// Set once the terminal event was passed on.
     grace: Option<Pin<Box<Sleep>>>,
 }
@@ -444,6 +446,7 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
         watch: StreamWatch::new(load.dialect()),
         shape: Shape::default(),
         passed: Passed::new(load.keep.map(|_| load.state.settings.cache.max_entry)),
+        billed: false,
         grace: None,
         reply,
         load,
@@ -552,7 +555,7 @@ impl Passing {
                 if self.watch.error_seen() { AttemptOutcome::Failure } else { AttemptOutcome::Success };
             rest.settle(outcome);
         }
-        self.load.used(&self.reply, self.watch.usage());
+        self.bill();
         if let Some(stream) = self.passed.logged()
             && !self.watch.error_seen()
             && let Some(events) = self.frames.as_sse(stream)
@@ -564,12 +567,25 @@ impl Passing {
         }
     }
 
+    fn bill(&mut self) {
+        if !std::mem::replace(&mut self.billed, true) {
+            self.load.used(&self.reply, self.watch.usage());
+        }
+    }
+
     fn fail(&mut self, failure: Failure) -> Piece {
-        self.load.used(&self.reply, self.watch.usage());
+        self.bill();
         if let Some(mut rest) = self.reply.rest.take() {
             rest.settle(AttemptOutcome::Failure);
         }
         Piece::Failed(Arc::new(failure))
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // The caller left: what the stream told of its usage so far was used.
+        self.bill();
     }
 }
 

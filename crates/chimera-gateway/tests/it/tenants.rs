@@ -84,27 +84,34 @@ async fn limits_are_429_with_retry_after_and_the_dialects_headers() {
     assert!(spent.status == 429 && spent.body.contains("tokens per minute"), "{}", spent.body);
 }
 
-/// What a broken stream said of its usage before it broke is billed.
+/// What a stream said of its usage is billed, although it breaks or its caller leaves.
 #[tokio::test]
-async fn u06_a_stream_that_is_cut_is_billed_for_what_it_told() {
+async fn u06_c05_a_stream_without_its_end_is_billed_for_what_it_told() {
     let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"usage\":{\"input_tokens\":50,\"output_tokens\":1}}}\n\n";
     let delta = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}\n\n";
-    let upstream = Scripted::answering(crate::support::stream(&[start, delta]));
-    let mut models = Models::default();
-    models.add_provider(provider("one", DialectId::Anthropic, &upstream));
-    let mut settings = Settings::new(models);
-    let limits = Limits { tokens_per_minute: Some(1000), ..Limits::default() };
-    settings.tenants = Tenants::keyed([(key_digest("k"), Tenant::new("t", limits))]);
-    let gateway = Gateway::new(settings, [7; 32]).unwrap();
-    let ask = || {
-        let mut request = post("/v1/messages", r#"{"model":"claude-x","messages":[],"stream":true}"#);
-        request.headers_mut().insert("x-api-key", "k".parse().unwrap());
-        call(&gateway, request)
-    };
-    let cut = ask().await;
-    assert!(cut.aborted);
-    let left: u64 = ask().await.header("anthropic-ratelimit-tokens-remaining").parse().unwrap();
-    assert!((940..=950).contains(&left), "{left}");
+    for leaves in [false, true] {
+        let upstream = Scripted::answering(crate::support::stream(&[start, delta]));
+        let mut models = Models::default();
+        models.add_provider(provider("one", DialectId::Anthropic, &upstream));
+        let mut settings = Settings::new(models);
+        let limits = Limits { tokens_per_minute: Some(1000), ..Limits::default() };
+        settings.tenants = Tenants::keyed([(key_digest("k"), Tenant::new("t", limits))]);
+        let gateway = Gateway::new(settings, [7; 32]).unwrap();
+        let ask = || {
+            let mut request = post("/v1/messages", r#"{"model":"claude-x","messages":[],"stream":true}"#);
+            request.headers_mut().insert("x-api-key", "k".parse().unwrap());
+            gateway.handle(request)
+        };
+        let mut body = ask().await.into_body();
+        assert!(crate::support::next(&mut body).await.unwrap().is_ok());
+        if !leaves {
+            while crate::support::next(&mut body).await.is_some_and(|piece| piece.is_ok()) {}
+        }
+        drop(body);
+        let next = crate::support::finish(ask().await).await;
+        let left: u64 = next.header("anthropic-ratelimit-tokens-remaining").parse().unwrap();
+        assert!((940..=950).contains(&left), "leaves: {leaves}: {left}");
+    }
 }
 
 #[tokio::test]
