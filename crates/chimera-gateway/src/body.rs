@@ -1,6 +1,7 @@
 //! The body of an answer to a caller.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -129,7 +130,9 @@ impl HttpBody for Body {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Events(events) => {
-                let data = ready!(events.poll_data(cx));
+                // After a panic the stream is over and is not polled again, so nothing sees it half-done.
+                let polled = catch_unwind(AssertUnwindSafe(|| events.poll_data(cx)));
+                let data = ready!(polled.unwrap_or_else(|_| Poll::Ready(events.panicked())));
                 Poll::Ready(events.encoded(data).map(|data| data.map(Frame::data)))
             }
         }
@@ -148,6 +151,15 @@ impl HttpBody for Body {
 }
 
 impl Events {
+    /// A fault of ours ends this stream and nothing else.
+    fn panicked(&mut self) -> Option<Result<Bytes, Aborted>> {
+        self.ending = Ending::Done;
+        if let Some(books) = &mut self.books {
+            books.panicked();
+        }
+        Some(Err(Aborted))
+    }
+
     fn cut(&mut self, failure: Option<&Failure>) {
         if let Some(books) = &mut self.books {
             books.cut(failure);

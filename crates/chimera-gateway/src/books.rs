@@ -78,6 +78,13 @@ impl Books {
         self.ended(RequestOutcome::Failure);
     }
 
+    /// Notes that a panic cut its stream.
+    pub(crate) fn panicked(&mut self) {
+        self.shared.panicked(&self.request_id);
+        self.code = Some(Code::Internal);
+        self.ended(RequestOutcome::Failure);
+    }
+
     /// Failures are worth a line each; the rest is told to those who ask for it.
     fn log(&self, total: Duration) {
         macro_rules! log {

@@ -30,7 +30,7 @@ use crate::{
     metrics::{GatewayMetrics, Tokens},
     models::Models,
     models_list::ModelLists,
-    request_id::RequestIds,
+    request_id::{RequestId, RequestIds},
     respond,
     settings::Settings,
 };
@@ -56,6 +56,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Relaxed)
+    }
+
+    pub(crate) fn panicked(&self, request_id: &RequestId) {
+        self.metrics.panics.increment(1);
+        tracing::error!(%request_id, "a request was ended by a panic");
     }
 }
 
@@ -188,8 +193,7 @@ impl Gateway {
         };
         let handled = CatchPanic { future: call::handle(self, &parts, body, &arrival) };
         handled.await.unwrap_or_else(|| {
-            self.shared.metrics.panics.increment(1);
-            tracing::error!(request_id = %arrival.request_id, "a request was ended by a panic");
+            self.shared.panicked(&arrival.request_id);
             let failure = Failure::new(Code::Internal, "the gateway failed on this request").close();
             respond::failure(arrival.dialect, &failure, &arrival.request_id)
         })

@@ -64,6 +64,35 @@ async fn p07_a_panic_ends_one_request_and_nothing_else() {
     }
 }
 
+/// In the middle of a stream, too, whoever follows it: the transfer is cut and the connection, on which
+/// others may have streams, goes on.
+#[tokio::test(start_paused = true)]
+async fn p07_a_panic_in_mid_stream_cuts_that_stream_alone() {
+    let begun = [SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat();
+    let script = vec![
+        Act::Read,
+        Act::Write(begun),
+        Act::Sleep(Duration::from_secs(1)),
+        Act::Write(chunk("data: planted\n\n")),
+        Act::AwaitClose,
+    ];
+    for no_store in [false, true] {
+        let upstream = Scripted::new([Script::Acts(script.clone())]);
+        let gateway = gateway(DialectId::OpenAi, &upstream);
+        let ask = || {
+            let mut request = chat("gpt-x", "x", true);
+            if no_store {
+                request.headers_mut().insert("x-chimera-cache", "no-store".parse().unwrap());
+            }
+            gateway.handle(request)
+        };
+        let (one, two) = tokio::join!(ask(), ask());
+        for answer in [finish(one).await, finish(two).await] {
+            assert_eq!((answer.body.as_str(), answer.aborted), (delta("a").as_str(), true));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn c05_pain_12_while_awaiting_a_unary_answer() {
     let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::AwaitClose])]);

@@ -23,7 +23,7 @@ use chimera_provider_pool::{
 use http::{HeaderName, Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 /// What an upstream does on one connection.
 #[derive(Clone, Debug)]
@@ -125,6 +125,45 @@ async fn read_request(io: &mut DuplexStream) -> Option<Vec<u8>> {
     }
 }
 
+/// A pipe that panics when it reads the word `planted`: a fault of ours in the middle of an answer.
+struct Mined(DuplexStream);
+
+impl AsyncRead for Mined {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.0).poll_read(cx, buf);
+        assert!(!buf.filled().windows(7).any(|word| word == b"planted"), "planted");
+        polled
+    }
+}
+
+impl AsyncWrite for Mined {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
 pub(crate) struct ScriptConnect(pub(crate) Arc<Scripted>);
 
 impl Connect for ScriptConnect {
@@ -138,7 +177,7 @@ impl Connect for ScriptConnect {
                 Script::Acts(acts) => {
                     let (near, far) = tokio::io::duplex(1 << 20);
                     tokio::spawn(self.0.clone().act(far, acts));
-                    Ok(Connected { transport: Transport::Other(Box::new(near)), http2: false })
+                    Ok(Connected { transport: Transport::Other(Box::new(Mined(near))), http2: false })
                 }
             }
         })
