@@ -62,10 +62,26 @@ pub(crate) struct Shared {
     pub(crate) connections: TaskTracker,
 }
 
-/// A connection on its way to a worker, with its place among all of them.
+/// A connection on its way to a worker, with its places among all of them and among the worker's.
 struct Accepted {
     stream: std::net::TcpStream,
-    place: OwnedSemaphorePermit,
+    places: (OwnedSemaphorePermit, Served),
+}
+
+/// Counts among a worker's connections while it lives, however that ends.
+struct Served(Arc<AtomicUsize>);
+
+impl Served {
+    fn new(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// The worker threads, each with an event loop of its own: a request never leaves its thread.
@@ -86,11 +102,11 @@ impl Workers {
         for index in 0..count {
             let (sender, receiver) = mpsc::unbounded_channel();
             let load = Arc::new(AtomicUsize::new(0));
-            let (gateway, shared, counted) = (gateway.worker(index), shared.clone(), load.clone());
+            let (gateway, shared) = (gateway.worker(index), shared.clone());
             thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 match runtime {
-                    Ok(runtime) => runtime.block_on(work(receiver, gateway, shared, counted)),
+                    Ok(runtime) => runtime.block_on(work(receiver, gateway, shared)),
                     Err(error) => tracing::error!(%error, "a worker cannot start"),
                 }
             })?;
@@ -111,9 +127,8 @@ impl Workers {
             let Ok(stream) = stream.into_std() else { continue };
             let least = self.queues.iter().min_by_key(|(_, load)| load.load(Relaxed));
             if let Some((queue, load)) = least {
-                load.fetch_add(1, Relaxed);
                 // The worker lives as long as this value does.
-                let _ = queue.send(Accepted { stream, place });
+                let _ = queue.send(Accepted { stream, places: (place, Served::new(load)) });
             }
         }
     }
@@ -144,24 +159,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn work(
-    mut queue: mpsc::UnboundedReceiver<Accepted>,
-    gateway: Gateway,
-    shared: Shared,
-    load: Arc<AtomicUsize>,
-) {
+async fn work(mut queue: mpsc::UnboundedReceiver<Accepted>, gateway: Gateway, shared: Shared) {
     let own = TaskTracker::new();
-    while let Some(Accepted { stream, place }) = queue.recv().await {
-        let Ok(stream) = TcpStream::from_std(stream) else {
-            load.fetch_sub(1, Relaxed);
-            continue;
-        };
-        let (gateway, load) = (gateway.clone(), load.clone());
-        let connection = serve_data(stream, gateway, &shared);
+    while let Some(Accepted { stream, places }) = queue.recv().await {
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let connection = serve_data(stream, gateway.clone(), &shared);
         let tracked = shared.connections.track_future(async move {
             connection.await;
-            load.fetch_sub(1, Relaxed);
-            drop(place);
+            drop(places);
         });
         own.spawn(tracked);
     }
