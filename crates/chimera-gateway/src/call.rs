@@ -79,18 +79,19 @@ where
     } else {
         response.body_mut().attach(books);
     }
-    stamp(response.headers_mut(), arrival);
+    stamp(gateway, response.headers_mut(), arrival);
     response
 }
 
 /// The headers of every answer.
-fn stamp(headers: &mut HeaderMap, arrival: &Arrival<'_>) {
+fn stamp(gateway: &Gateway, headers: &mut HeaderMap, arrival: &Arrival<'_>) {
     let id = arrival.request_id.value();
     if arrival.dialect == DialectId::Anthropic {
         headers.insert(&names::ANTHROPIC_REQUEST_ID, id.clone());
     }
     headers.insert(&names::REQUEST_ID, id);
-    if arrival.head.is_chunked {
+    // A client that is told so does not send its next request on a connection that is about to close.
+    if arrival.head.is_chunked || !gateway.is_ready() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
