@@ -39,8 +39,8 @@ fn configuration() -> Outcome<String> {
         "# Configuration\n\nOne TOML file, `chimera --config FILE`; every key has a default, unknown keys are refused, \
          and `chimera check` names the key at fault. `CHIMERA__SECTION__KEY` in the environment overrides any \
          key. Secrets are `{ env = \"NAME\" }`, `{ file = \"PATH\" }` or the text itself. A reload (SIGHUP, or \
-         `POST /api/v1/reload` of the admin listener) puts a new file in force, except for `[server]`, `[log]`, \
-         `[admin]` and the capacity of the cache. Generated from `config/chimera.toml` by `cargo xtask docs`.\n",
+         `POST /api/v1/reload` of the admin listener) puts a new file in force; one that changes `[server]`, \
+         `[log]` or the capacity of the cache is refused, because these need a restart. Generated from `config/chimera.toml` by `cargo xtask docs`.\n",
     );
     let mut comment = String::new();
     for line in text.lines() {

@@ -385,6 +385,19 @@ mod tests {
             text.lines().map(|line| line.strip_prefix("#! ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
         let file = parse(&examples, none()).unwrap();
         assert!(!file.providers.is_empty() && !file.groups.is_empty() && !file.clients.is_empty());
+        // And no key is missing: what a default would fill in is written there.
+        let all = Value::try_from(&file).unwrap();
+        assert_eq!(missing(&all, &Value::Table(examples.parse().unwrap())), [""; 0]);
+    }
+
+    /// The keys of one value that the other does not have.
+    fn missing(all: &Value, written: &Value) -> Vec<String> {
+        let (Value::Table(all), Value::Table(written)) = (all, written) else { return Vec::new() };
+        let of_key = |(key, value): (&String, &Value)| match written.get(key) {
+            Some(found) => missing(value, found).iter().map(|inner| format!("{key}.{inner}")).collect(),
+            None => vec![key.clone()],
+        };
+        all.iter().flat_map(of_key).collect()
     }
 
     #[test]
