@@ -79,6 +79,8 @@ struct Key {
 /// The credentials of one provider in rotation.
 pub struct KeyRing {
     keys: Vec<Key>,
+    /// Until when a provider without keys is left alone, in the same measure.
+    keyless_until: AtomicU64,
     next: AtomicUsize,
     epoch: Instant,
 }
@@ -93,14 +95,20 @@ impl KeyRing {
             .iter()
             .map(|credential| Key { credential: credential.clone(), parked_until: AtomicU64::new(0) })
             .collect();
-        Self { keys, next: AtomicUsize::new(0), epoch: now }
+        Self { keys, keyless_until: AtomicU64::new(0), next: AtomicUsize::new(0), epoch: now }
     }
 
     /// The next key that is not parked; `Ok(None)` for a provider without keys; the smallest wait
-    /// when all are parked.
+    /// when all are parked, or the provider without keys is.
     pub fn pick(&self, now: Instant) -> Result<Option<KeyIndex>, Duration> {
         if self.keys.is_empty() {
-            return Ok(None);
+            return match self.keyless_until.load(Relaxed) {
+                0 => Ok(None),
+                until => match until.saturating_sub(self.millis(now)) {
+                    0 => Ok(None),
+                    wait => Err(Duration::from_millis(wait)),
+                },
+            };
         }
         let now = self.millis(now);
         let start = self.next.fetch_add(1, Relaxed);
@@ -125,9 +133,17 @@ impl KeyRing {
     /// Keeps a key unused for `wait`; a longer parking that is in force stays.
     pub fn park(&self, index: KeyIndex, wait: Duration, now: Instant) {
         if let Some(key) = self.keys.get(index.0) {
-            let until = self.millis(now).saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            key.parked_until.fetch_max(until, Relaxed);
+            key.parked_until.fetch_max(self.until(wait, now), Relaxed);
         }
+    }
+
+    /// Keeps a provider without keys unused for `wait`.
+    pub fn park_keyless(&self, wait: Duration, now: Instant) {
+        self.keyless_until.fetch_max(self.until(wait, now), Relaxed);
+    }
+
+    fn until(&self, wait: Duration, now: Instant) -> u64 {
+        self.millis(now).saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// How many keys there are.

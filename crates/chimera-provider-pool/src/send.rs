@@ -329,10 +329,17 @@ async fn judge<C: Classify>(
     Ok((verdict, held.into_bytes(), ended))
 }
 
-/// Rests the key that was refused; true when the provider has another one that may be tried.
+/// Rests the key that was refused, or the provider without keys; true when the provider has another one that may be tried.
 fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
     let (keys, now) = (&deployment.provider().keys, Instant::now().into_std());
-    let Some(key) = key else { return false };
+    let Some(key) = key else {
+        if let (RefusalKind::Throttled, Some(wait)) = (refusal.kind, refusal.retry_after)
+            && wait >= SHORTEST_REST
+        {
+            keys.park_keyless(wait.min(LONGEST_REST), now);
+        }
+        return false;
+    };
     let (count, _) = keys.counts(now);
     match (refusal.kind, refusal.retry_after) {
         (RefusalKind::Fault, _) => return false,

@@ -290,6 +290,19 @@ async fn u10_pain_20_a_throttled_key_rests_for_as_long_as_it_was_told() {
     assert!(!second.header("retry-after").is_empty());
 }
 
+/// A provider without keys, such as a model server of one's own, is left alone just the same.
+#[tokio::test(start_paused = true)]
+async fn u10_a_provider_without_keys_rests_for_as_long_as_it_said() {
+    let no = unary_with(429, "retry-after: 7\r\n", r#"{"error":{"message":"slow down"}}"#);
+    let upstream = Scripted::answering(no);
+    let mut models = Models::default();
+    models.add_provider(crate::support::provider_with("one", DialectId::OpenAi, &upstream, Vec::new()));
+    let gateway = Gateway::new(Settings::new(models), [7; 32]).unwrap();
+    assert_eq!(call(&gateway, chat("gpt-x", "a", false)).await.status, 429);
+    let second = call(&gateway, chat("gpt-x", "b", false)).await;
+    assert_eq!((second.status, second.header("retry-after"), upstream.count()), (429, "7", 1));
+}
+
 /// `retry-after: 0`, or a date that has passed, parks nobody: it must not be taken for another key.
 #[tokio::test]
 async fn u10_a_wait_of_nothing_is_no_reason_to_ask_again_and_again() {
