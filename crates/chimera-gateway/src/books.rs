@@ -21,8 +21,13 @@ pub(crate) struct Books {
     pub(crate) label: RouteLabel,
     arrived: Instant,
     request_id: RequestId,
+    /// Since when it waits for a provider's first content.
+    waiting: Option<Instant>,
     /// Time spent waiting for providers.
-    pub(crate) upstream: Duration,
+    upstream: Duration,
+    /// The gateway's own part of the time to the first content, once a stream has begun: what comes
+    /// behind it has the pace of the provider and of the caller.
+    overhead: Option<Duration>,
     outcome: RequestOutcome,
     total: Option<Duration>,
     /// Why it failed, if it did.
@@ -40,7 +45,9 @@ impl Books {
             label: RouteLabel::Other,
             arrived: arrival.at,
             request_id: arrival.request_id.clone(),
+            waiting: None,
             upstream: Duration::ZERO,
+            overhead: None,
             outcome: RequestOutcome::Cancelled,
             total: None,
             code: None,
@@ -52,6 +59,23 @@ impl Books {
     /// Whether the server's patience with open streams is over.
     pub(crate) fn is_ending(&self) -> bool {
         self.shared.is_ending()
+    }
+
+    /// Notes that it waits for a provider.
+    pub(crate) fn waits(&mut self, since: Instant) {
+        self.waiting = Some(since);
+    }
+
+    /// Notes that the provider's first content is there.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        if let Some(since) = self.waiting.take() {
+            self.upstream = now - since;
+        }
+    }
+
+    /// Notes that a stream begins.
+    pub(crate) fn streams(&mut self, now: Instant) {
+        self.overhead = Some((now - self.arrived).saturating_sub(self.upstream));
     }
 
     /// Notes how the request ended, now; says how long it took.
@@ -110,7 +134,8 @@ impl Books {
 impl Drop for Books {
     fn drop(&mut self) {
         let total = self.total.unwrap_or_else(|| self.arrived.elapsed());
-        let overhead = total.saturating_sub(self.upstream);
+        self.heard(self.arrived + total);
+        let overhead = self.overhead.unwrap_or_else(|| total.saturating_sub(self.upstream));
         self.shared.metrics.request(self.label, self.outcome, total.as_secs_f64(), overhead.as_secs_f64());
         self.log(total);
     }

@@ -457,6 +457,7 @@ async fn follow(
     } else {
         Following::Alone(load.source())
     };
+    books.waits(began);
     let first = poll_fn(|cx| following.poll_next(cx));
     // The call minds its own deadline; a timer of the caller's is needed only where that is another.
     let first = if own_deadline {
@@ -467,10 +468,11 @@ async fn follow(
         first.await
     };
     let now = Instant::now();
-    books.upstream = now - began;
+    books.heard(now);
     match first {
         Some(Piece::Answer(answer)) => Ok(unary(context, &answer, said, parts, books, now).await),
         Some(Piece::Head(provenance)) => {
+            books.streams(now);
             let mut response = streaming(context, looked, following, call, parts);
             let headers = response.headers_mut();
             headers.insert(&names::CACHE, said);

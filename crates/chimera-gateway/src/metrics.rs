@@ -159,7 +159,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_overhead_seconds",
         "histogram",
         "route",
-        "The part of that time spent in the gateway: all of it less the wait for providers.",
+        "The part of that time spent in the gateway: all of it less the wait for providers; of a stream, to its first content.",
     ),
     (
         "chimera_tokens_total",

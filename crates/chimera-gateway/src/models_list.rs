@@ -88,7 +88,9 @@ pub(crate) async fn respond(
     wanted: Option<&str>,
     books: &mut Books,
 ) -> Result<Response<Body>, Failure> {
+    books.waits(Instant::now());
     let models = all(context).await;
+    books.heard(Instant::now());
     let body = match wanted {
         None => list(dialect, &models),
         Some(id) => {

@@ -254,6 +254,28 @@ fn pain_25_series_do_not_grow_with_what_clients_send() {
     assert_eq!(series(), before);
 }
 
+/// What is spent waiting for a provider is not the gateway's: between the events of a stream, or until
+/// a caller's patience is over.
+#[test]
+fn overhead_is_the_gateways_own_time() {
+    let provider = Provider::start(|request| match request.contains("silent") {
+        true => vec![Step::AwaitClose],
+        false => slow_stream(20, Duration::from_millis(50)),
+    });
+    let server = Server::start(&provider.config(""));
+    let mut client = Client::connect(server.data);
+    client.send(chat("gpt-test", "slow", true));
+    client.head().unwrap();
+    while client.chunk().is_some() {}
+    let silent = chat("gpt-test", "silent", false);
+    client.send(silent.replace("host: localhost", "host: localhost\r\nx-chimera-timeout-ms: 500"));
+    assert_eq!(client.answer().status, 504);
+    let of = |what: &str| server.metric(&format!("chimera_{what}{{route=\"chat_completions\"}}")).unwrap();
+    assert!(of("request_duration_seconds_sum") > 1.4, "{}", of("request_duration_seconds_sum"));
+    assert_eq!(of("overhead_seconds_count"), 2.0);
+    assert!(of("overhead_seconds_sum") < 0.2, "{}", of("overhead_seconds_sum"));
+}
+
 #[test]
 fn m01_pain_10_memory_stays_within_the_cache_and_a_little_more() {
     let text = "x".repeat(16 * 1024);
