@@ -122,12 +122,13 @@ const DIGEST: &str = "a digest is 64 hex digits: printf %s KEY | sha256sum";
 /// one that everybody reaches.
 pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), ConfigError> {
     let table = |file: &File| {
-        let capacity =
-            toml::Table::from_iter([("capacity".to_owned(), Value::try_from(file.cache.capacity)?)]);
+        let bounds = [("capacity", file.cache.capacity), ("max_entry", file.cache.max_entry)];
+        let bounds = bounds.map(|(key, size)| Ok((key.to_owned(), Value::try_from(size)?)));
+        let bounds = bounds.into_iter().collect::<Result<toml::Table, toml::ser::Error>>()?;
         let sections = [
             ("server", Value::try_from(&file.server)?),
             ("log", Value::try_from(&file.log)?),
-            ("cache", capacity.into()),
+            ("cache", bounds.into()),
         ];
         Ok::<_, toml::ser::Error>(
             sections.map(|(section, keys)| (section, keys.as_table().cloned().unwrap_or_default())),
@@ -392,6 +393,7 @@ mod tests {
         assert_eq!(changed("[server]\nidle_timeout = \"1s\""), "server.idle_timeout");
         assert_eq!(changed("[log]\nlevel = \"debug\""), "log.level");
         assert_eq!(changed("[cache]\ncapacity = \"1GiB\""), "cache.capacity");
+        assert_eq!(changed("[cache]\nmax_entry = \"2MiB\""), "cache.max_entry");
         assert_eq!(unchanged_since_start(&running, &file("[cache]\nttl = \"1s\"")), Ok(()));
     }
 
