@@ -44,22 +44,33 @@ impl<K, V> Weighter<K, Stored<V>> for StoredWeight {
     }
 }
 
-/// Notes the keys of what gives way to an insertion: one of them may be the value that it replaces,
-/// which is no eviction.
+/// Counts what gives way to an insertion. The value that it replaces is no eviction.
 #[derive(Clone, Copy)]
-struct NoteEvicted;
+struct CountEvicted;
 
-impl<K, V> Lifecycle<K, V> for NoteEvicted {
-    type RequestState = Vec<K>;
+/// One insertion: its key, and how many others gave way.
+struct Insertion<K> {
+    key: Option<K>,
+    evicted: u64,
+}
 
-    fn on_evict(&self, evicted: &mut Vec<K>, key: K, _: V) {
-        evicted.push(key);
+impl<K> Default for Insertion<K> {
+    fn default() -> Self {
+        Self { key: None, evicted: 0 }
+    }
+}
+
+impl<K: Eq, V> Lifecycle<K, V> for CountEvicted {
+    type RequestState = Insertion<K>;
+
+    fn on_evict(&self, insertion: &mut Insertion<K>, key: K, _: V) {
+        insertion.evicted += u64::from(insertion.key.as_ref() != Some(&key));
     }
 }
 
 /// Keys are hashed fast, with a seed of the process. Whoever could aim at collisions would lengthen the
 /// look-ups of a table whose size is bounded, no more.
-type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::fast::RandomState, NoteEvicted>;
+type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::fast::RandomState, CountEvicted>;
 
 /// A cache in memory. Values are cloned out, so `V` is something cheap to clone: an [`Arc`](std::sync::Arc).
 pub struct MemoryTier<K, V> {
@@ -105,7 +116,7 @@ where
         Ok(Self {
             settings,
             weigh,
-            map: Cache::with_options(options, StoredWeight, Default::default(), NoteEvicted),
+            map: Cache::with_options(options, StoredWeight, Default::default(), CountEvicted),
             stats: Stats::new(),
             puts: AtomicU64::new(0),
             get: Latency::default(),
@@ -116,7 +127,8 @@ where
 
     /// The fresh value of a key.
     pub fn get(&self, key: &K, now: Instant) -> Option<Hit<V>> {
-        let sampled = self.stats.hits.load(Relaxed).is_multiple_of(SAMPLE).then(Instant::now);
+        let gets = self.stats.hits.load(Relaxed).wrapping_add(self.stats.misses.load(Relaxed));
+        let sampled = gets.is_multiple_of(SAMPLE).then(Instant::now);
         let hit = self.look_up(key, now);
         let counter = if hit.is_some() { &self.stats.hits } else { &self.stats.misses };
         counter.fetch_add(1, Relaxed);
@@ -160,12 +172,11 @@ where
             self.stats.refused.fetch_add(1, Relaxed);
             return Put::Refused;
         };
-        let mut evicted = Vec::new();
+        let mut insertion = Insertion { key: Some(key.clone()), evicted: 0 };
         let stored = Stored { value, at: now, expires, weight };
-        self.map.insert_with_lifecycle(key.clone(), stored, &mut evicted);
-        let room = evicted.iter().filter(|gone| **gone != key).count();
-        if room > 0 {
-            self.stats.room.fetch_add(room as u64, Relaxed);
+        self.map.insert_with_lifecycle(key, stored, &mut insertion);
+        if insertion.evicted > 0 {
+            self.stats.room.fetch_add(insertion.evicted, Relaxed);
         }
         if let Some(began) = sampled {
             let latency = began.elapsed();

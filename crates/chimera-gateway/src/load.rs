@@ -175,7 +175,7 @@ impl Load {
             self.used(&reply, judge.usage);
             let entry = Entry::unary(
                 self.dialect(),
-                exact(&body),
+                body.clone(),
                 provenance.provider.clone(),
                 provenance.model.clone(),
             );
@@ -229,12 +229,6 @@ impl Load {
             self.shared.cache.put(fingerprint, entry.clone(), ttl, now.into_std());
         }
     }
-}
-
-/// A copy of exactly these bytes. What arrives is a slice of a connection's read buffer; kept for hours
-/// it would keep all of that buffer.
-fn exact(bytes: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(bytes)
 }
 
 fn header_text(text: &str) -> HeaderValue {
@@ -360,7 +354,7 @@ impl Passed {
 
     /// Copies an event that is kept and not passed on.
     fn keep(&mut self, event: &[u8]) {
-        self.log(exact(event));
+        self.log(Bytes::copy_from_slice(event));
     }
 
     fn log(&mut self, piece: Bytes) {

@@ -131,7 +131,7 @@ fn look_at(
     }
     let scope = Scope {
         operation: call.cache_operation(),
-        route: &resolved.identity,
+        route: resolved.identity(),
         model: &resolved.model,
         versions: looking.versions,
         ..Scope::new(looking.tenant, call.dialect)

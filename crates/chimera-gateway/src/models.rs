@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use chimera_protocol::DialectId;
 use chimera_provider_pool::{Deployment, Group, Provider};
+use foldhash::fast::RandomState;
 
 /// A provider as the gateway knows it: its connections and the dialects it speaks.
 pub struct ModelProvider {
@@ -24,9 +25,9 @@ pub struct ModelProvider {
 #[derive(Default)]
 pub struct Models {
     providers: Vec<Arc<ModelProvider>>,
-    by_name: HashMap<String, Arc<ModelProvider>>,
-    groups: HashMap<String, Arc<Group>>,
-    by_deployment: HashMap<String, Arc<ModelProvider>>,
+    by_name: HashMap<String, Arc<ModelProvider>, RandomState>,
+    groups: HashMap<String, Arc<Known>, RandomState>,
+    by_deployment: HashMap<String, Arc<ModelProvider>, RandomState>,
 }
 
 /// Where a request goes.
@@ -37,15 +38,29 @@ pub(crate) struct Resolved {
     pub(crate) model: String,
     /// The first provider of the group.
     pub(crate) provider: Arc<ModelProvider>,
+    /// The configured group, where the name is one.
+    known: Option<Arc<Known>>,
+}
+
+/// A configured group, and what follows from it.
+struct Known {
+    group: Arc<Group>,
+    /// The first provider of the group.
+    provider: Arc<ModelProvider>,
     /// The dialects that every deployment of the group speaks.
     dialects: Vec<DialectId>,
-    /// Who may answer, as part of the cache key: a group that is configured anew has other answers.
-    pub(crate) identity: String,
+    /// Its name and its deployments': configured anew, it has other answers.
+    identity: String,
 }
 
 impl Resolved {
     pub(crate) fn speaks(&self, dialect: DialectId) -> bool {
-        self.dialects.contains(&dialect)
+        self.known.as_ref().map_or(&self.provider.dialects, |known| &known.dialects).contains(&dialect)
+    }
+
+    /// Who may answer, as part of the cache key.
+    pub(crate) fn identity(&self) -> &str {
+        self.known.as_ref().map_or(self.provider.provider.name(), |known| &known.identity)
     }
 }
 
@@ -61,14 +76,24 @@ impl Models {
         self.providers.push(provider);
     }
 
-    /// Adds a model group. Each of its deployments must belong to a provider that was added.
+    /// Adds a model group. Its deployments must belong to providers that were added; a group of which
+    /// none does serves nobody.
     pub fn add_group(&mut self, group: Arc<Group>) {
         for deployment in group.deployments() {
             if let Some(provider) = self.by_name.get(deployment.provider().name()) {
                 self.by_deployment.insert(deployment.name().to_owned(), provider.clone());
             }
         }
-        self.groups.insert(group.name().to_owned(), group);
+        let mut providers = group.deployments().iter().filter_map(|deployment| self.of(deployment));
+        let Some(provider) = providers.next().cloned() else { return };
+        let mut dialects = provider.dialects.clone();
+        for other in providers {
+            dialects.retain(|dialect| other.dialects.contains(dialect));
+        }
+        let names: Vec<_> = group.deployments().iter().map(|deployment| deployment.name()).collect();
+        let identity = format!("{}={}", group.name(), names.join(","));
+        let name = group.name().to_owned();
+        self.groups.insert(name, Arc::new(Known { group, provider, dialects, identity }));
     }
 
     /// The providers in configured order.
@@ -91,7 +116,7 @@ impl Models {
     /// Every deployment once, in a stable order.
     pub fn deployments(&self) -> Vec<Arc<Deployment>> {
         let own = self.providers.iter().map(|provider| &provider.group);
-        let mut groups: Vec<_> = self.groups.values().collect();
+        let mut groups: Vec<_> = self.groups.values().map(|known| &known.group).collect();
         groups.sort_unstable_by(|a, b| a.name().cmp(b.name()));
         own.chain(groups).flat_map(|group| group.deployments()).cloned().collect()
     }
@@ -103,8 +128,13 @@ impl Models {
 
     /// A group's name first, then `provider/model`, then a bare name by pattern, the longest first.
     pub(crate) fn resolve(&self, model: &str) -> Option<Resolved> {
-        if let Some(group) = self.groups.get(model) {
-            return self.resolve_group(group, model);
+        if let Some(known) = self.groups.get(model) {
+            return Some(Resolved {
+                group: known.group.clone(),
+                model: model.to_owned(),
+                provider: known.provider.clone(),
+                known: Some(known.clone()),
+            });
         }
         let prefixed = model.split_once('/').and_then(|(name, rest)| {
             let provider = self.by_name.get(name).filter(|_| !rest.is_empty())?;
@@ -118,21 +148,8 @@ impl Models {
             group: provider.group.clone(),
             model: model.to_owned(),
             provider: provider.clone(),
-            dialects: provider.dialects.clone(),
-            identity: provider.provider.name().to_owned(),
+            known: None,
         })
-    }
-
-    fn resolve_group(&self, group: &Arc<Group>, model: &str) -> Option<Resolved> {
-        let mut providers = group.deployments().iter().filter_map(|deployment| self.of(deployment));
-        let provider = providers.next()?.clone();
-        let mut dialects = provider.dialects.clone();
-        for other in providers {
-            dialects.retain(|dialect| other.dialects.contains(dialect));
-        }
-        let names: Vec<_> = group.deployments().iter().map(|deployment| deployment.name()).collect();
-        let identity = format!("{model}={}", names.join(","));
-        Some(Resolved { group: group.clone(), model: model.to_owned(), provider, dialects, identity })
     }
 
     fn by_pattern(&self, model: &str) -> Option<&Arc<ModelProvider>> {

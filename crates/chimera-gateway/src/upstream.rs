@@ -8,7 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, Usage, sse};
 use chimera_provider_pool::{Classify, Deployment, Refusal, RefusalKind, Verdict};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, response, uri::PathAndQuery};
 
 use crate::compress;
 
@@ -96,13 +96,12 @@ impl Outgoing {
         let model = deployment.model().unwrap_or(&self.model);
         let base = base_path(self.dialect, deployment);
         let path = match self.dialect {
-            DialectId::Gemini => {
-                format!("{base}/v1beta/models/{}{}{}", escaped(model), self.verb, self.query)
-            }
-            _ => format!("{base}{}{}", self.verb, self.query),
+            DialectId::Gemini => [base, "/v1beta/models/", &escaped(model), self.verb, self.query].concat(),
+            _ => [base, self.verb, self.query].concat(),
         };
-        let mut request =
-            Request::builder().method("POST").uri(path).body(self.body_for(deployment, model))?;
+        let mut request = Request::new(self.body_for(deployment, model));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = PathAndQuery::try_from(path)?.into();
         let headers = request.headers_mut();
         headers.reserve(self.headers.len() + 6);
         headers.insert(header::CONTENT_TYPE, JSON);
@@ -118,6 +117,9 @@ impl Outgoing {
     }
 
     fn body_for(&self, deployment: &Deployment, model: &str) -> Bytes {
+        if self.edits.is_empty() && self.same_name && deployment.model().is_none() {
+            return self.body.clone();
+        }
         let mut edits = self.edits.clone();
         if (!self.same_name || deployment.model().is_some())
             && let Some(range) = &self.model_range

@@ -1,6 +1,11 @@
 //! What a document means, as bytes: equal for equal meaning, different for different.
 
+use std::borrow::Cow;
+
 use crate::json::{Document, Kind, Value};
+
+/// Members of an object that are sorted without an allocation.
+const FEW_MEMBERS: usize = 8;
 
 /// Appends the canonical form of a document, without the outermost members named in `skip`.
 ///
@@ -34,17 +39,33 @@ fn value(value: Value<'_>, skip: &[&str], out: &mut Vec<u8>) {
 
 fn object(object: Value<'_>, skip: &[&str], out: &mut Vec<u8>) {
     out.push(b'{');
-    let mut members: Vec<_> = object
-        .members()
-        .map(|(key, member)| (key.as_str().unwrap_or_default(), member))
-        .filter(|(key, _)| !skip.contains(&key.as_ref()))
-        .collect();
-    members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    for (key, member) in members {
-        sized(b'k', key.as_bytes(), out);
-        value(member, &[], out);
+    let members = object.members().map(|(key, member)| (key.as_str().unwrap_or_default(), member));
+    let mut members = members.filter(|(key, _)| !skip.contains(&key.as_ref()));
+    // Small objects, which most are, are sorted where they lie.
+    let mut few: [Option<(Cow<'_, str>, Value<'_>)>; FEW_MEMBERS] = Default::default();
+    let mut count = 0;
+    for (place, member) in few.iter_mut().zip(&mut members) {
+        *place = Some(member);
+        count += 1;
+    }
+    match members.next() {
+        None => {
+            let few = few.get_mut(..count).unwrap_or_default();
+            few.sort_unstable_by(|a, b| a.as_ref().map(|a| &a.0).cmp(&b.as_ref().map(|b| &b.0)));
+            few.iter().flatten().for_each(|(key, value)| member(key, *value, out));
+        }
+        Some(one_more) => {
+            let mut all: Vec<_> = few.into_iter().flatten().chain([one_more]).chain(members).collect();
+            all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            all.iter().for_each(|(key, value)| member(key, *value, out));
+        }
     }
     out.push(b'}');
+}
+
+fn member(key: &str, value: Value<'_>, out: &mut Vec<u8>) {
+    sized(b'k', key.as_bytes(), out);
+    self::value(value, &[], out);
 }
 
 /// A number as sign, significant digits and exponent of ten.

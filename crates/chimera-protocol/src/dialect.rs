@@ -1,11 +1,11 @@
 //! What a dialect is: the words that one vendor's SDKs speak and understand.
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::{
     anthropic::Anthropic,
     gemini::Gemini,
+    json::skim,
     needle,
     openai::OpenAi,
     usage::{Carrier, Object, Reported, Usage},
@@ -140,14 +140,22 @@ impl dyn Dialect {
     /// Checks the body of a 200 and reads its usage, in one pass: JSON, an object, no error in disguise,
     /// and with what the operation promises.
     pub fn read_answer(&self, operation: Operation, body: &[u8]) -> Result<Option<Usage>, InvalidAnswer> {
-        let answer = Answer { promised: self.promised(operation), ..Answer::default() }.read(body)?;
-        if answer.has_error {
+        let promised = self.promised(operation);
+        let (mut has_error, mut has_promised, mut reported) = (false, false, None);
+        let found = skim::members(body, |name, value| match name {
+            b"error" => has_error |= value != b"null",
+            b"usage" | b"usageMetadata" => reported = Some(value),
+            name => has_promised |= value != b"null" && promised.iter().any(|one| one.as_bytes() == name),
+        });
+        found.map_err(|_| InvalidAnswer("it is not a JSON object"))?;
+        if has_error {
             return Err(InvalidAnswer("it is an error under the status of success"));
         }
-        if !answer.has_promised {
+        if !has_promised {
             return Err(InvalidAnswer("it lacks what the operation promises"));
         }
-        Ok(answer.usage.map(|reported| self.usage_of(&reported)))
+        let reported = reported.and_then(|value| serde_json::from_slice::<Object<Reported>>(value).ok());
+        Ok(reported.and_then(|object| object.0).map(|reported| self.usage_of(&reported)))
     }
 
     /// Merges what one event says of usage; events that cannot say anything are not parsed.
@@ -159,81 +167,6 @@ impl dyn Dialect {
         if let Some(reported) = carrier.and_then(Carrier::reported) {
             so_far.get_or_insert_default().update(self.usage_of(&reported));
         }
-    }
-}
-
-/// What one pass over a unary answer finds; every value is checked to be JSON, few are kept.
-#[derive(Default)]
-struct Answer {
-    promised: &'static [&'static str],
-    has_error: bool,
-    has_promised: bool,
-    usage: Option<Reported>,
-}
-
-impl Answer {
-    fn read(self, body: &[u8]) -> Result<Self, InvalidAnswer> {
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let read = reader.deserialize_map(self).map_err(|_| InvalidAnswer("it is not a JSON object"))?;
-        reader.end().map_err(|_| InvalidAnswer("bytes follow its JSON"))?;
-        Ok(read)
-    }
-}
-
-impl<'de> Visitor<'de> for Answer {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
-        while let Some(member) = map.next_key_seed(MemberName(self.promised))? {
-            match member {
-                Member::Error => self.has_error |= map.next_value::<Option<IgnoredAny>>()?.is_some(),
-                Member::Promised => self.has_promised |= map.next_value::<Option<IgnoredAny>>()?.is_some(),
-                Member::Usage => self.usage = map.next_value::<Object<Reported>>()?.0,
-                Member::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(self)
-    }
-}
-
-/// A member's name, told apart where it stands: nothing is copied.
-struct MemberName(&'static [&'static str]);
-
-enum Member {
-    Error,
-    Promised,
-    Usage,
-    Other,
-}
-
-impl<'de> DeserializeSeed<'de> for MemberName {
-    type Value = Member;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Member, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for MemberName {
-    type Value = Member;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Member, E> {
-        Ok(match name {
-            "error" => Member::Error,
-            "usage" | "usageMetadata" => Member::Usage,
-            name if self.0.contains(&name) => Member::Promised,
-            _ => Member::Other,
-        })
     }
 }
 

@@ -4,6 +4,8 @@
 //! parsers may take in two ways is refused here: duplicate keys, lone surrogates, numbers that no
 //! double holds, bytes after the document. Everything else keeps its place and its spelling.
 
+pub(crate) mod skim;
+
 use std::{borrow::Cow, fmt, ops::Range};
 
 /// The deepest nesting that is read: the deepest that serde_json reads.
@@ -631,19 +633,18 @@ impl<'s, 'a> Parser<'s, 'a> {
 }
 
 /// The first byte from `at` on that a string cannot simply hold: a quote, a backslash, a control
-/// character. Sixteen at a time, in a form that compilers turn into vector instructions.
+/// character. Many at a time, in a form that compilers turn into vector instructions.
 fn plain_until(body: &[u8], at: usize) -> usize {
     let special = |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    let plain = |chunk: &[u8]| chunk.iter().fold(0, |found, byte| found | special(*byte)) == 0;
     let rest = body.get(at..).unwrap_or_default();
-    let (chunks, tail) = rest.as_chunks::<16>();
     let mut offset = at;
-    for chunk in chunks {
-        if chunk.iter().fold(0, |found, byte| found | special(*byte)) != 0 {
-            break;
-        }
-        offset += 16;
+    if rest.len() >= 64 {
+        offset += 64 * rest.as_chunks::<64>().0.iter().take_while(|chunk| plain(&chunk[..])).count();
     }
-    let rest = body.get(offset..).unwrap_or(tail);
+    let rest = body.get(offset..).unwrap_or_default();
+    offset += 16 * rest.as_chunks::<16>().0.iter().take_while(|chunk| plain(&chunk[..])).count();
+    let rest = body.get(offset..).unwrap_or_default();
     offset + rest.iter().position(|byte| special(*byte) != 0).unwrap_or(rest.len())
 }
 

@@ -138,7 +138,8 @@ impl Http2Stream {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Poll::Ready(Some(Ok(data))),
+                    // A copy: what comes is a slice of a buffer that all streams share.
+                    Ok(data) => return Poll::Ready(Some(Ok(Bytes::copy_from_slice(&data)))),
                     Err(_trailers) => {}
                 },
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),

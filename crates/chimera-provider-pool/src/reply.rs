@@ -28,7 +28,8 @@ use crate::{
 pub struct Reply {
     /// Status and headers as the provider sent them.
     pub parts: response::Parts,
-    /// The body as far as it was read while the answer was judged.
+    /// The body as far as it was read while the answer was judged. Like every piece of the rest it owns
+    /// its memory: keeping it keeps no connection's buffer.
     pub held: Bytes,
     /// The rest of the body; `None` when `held` is all of it.
     pub rest: Option<ReplyBody>,
@@ -253,6 +254,7 @@ impl Held {
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {
-        if self.gathered.is_empty() { self.first } else { self.gathered.freeze() }
+        // Gathered in memory that grew by doubling; what may be kept for hours is given its exact size.
+        if self.gathered.is_empty() { self.first } else { Bytes::copy_from_slice(&self.gathered) }
     }
 }
