@@ -87,7 +87,7 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
 
     fn subscription(&self, flight: Arc<Flight<T>>, key: K, place: usize, role: Role) -> Subscription<K, T> {
         let table = self.table.clone();
-        Subscription { table, flight, key, place, role, interrupted: false, ended: false }
+        Subscription { table, flight, key, place, role, waker: None, interrupted: false, ended: false }
     }
 
     /// Flights under way that take followers.
@@ -138,7 +138,9 @@ struct Course<T> {
     weight: usize,
     /// Whether the log is complete from the start, so that new followers may join.
     joinable: bool,
-    places: Vec<Option<Place>>,
+    /// The place of the first follower lies here: most flights have no other.
+    first: Option<Place>,
+    others: Vec<Option<Place>>,
     followers: usize,
 }
 
@@ -172,12 +174,20 @@ impl Wakers {
 impl<T> Course<T> {
     fn wakers(&mut self) -> Wakers {
         let mut wakers = Wakers::default();
-        self.places.iter_mut().flatten().filter_map(|place| place.waker.take()).for_each(|w| wakers.push(w));
+        let places = self.first.iter_mut().chain(self.others.iter_mut().flatten());
+        places.filter_map(|place| place.waker.take()).for_each(|waker| wakers.push(waker));
         wakers
     }
 
     fn place(&mut self, index: usize) -> Option<&mut Place> {
-        self.places.get_mut(index)?.as_mut()
+        self.slot(index)?.as_mut()
+    }
+
+    fn slot(&mut self, index: usize) -> Option<&mut Option<Place>> {
+        match index.checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(other) => self.others.get_mut(other),
+        }
     }
 
     /// Drops what every follower has read, once nobody can join any more; and, over the bound, what the
@@ -186,7 +196,8 @@ impl<T> Course<T> {
         if self.joinable {
             return;
         }
-        let slowest = self.places.iter().flatten().map(|place| place.next).min().unwrap_or(usize::MAX);
+        let places = self.first.iter().chain(self.others.iter().flatten());
+        let slowest = places.map(|place| place.next).min().unwrap_or(usize::MAX);
         while self.base < slowest || self.weight > most {
             let Some(item) = self.log.pop_front() else { break };
             self.weight = self.weight.saturating_sub(weigh(&item));
@@ -215,7 +226,8 @@ impl<T> Flight<T> {
             base: 0,
             weight: 0,
             joinable: true,
-            places: Vec::new(),
+            first: None,
+            others: Vec::new(),
             followers: 0,
         }))
     }
@@ -227,16 +239,18 @@ impl<T> Flight<T> {
         }
         course.followers += 1;
         let place = Some(Place { next: 0, waker: None });
-        match course.places.iter().position(Option::is_none) {
-            Some(free) => {
-                if let Some(slot) = course.places.get_mut(free) {
-                    *slot = place;
-                }
-                Some(free)
+        if course.first.is_none() {
+            course.first = place;
+            return Some(0);
+        }
+        match course.others.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) {
+            Some((index, slot)) => {
+                *slot = place;
+                Some(index + 1)
             }
             None => {
-                course.places.push(place);
-                Some(course.places.len() - 1)
+                course.others.push(place);
+                Some(course.others.len())
             }
         }
     }
@@ -252,6 +266,8 @@ pub struct Subscription<K: Hash + Eq, T> {
     key: K,
     place: usize,
     role: Role,
+    /// Wakes every follower; made when this one first drives the computation.
+    waker: Option<Waker>,
     interrupted: bool,
     ended: bool,
 }
@@ -307,10 +323,10 @@ impl<K: Hash + Eq, T: Clone + Send + 'static> Subscription<K, T> {
     }
 
     /// Polls the computation once and enters what came of it.
-    fn drive(&self, mut source: Source<T>) -> Poll<()> {
-        let waker = Waker::from(self.flight.clone());
+    fn drive(&mut self, mut source: Source<T>) -> Poll<()> {
+        let waker = self.waker.get_or_insert_with(|| Waker::from(self.flight.clone()));
         let polled =
-            catch_unwind(AssertUnwindSafe(|| source.as_mut().poll_next(&mut Context::from_waker(&waker))));
+            catch_unwind(AssertUnwindSafe(|| source.as_mut().poll_next(&mut Context::from_waker(waker))));
         let mut course = lock(&self.flight.0);
         let (phase, panicked) = match polled {
             Ok(Poll::Pending) => {
@@ -379,8 +395,8 @@ impl<K: Hash + Eq, T> Drop for Subscription<K, T> {
         // The table's lock comes first, so that nobody joins between the last leaving and the removal.
         let mut shard = lock(self.table.shard(&self.key));
         let mut course = lock(&self.flight.0);
-        if let Some(place) = course.places.get_mut(self.place) {
-            *place = None;
+        if let Some(slot) = course.slot(self.place) {
+            *slot = None;
         }
         course.followers = course.followers.saturating_sub(1);
         let (source, wakers) = if course.followers == 0 {

@@ -1,6 +1,12 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io::{self, Write},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chimera_cache::{Hit, Role, Source};
@@ -490,7 +496,13 @@ async fn follow(
 fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Duration) {
     headers.insert(&names::PROVIDER, provenance.provider.clone());
     headers.insert(&names::MODEL, provenance.model.clone());
-    headers.insert(&names::ATTEMPTS, HeaderValue::from(provenance.attempts));
+    headers.insert(
+        &names::ATTEMPTS,
+        match provenance.attempts {
+            1 => HeaderValue::from_static("1"),
+            attempts => HeaderValue::from(attempts),
+        },
+    );
     for (name, value) in &provenance.headers {
         headers.insert(name, value.clone());
     }
@@ -500,20 +512,21 @@ fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Duration) {
 
 /// `server-timing` in milliseconds to the microsecond.
 fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
-    let mut text = Vec::with_capacity(96);
-    for (name, span) in spans {
-        if !text.is_empty() {
-            text.extend_from_slice(b", ");
-        }
+    let mut text = io::Cursor::new([0; 128]);
+    let written = spans.iter().enumerate().try_for_each(|(index, (name, span))| {
+        let separator = if index > 0 { ", " } else { "" };
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let (millis, rest) = (micros / 1000, micros % 1000);
-        text.extend_from_slice(name.as_bytes());
-        text.extend_from_slice(b";dur=");
-        text.extend_from_slice(itoa::Buffer::new().format(millis).as_bytes());
-        text.push(b'.');
-        text.extend([rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8));
-    }
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+        let digits = [rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8);
+        for part in [separator, name, ";dur=", itoa::Buffer::new().format(millis), "."] {
+            text.write_all(part.as_bytes())?;
+        }
+        text.write_all(&digits)
+    });
+    let length = usize::try_from(text.position()).unwrap_or(0);
+    let value = text.get_ref().get(..length).and_then(|text| HeaderValue::from_bytes(text).ok());
+    // It always fits: three names and three numbers of at most twenty digits.
+    if let (Ok(()), Some(value)) = (written, value) {
         headers.insert(&names::SERVER_TIMING, value);
     }
 }

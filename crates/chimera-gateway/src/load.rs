@@ -175,7 +175,8 @@ impl Load {
             self.used(&reply, judge.usage);
             let entry = Entry::unary(
                 self.dialect(),
-                body.clone(),
+                // A copy: what is kept for hours shares nothing with what is written out now.
+                Bytes::copy_from_slice(&body),
                 provenance.provider.clone(),
                 provenance.model.clone(),
             );

@@ -241,7 +241,7 @@ fn decode(
 
 enum Taken {
     /// A head, and what came behind it.
-    All(Box<head::Head>, BytesMut),
+    All(head::Head, BytesMut),
     /// What has come of one.
     More(BytesMut),
 }
@@ -253,7 +253,7 @@ fn take_head(mut bytes: &[u8]) -> Result<Taken, Fault> {
         bytes = bytes.get(head.length..).unwrap_or_default();
         let status = head.parts.status;
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Taken::All(Box::new(head), bytes.into()));
+            return Ok(Taken::All(head, bytes.into()));
         }
         if bytes.is_empty() {
             return Ok(Taken::More(BytesMut::new()));

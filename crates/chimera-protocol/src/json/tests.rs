@@ -69,3 +69,19 @@ fn values_are_found_where_they_stand() {
     assert_eq!(document.root().get("t").unwrap().as_bool(), Some(true));
     assert!(document.root().get("missing").is_none());
 }
+
+#[test]
+fn strings_are_passed_over_to_the_first_byte_that_matters() {
+    for length in 0..80 {
+        for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
+            for at in 0..length {
+                for plain in [b'a', b' ', b'!', 0x7f, 0x80, 0xff, b'#', b'[', b']'] {
+                    let mut text = vec![plain; length];
+                    text[at] = special;
+                    assert_eq!(plain_until(&text, 0), at, "{plain} {special} {length}");
+                }
+            }
+        }
+        assert_eq!(plain_until(&vec![b'x'; length], 0), length);
+    }
+}
