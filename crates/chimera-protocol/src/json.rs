@@ -195,6 +195,12 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// The content of a string as it is spelled: its quotes taken away, its escapes left.
+    pub fn spelled(self) -> Option<&'d str> {
+        let node = self.node();
+        (node.kind == Kind::String).then(|| self.document.slice(node))
+    }
+
     /// A Boolean.
     pub fn as_bool(self) -> Option<bool> {
         (self.kind() == Kind::Bool).then(|| self.raw() == "true")
@@ -229,7 +235,8 @@ impl<'d> Value<'d> {
         self.members().find(|(key, _)| key.is(name)).map(|(_, value)| value)
     }
 
-    fn is(self, name: &str) -> bool {
+    /// Whether it is this string, or as a key has this name.
+    pub fn is(self, name: &str) -> bool {
         let node = self.node();
         let text = self.document.slice(node);
         if node.escaped { unescape(text) == name } else { text == name }
@@ -280,7 +287,7 @@ impl<'d> Iterator for Elements<'d> {
 }
 
 /// Undoes the escapes of a string that was validated.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
@@ -635,7 +642,7 @@ impl<'s, 'a> Parser<'s, 'a> {
 /// The first byte from `at` on that a string cannot simply hold: a quote, a backslash, a control
 /// character. Short strings, which most are, are looked at eight bytes at a time in a register; long ones
 /// with vector instructions.
-fn plain_until(body: &[u8], at: usize) -> usize {
+pub(crate) fn plain_until(body: &[u8], at: usize) -> usize {
     let mut offset = at;
     for word in body.get(at..).unwrap_or_default().as_chunks::<8>().0.iter().take(SHORT / 8) {
         match first_special(u64::from_le_bytes(*word)) {

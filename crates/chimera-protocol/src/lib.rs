@@ -45,6 +45,7 @@ mod needle;
 mod openai;
 mod shape;
 mod stream_watch;
+pub mod translate;
 mod usage;
 
 pub use array::ArrayFramer;
@@ -56,7 +57,7 @@ pub use fingerprint::{Fingerprint, Scope};
 pub use lookover::{CacheMember, LookOver, Refusal, Splice, ask_usage};
 pub use shape::Shape;
 pub use stream_watch::StreamWatch;
-pub use usage::{Reported, Usage};
+pub use usage::{Classes, Reported, Usage};
 
 /// Whether an event's data is the chunk with which an OpenAI stream tells its usage, and nothing else.
 pub fn is_usage_only(data: &[u8]) -> bool {

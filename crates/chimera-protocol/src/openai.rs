@@ -270,6 +270,13 @@ fn fold_delta(delta: Value, message: &mut Value) -> Result<(), FoldError> {
                 let list = message.entry(name).or_insert_with(|| json!([]));
                 calls.into_iter().try_for_each(|call| fold_tool_call(call, list))?;
             }
+            // Blocks of thought come one by one, each whole.
+            Value::Array(blocks) if name == "thinking_blocks" => {
+                match message.entry(name).or_insert_with(|| json!([])) {
+                    Value::Array(list) => list.extend(blocks),
+                    other => *other = Value::Array(blocks),
+                }
+            }
             value if GROWING.contains(&name.as_str()) => {
                 append(message.entry(name).or_insert(Value::Null), &value);
             }

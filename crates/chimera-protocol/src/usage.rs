@@ -23,10 +23,53 @@ pub struct Usage {
     pub reasoning_tokens: Option<u64>,
 }
 
+/// Tokens in classes without overlap: their sum is the total.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Classes {
+    /// Of the prompt, neither read from nor written to the provider's cache.
+    pub input: u64,
+    /// Of the prompt, read from the provider's cache.
+    pub cached: u64,
+    /// Of the prompt, written to the provider's cache.
+    pub written: u64,
+    /// Of the answer, what is not reasoning.
+    pub output: u64,
+    /// Of the answer, spent on reasoning.
+    pub reasoning: u64,
+}
+
+impl Classes {
+    /// All of the prompt.
+    pub fn prompt(&self) -> u64 {
+        self.input.saturating_add(self.cached).saturating_add(self.written)
+    }
+
+    /// All of the answer.
+    pub fn completion(&self) -> u64 {
+        self.output.saturating_add(self.reasoning)
+    }
+}
+
 impl Usage {
     /// All tokens.
     pub fn total(&self) -> u64 {
         self.input_tokens.unwrap_or(0).saturating_add(self.output_tokens.unwrap_or(0))
+    }
+
+    /// The same tokens in classes of which each is counted, and paid, once. A part that is told to be
+    /// larger than its whole counts as the whole.
+    pub fn classes(&self) -> Classes {
+        let (input, output) = (self.input_tokens.unwrap_or(0), self.output_tokens.unwrap_or(0));
+        let cached = self.cached_input_tokens.unwrap_or(0).min(input);
+        let written = self.cache_write_tokens.unwrap_or(0).min(input - cached);
+        let reasoning = self.reasoning_tokens.unwrap_or(0).min(output);
+        Classes {
+            input: input - cached - written,
+            cached,
+            written,
+            output: output - reasoning,
+            reasoning,
+        }
     }
 
     /// Takes over what another report knows and this one does not, or knows later.

@@ -1,0 +1,11 @@
+//! Gemini's generateContent as it is read and written in translation.
+
+pub(super) mod answer_out;
+mod finish;
+mod message_in;
+mod message_out;
+pub(super) mod request_in;
+pub(super) mod request_out;
+mod schema;
+pub(super) mod stream_in;
+pub(super) mod stream_out;
