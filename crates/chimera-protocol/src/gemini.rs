@@ -111,6 +111,12 @@ impl Dialect for Gemini {
         };
         let Value::Array(candidates) = place.take() else { return Err(FoldError::Shape("candidates")) };
         let mut last = Vec::new();
+        // Every chunk says whose it is, as Google's do.
+        let names = ["modelVersion", "responseId"];
+        let whose: Map<String, Value> = names
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), answer.get(*name)?.clone())))
+            .collect();
         for mut candidate in candidates {
             let index = candidate.get("index").cloned();
             let content = candidate.get_mut("content").and_then(Value::as_object_mut);
@@ -133,7 +139,9 @@ impl Dialect for Gemini {
                     chunk.insert("content".into(), content);
                     chunk.extend(index.clone().map(|index| ("index".to_owned(), index)));
                 }
-                chunks.push(json!({ "candidates": [chunk] }));
+                let mut chunk = Map::from_iter([("candidates".to_owned(), json!([chunk]))]);
+                chunk.extend(whose.clone());
+                chunks.push(Value::Object(chunk));
             }
             if let Some(content) = candidate.get_mut("content").and_then(Value::as_object_mut) {
                 content.insert("parts".into(), end.into_iter().collect());

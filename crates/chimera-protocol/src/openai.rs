@@ -11,8 +11,8 @@ use crate::{
 
 pub(crate) struct OpenAi;
 
-/// Members of a delta whose text grows; others are replaced.
-const GROWING: [&str; 5] = ["content", "refusal", "reasoning_content", "reasoning", "arguments"];
+/// Members of a delta whose text grows; others are replaced. In the order in which they are told.
+const GROWING: [&str; 5] = ["reasoning_content", "reasoning", "content", "refusal", "arguments"];
 
 impl Dialect for OpenAi {
     fn error_body(&self, parts: &ErrorParts<'_>) -> Vec<u8> {

@@ -58,7 +58,7 @@ pub use stream::StreamTranslator;
 
 use crate::{
     DialectId, FoldError,
-    json::{Document, Value},
+    json::{Document, Kind, Value},
     usage::{Object, Reported, Usage},
 };
 
@@ -137,6 +137,9 @@ pub fn answer(
         Ok(())
     };
     let root = document.root();
+    if root.kind() != Kind::Object {
+        return Err(FoldError::NotJson);
+    }
     match from {
         DialectId::OpenAi => openai::stream_in::Reader::default().chunk(root, &mut sink)?,
         DialectId::Anthropic => anthropic::stream_in::Reader::default().whole(root, &mut sink)?,

@@ -63,13 +63,7 @@ impl Usage {
         let cached = self.cached_input_tokens.unwrap_or(0).min(input);
         let written = self.cache_write_tokens.unwrap_or(0).min(input - cached);
         let reasoning = self.reasoning_tokens.unwrap_or(0).min(output);
-        Classes {
-            input: input - cached - written,
-            cached,
-            written,
-            output: output - reasoning,
-            reasoning,
-        }
+        Classes { input: input - cached - written, cached, written, output: output - reasoning, reasoning }
     }
 
     /// Takes over what another report knows and this one does not, or knows later.

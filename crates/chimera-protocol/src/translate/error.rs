@@ -157,7 +157,9 @@ fn of_openai(status: u16, kind: &str, code: &str) -> ErrorKind {
     match (kind, code) {
         (_, "context_length_exceeded" | "string_above_max_length") => ErrorKind::ContextLength,
         (_, "content_policy_violation" | "content_filter") => ErrorKind::Filtered,
-        ("insufficient_quota", _) | (_, "insufficient_quota" | "billing_hard_limit_reached") => ErrorKind::Unpaid,
+        ("insufficient_quota", _) | (_, "insufficient_quota" | "billing_hard_limit_reached") => {
+            ErrorKind::Unpaid
+        }
         (_, "model_not_found") => ErrorKind::NotFound,
         _ => of_status(status),
     }

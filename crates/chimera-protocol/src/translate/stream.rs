@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::{AnswerContext, anthropic, gemini, openai, vocabulary::Piece};
 use crate::{
     DialectId, ErrorParts, FoldError,
-    json::{Document, Scratch},
+    json::{Document, Kind, Scratch},
 };
 
 /// Translates one stream.
@@ -111,6 +111,7 @@ impl StreamTranslator {
         let context = AnswerContext { id: &context.id, model: &context.model, created: context.created };
         let read = match Document::parse_with(data, scratch) {
             Err(_) => Err(FoldError::NotJson),
+            Ok(document) if document.root().kind() != Kind::Object => Err(FoldError::NotJson),
             Ok(document) => {
                 let sink = &mut |piece: Piece<'_>| writer.piece(piece, &context, out);
                 match reader {

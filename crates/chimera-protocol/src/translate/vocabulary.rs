@@ -145,8 +145,14 @@ pub(crate) enum Detail {
 /// Where it is. What is elsewhere is never fetched.
 #[derive(Debug, Clone)]
 pub(crate) enum Source<'a> {
-    Inline { mime: Cow<'a, str>, data: Text<'a> },
-    Url { url: Text<'a>, mime: Option<Cow<'a, str>> },
+    Inline {
+        mime: Cow<'a, str>,
+        data: Text<'a>,
+    },
+    Url {
+        url: Text<'a>,
+        mime: Option<Cow<'a, str>>,
+    },
     /// A file that the caller gave to its provider.
     File,
 }
@@ -177,7 +183,12 @@ pub(crate) enum ToolChoice<'a> {
 pub(crate) enum Format<'a> {
     /// Any JSON.
     Json,
-    Schema { name: Option<Text<'a>>, description: Option<Text<'a>>, schema: Cow<'a, str>, strict: bool },
+    Schema {
+        name: Option<Text<'a>>,
+        description: Option<Text<'a>>,
+        schema: Cow<'a, str>,
+        strict: bool,
+    },
 }
 
 /// How much to think.
@@ -291,19 +302,58 @@ pub(crate) struct TokenLogprob<'a> {
 #[derive(Debug)]
 pub(crate) enum Piece<'a> {
     /// The answer begins. Comes once, before all others.
-    Start { id: Option<Text<'a>>, model: Option<Text<'a>>, usage: Option<Usage> },
-    Text { choice: u64, text: Text<'a> },
-    Thinking { choice: u64, text: Text<'a> },
+    Start {
+        id: Option<Text<'a>>,
+        model: Option<Text<'a>>,
+        usage: Option<Usage>,
+    },
+    Text {
+        choice: u64,
+        text: Text<'a>,
+    },
+    Thinking {
+        choice: u64,
+        text: Text<'a>,
+    },
     /// The proof of the thoughts or, with Gemini, of the text before it.
-    Signed { choice: u64, signature: Signature<'a>, thoughts: bool },
-    Redacted { choice: u64, data: Text<'a> },
-    Refusal { choice: u64, text: Text<'a> },
+    Signed {
+        choice: u64,
+        signature: Signature<'a>,
+        thoughts: bool,
+    },
+    Redacted {
+        choice: u64,
+        data: Text<'a>,
+    },
+    Refusal {
+        choice: u64,
+        text: Text<'a>,
+    },
     /// A call begins. `call` counts the calls of one choice from zero.
-    Call { choice: u64, call: u64, id: Text<'a>, name: Text<'a>, signature: Option<Signature<'a>> },
-    Arguments { choice: u64, call: u64, text: Text<'a> },
+    Call {
+        choice: u64,
+        call: u64,
+        id: Text<'a>,
+        name: Text<'a>,
+        signature: Option<Signature<'a>>,
+    },
+    Arguments {
+        choice: u64,
+        call: u64,
+        text: Text<'a>,
+    },
     /// The arguments of a call are whole.
-    CallEnd { choice: u64, call: u64 },
-    Logprobs { choice: u64, tokens: Vec<TokenLogprob<'a>> },
-    Finish { choice: u64, finish: Finish<'a> },
+    CallEnd {
+        choice: u64,
+        call: u64,
+    },
+    Logprobs {
+        choice: u64,
+        tokens: Vec<TokenLogprob<'a>>,
+    },
+    Finish {
+        choice: u64,
+        finish: Finish<'a>,
+    },
     Usage(Usage),
 }

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 const ALL: [DialectId; 3] = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini];
-const CONTEXT: AnswerContext<'static> = AnswerContext { id: "id-1", model: "model-1", created: 1_700_000_000 };
+const CONTEXT: AnswerContext<'static> =
+    AnswerContext { id: "id-1", model: "model-1", created: 1_700_000_000 };
 
 /// One line of a file.
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod answers;
-mod golden;
 mod documents;
+mod golden;
+mod grammar;
 mod streams;
+mod translation;

@@ -16,7 +16,11 @@ use crate::{
 };
 
 /// Reads the messages.
-pub(crate) fn conversation<'a>(value: Value<'a>, request: &mut Request<'a>, dropped: &mut Dropped) -> Picked<()> {
+pub(crate) fn conversation<'a>(
+    value: Value<'a>,
+    request: &mut Request<'a>,
+    dropped: &mut Dropped,
+) -> Picked<()> {
     pick::elements(value, |at, message| {
         pick::only(message, &["role", "content"])?;
         let role = pick::required(message, "role")?;
@@ -117,7 +121,8 @@ fn document(block: Value<'_>) -> Picked<PartKind<'_>> {
 }
 
 fn media(block: Value<'_>, kind: MediaKind) -> Picked<PartKind<'_>> {
-    let source = source(pick::required(block, "source")?, kind).map_err(|refused| refused.inside("source"))?;
+    let source =
+        source(pick::required(block, "source")?, kind).map_err(|refused| refused.inside("source"))?;
     Ok(PartKind::Media(Media { kind, source, name: pick::maybe_text(block, "title")?, detail: None }))
 }
 

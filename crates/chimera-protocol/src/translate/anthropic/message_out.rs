@@ -10,14 +10,19 @@ use crate::{
         pick::Picked,
         text::Text,
         vocabulary::{
-            Call, Detail, Media, MediaKind, Message, Part, PartKind, Request, Role, Source, ToolResult, Vendor,
+            Call, Detail, Media, MediaKind, Message, Part, PartKind, Request, Role, Source, ToolResult,
+            Vendor,
         },
         write::Writer,
     },
 };
 
 /// Writes the system's words and the conversation. Turns of the same side that follow each other are one.
-pub(crate) fn conversation(request: &Request<'_>, side: &mut Side<'_>, writer: &mut Writer<'_>) -> Picked<()> {
+pub(crate) fn conversation(
+    request: &Request<'_>,
+    side: &mut Side<'_>,
+    writer: &mut Writer<'_>,
+) -> Picked<()> {
     match request.system.as_slice() {
         [] => {}
         [Part { kind: PartKind::Text(text, _), cache: None }] => _ = writer.key("system").text(text),
@@ -185,7 +190,12 @@ fn id_of<'a>(id: &Text<'a>) -> Text<'a> {
     Text::Plain(Cow::Owned(out))
 }
 
-fn tool_result(result: &ToolResult<'_>, at: usize, side: &mut Side<'_>, writer: &mut Writer<'_>) -> Picked<()> {
+fn tool_result(
+    result: &ToolResult<'_>,
+    at: usize,
+    side: &mut Side<'_>,
+    writer: &mut Writer<'_>,
+) -> Picked<()> {
     writer.object().word("type", "tool_result").key("tool_use_id").text(&id_of(&result.id));
     match result.parts.as_slice() {
         [] => {}

@@ -96,15 +96,16 @@ fn thinking(value: Value<'_>, request: &mut Request<'_>) -> Picked<()> {
     pick::only(value, &["type", "budget_tokens", "display"])?;
     let kind = pick::required(value, "type")?;
     let shown = !value.get("display").is_some_and(|display| display.is("omitted"));
-    let reasoning = request.reasoning.get_or_insert_default();
     match &*pick::word(kind).map_err(|refused| refused.inside("type"))? {
         "enabled" => {
             let budget = pick::required(value, "budget_tokens")?;
             let budget = pick::count(budget).map_err(|refused| refused.inside("budget_tokens"))?;
+            let reasoning = request.reasoning.get_or_insert_default();
             reasoning.budget = Some(i64::try_from(budget).unwrap_or(i64::MAX));
             reasoning.shown = shown;
         }
         "adaptive" => {
+            let reasoning = request.reasoning.get_or_insert_default();
             reasoning.budget = Some(-1);
             reasoning.shown = shown;
         }

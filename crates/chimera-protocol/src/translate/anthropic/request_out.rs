@@ -172,7 +172,8 @@ fn room_for(budget: i64, request: &Request<'_>, side: &Side<'_>) -> Picked<i64> 
         |limit| limit.parse().unwrap_or(i64::MAX),
     );
     if limit <= LEAST_BUDGET {
-        return side.refuse(Field::MaxTokens, "thinking takes at least 1024 tokens; the limit leaves no room");
+        return side
+            .refuse(Field::MaxTokens, "thinking takes at least 1024 tokens; the limit leaves no room");
     }
     Ok(budget.clamp(LEAST_BUDGET, (limit - 1).max(LEAST_BUDGET)))
 }

@@ -70,8 +70,12 @@ impl Reader {
                 Ok(())
             }
             (
-                "message_start" | "content_block_start" | "content_block_delta" | "content_block_stop"
-                | "message_delta" | "message_stop",
+                "message_start"
+                | "content_block_start"
+                | "content_block_delta"
+                | "content_block_stop"
+                | "message_delta"
+                | "message_stop",
                 _,
             ) => Err(FoldError::Shape("its events in order")),
             // Pings, and what is not known yet.

@@ -86,9 +86,7 @@ impl StreamWriter {
         writer.end_object().key("usage");
         finish::usage(self.usage.as_ref(), &mut writer);
         writer.end_object();
-        out.extend_from_slice(
-            b"\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-        );
+        out.extend_from_slice(b"\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
     }
 
     fn must_wait(&self, piece: &Piece<'_>) -> bool {
@@ -257,10 +255,8 @@ fn weight(piece: &Piece<'_>) -> usize {
 
 /// A copy of a piece that can wait.
 fn owned(piece: Piece<'_>) -> Option<Piece<'static>> {
-    let keep = |signature: Signature<'_>| Signature {
-        vendor: signature.vendor,
-        text: signature.text.to_owned(),
-    };
+    let keep =
+        |signature: Signature<'_>| Signature { vendor: signature.vendor, text: signature.text.to_owned() };
     Some(match piece {
         Piece::Text { choice, text } => Piece::Text { choice, text: text.to_owned() },
         Piece::Thinking { choice, text } => Piece::Thinking { choice, text: text.to_owned() },
@@ -276,9 +272,7 @@ fn owned(piece: Piece<'_>) -> Option<Piece<'static>> {
             name: name.to_owned(),
             signature: signature.map(keep),
         },
-        Piece::Arguments { choice, call, text } => {
-            Piece::Arguments { choice, call, text: text.to_owned() }
-        }
+        Piece::Arguments { choice, call, text } => Piece::Arguments { choice, call, text: text.to_owned() },
         Piece::CallEnd { choice, call } => Piece::CallEnd { choice, call },
         Piece::Start { .. } | Piece::Logprobs { .. } | Piece::Finish { .. } | Piece::Usage(_) => return None,
     })

@@ -90,7 +90,16 @@ fn parts<'a>(value: Value<'a>, open: &mut Open<'a>) -> Picked<Vec<Part<'a>>> {
         return Ok(parts);
     }
     pick::elements(value, |_, value| {
-        parts.push(part(value, open)?.into());
+        let kind = part(value, open)?;
+        let before = parts.last_mut().map(|part: &mut Part<'_>| &mut part.kind);
+        match (kind, before) {
+            // Thoughts come in pieces from a stream, their proof with the last: they are one.
+            (PartKind::Thinking(more, signature), Some(PartKind::Thinking(text, place @ None))) => {
+                *text = format!("{}{}", text.plain(), more.plain()).into();
+                *place = signature;
+            }
+            (kind, _) => parts.push(kind.into()),
+        }
         Ok(())
     })?;
     Ok(parts)
@@ -175,7 +184,8 @@ fn call<'a>(value: Value<'a>, signature: Option<Text<'a>>, open: &mut Open<'a>) 
 
 fn result<'a>(value: Value<'a>, open: &mut Open<'a>) -> Picked<PartKind<'a>> {
     let name = needed(value, "name")?;
-    let response = get(value, "response").ok_or_else(|| Refused::here("it is required").inside("response"))?;
+    let response =
+        get(value, "response").ok_or_else(|| Refused::here("it is required").inside("response"))?;
     pick::object(response).map_err(|refused| refused.inside("response"))?;
     if let Some(parts) = get(value, "parts")
         && parts.elements().next().is_some()

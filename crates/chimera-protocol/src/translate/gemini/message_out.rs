@@ -21,7 +21,11 @@ type Names<'r> = HashMap<String, &'r Text<'r>>;
 
 /// Writes the system's words and the conversation. Turns of the same side that follow each other are
 /// one, so that the results of parallel calls come together.
-pub(crate) fn conversation(request: &Request<'_>, side: &mut Side<'_>, writer: &mut Writer<'_>) -> Picked<()> {
+pub(crate) fn conversation(
+    request: &Request<'_>,
+    side: &mut Side<'_>,
+    writer: &mut Writer<'_>,
+) -> Picked<()> {
     let mut names = Names::new();
     if !request.system.is_empty() {
         writer.key("systemInstruction").object().key("parts").array();
@@ -112,7 +116,8 @@ fn media(media: &Media<'_>, at: usize, side: &mut Side<'_>, writer: &mut Writer<
         // It is what this provider does.
         Some(Detail::High) => side.drop(Field::Detail),
         Some(Detail::Low) => {
-            return side.refuse_message(at, "this model's provider cannot look at one image at a low resolution");
+            return side
+                .refuse_message(at, "this model's provider cannot look at one image at a low resolution");
         }
     }
     if media.name.is_some() {

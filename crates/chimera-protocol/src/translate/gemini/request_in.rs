@@ -196,4 +196,3 @@ fn calling<'a>(value: Value<'a>, request: &mut Request<'a>) -> Picked<()> {
     };
     Ok(())
 }
-

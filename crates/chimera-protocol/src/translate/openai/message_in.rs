@@ -16,7 +16,11 @@ use crate::{
 };
 
 /// Reads the messages. System messages at the beginning stand before the conversation.
-pub(crate) fn conversation<'a>(value: Value<'a>, request: &mut Request<'a>, dropped: &mut Dropped) -> Picked<()> {
+pub(crate) fn conversation<'a>(
+    value: Value<'a>,
+    request: &mut Request<'a>,
+    dropped: &mut Dropped,
+) -> Picked<()> {
     pick::elements(value, |at, message| {
         let role = pick::required(message, "role")?;
         let role = pick::word(role).map_err(|refused| refused.inside("role"))?;

@@ -4,14 +4,16 @@ use crate::translate::{
     field::{Field, Side},
     pick::Picked,
     text::Text,
-    vocabulary::{
-        Call, Media, MediaKind, Message, Part, PartKind, Request, Role, Source, ToolResult,
-    },
+    vocabulary::{Call, Media, MediaKind, Message, Part, PartKind, Request, Role, Source, ToolResult},
     write::Writer,
 };
 
 /// Writes the system's words and the conversation.
-pub(crate) fn conversation(request: &Request<'_>, side: &mut Side<'_>, writer: &mut Writer<'_>) -> Picked<()> {
+pub(crate) fn conversation(
+    request: &Request<'_>,
+    side: &mut Side<'_>,
+    writer: &mut Writer<'_>,
+) -> Picked<()> {
     writer.key("messages").array();
     if !request.system.is_empty() {
         writer.item().object().word("role", "system").key("content");
@@ -113,8 +115,14 @@ fn assistant(message: &Message<'_>, side: &mut Side<'_>, writer: &mut Writer<'_>
             side.drop(Field::Cache);
         }
         match &part.kind {
-            PartKind::Text(text, _) if text.is_empty() => {}
-            PartKind::Text(..) => texts.push(Part::from(part.kind.clone())),
+            PartKind::Text(text, signature) => {
+                if signature.is_some() {
+                    side.drop(Field::Thoughts);
+                }
+                if !text.is_empty() {
+                    texts.push(Part::from(part.kind.clone()));
+                }
+            }
             PartKind::Call(call) => {
                 if call.signature.is_some() {
                     side.drop(Field::Thoughts);
@@ -154,7 +162,12 @@ fn call(call: &Call<'_>, writer: &mut Writer<'_>) {
     writer.end_object();
 }
 
-fn tool_result(result: &ToolResult<'_>, at: usize, side: &mut Side<'_>, writer: &mut Writer<'_>) -> Picked<()> {
+fn tool_result(
+    result: &ToolResult<'_>,
+    at: usize,
+    side: &mut Side<'_>,
+    writer: &mut Writer<'_>,
+) -> Picked<()> {
     let is_text = |part: &Part<'_>| matches!(part.kind, PartKind::Text(..));
     if !result.parts.iter().all(is_text) {
         return side.refuse_message(at, "this model's provider takes only text as a tool's result");

@@ -54,9 +54,12 @@ fn member<'a>(request: &mut Request<'a>, name: &str, value: Value<'a>, dropped: 
 /// Members that mean nothing to another provider: left out where that cannot change the answer.
 fn other(name: &str, value: Value<'_>, dropped: &mut Dropped) -> Picked<()> {
     let harmless = match name {
-        "metadata" | "store" | "prompt_cache_key" | "prompt_cache_retention" | "service_tier" | "prediction" => {
-            true
-        }
+        "metadata"
+        | "store"
+        | "prompt_cache_key"
+        | "prompt_cache_retention"
+        | "service_tier"
+        | "prediction" => true,
         "logit_bias" => value.kind() == Kind::Object && value.members().next().is_none(),
         "verbosity" => value.is("medium"),
         "modalities" => value.elements().all(|modality| modality.is("text")),
