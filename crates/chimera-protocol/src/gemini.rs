@@ -113,10 +113,8 @@ impl Dialect for Gemini {
         let mut last = Vec::new();
         // Every chunk says whose it is, as Google's do.
         let names = ["modelVersion", "responseId"];
-        let whose: Map<String, Value> = names
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), answer.get(*name)?.clone())))
-            .collect();
+        let whose: Map<String, Value> =
+            names.iter().filter_map(|name| Some(((*name).to_owned(), answer.get(*name)?.clone()))).collect();
         for mut candidate in candidates {
             let index = candidate.get("index").cloned();
             let content = candidate.get_mut("content").and_then(Value::as_object_mut);

@@ -191,6 +191,7 @@ pub fn embed_answer(
     let usage = usage.and_then(|usage| super::usage_in(usage, from));
     let mut writer = Writer::new(out);
     match to {
+        DialectId::Anthropic => return Err(FoldError::Shape("a dialect that has embeddings")),
         DialectId::OpenAi => answer_openai(&vectors, usage, model, asked.base64, &mut writer),
         _ => answer_gemini(&vectors, asked.is_batch, &mut writer)?,
     }

@@ -10,7 +10,7 @@ use chimera_protocol::{
     DialectId, ErrorParts,
     json::Document,
     sse,
-    translate::{self, AnswerContext, ErrorFacts, RequestContext, StreamTranslator},
+    translate::{self, AnswerContext, EmbedTranslated, ErrorFacts, RequestContext, StreamTranslator},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -30,9 +30,18 @@ struct Case {
     stream: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Asked>,
     r#in: Box<RawValue>,
     #[serde(default)]
     to: BTreeMap<String, Outcome>,
+}
+
+/// What a caller asked for embeddings wanted.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Asked {
+    batch: bool,
+    base64: bool,
 }
 
 /// What it becomes.
@@ -208,4 +217,36 @@ fn errors_have_the_callers_shape_status_and_code() {
         Outcome { status: Some(facts.status(to)), ..Outcome::out(&facts.body(to, "r-1")) }
     });
     assert!(count >= 30, "{count}");
+}
+
+#[test]
+fn embeddings_are_asked_for_one_by_one_and_in_batches() {
+    check("embed_requests.jsonl", |case, from, to| {
+        let document = Document::parse(case.r#in.get().as_bytes()).unwrap();
+        let mut out = BytesMut::new();
+        match translate::embed_request(&document, from, to, "model-1", &mut out) {
+            Ok(translated) => Outcome {
+                dropped: translated.dropped.names().map(str::to_owned).collect(),
+                ..Outcome::out(&out)
+            },
+            Err(refused) => Outcome { refused: Some(refused.param), ..Outcome::nothing() },
+        }
+    });
+}
+
+#[test]
+fn embeddings_keep_their_numbers_and_come_in_base64_where_asked() {
+    check("embed_answers.jsonl", |case, from, to| {
+        let asked = case.asked.unwrap();
+        let asked = EmbedTranslated {
+            is_batch: asked.batch,
+            base64: asked.base64,
+            dropped: translate::Dropped::default(),
+        };
+        let mut out = BytesMut::new();
+        match translate::embed_answer(case.r#in.get().as_bytes(), from, to, "model-1", &asked, &mut out) {
+            Ok(()) => Outcome::out(&out),
+            Err(fault) => Outcome { fault: Some(fault.to_string()), ..Outcome::nothing() },
+        }
+    });
 }
