@@ -41,7 +41,7 @@ fn stream(dialect: DialectId) -> Bytes {
             out.push_str("event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":9}}\n\n");
             out.push_str("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
         }
-        DialectId::Gemini => {
+        _ => {
             out.push_str(&"data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\" word\"}],\"role\":\"model\"},\"index\":0}],\"modelVersion\":\"m\",\"responseId\":\"r\"}\n\n".repeat(WORDS));
             out.push_str("data: {\"candidates\":[{\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":1,\"candidatesTokenCount\":9},\"modelVersion\":\"m\",\"responseId\":\"r\"}\n\n");
         }

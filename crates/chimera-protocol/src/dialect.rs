@@ -8,6 +8,7 @@ use crate::{
     json::skim,
     needle,
     openai::OpenAi,
+    responses::Responses,
     usage::{Carrier, Object, Reported, Usage},
 };
 
@@ -20,6 +21,8 @@ pub enum DialectId {
     Anthropic,
     /// Google's generateContent.
     Gemini,
+    /// OpenAI's responses.
+    Responses,
 }
 
 impl DialectId {
@@ -29,6 +32,7 @@ impl DialectId {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
+            Self::Responses => "responses",
         }
     }
 
@@ -38,6 +42,7 @@ impl DialectId {
             Self::OpenAi => &OpenAi,
             Self::Anthropic => &Anthropic,
             Self::Gemini => &Gemini,
+            Self::Responses => &Responses,
         }
     }
 }

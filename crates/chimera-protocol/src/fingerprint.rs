@@ -16,6 +16,7 @@ fn skipped(dialect: DialectId) -> &'static [&'static str] {
         DialectId::OpenAi => &["model", "stream", "stream_options", "user", "metadata", "cache"],
         DialectId::Anthropic => &["model", "stream", "metadata", "cache"],
         DialectId::Gemini => &["cache"],
+        DialectId::Responses => &["model", "stream", "stream_options", "user", "metadata", "cache"],
     }
 }
 

@@ -20,7 +20,8 @@
 //! [`json::Document`] validates a body in one pass and notes where everything is, so that the bytes
 //! can go on untouched. [`Fingerprint`] hashes what a request means, not how it is spelled.
 //! [`sse::Framer`] cuts a stream into whole events without a copy. [`Dialect`] holds one vendor's
-//! rules, one file each; [`StreamWatch`] applies them to a stream that passes by.
+//! rules, one file each; [`StreamWatch`] applies them to a stream that passes by. [`translate`] puts
+//! requests, answers, streams and errors of one vendor into another's words.
 //!
 //! # Guarantees
 //! - **Any bytes**: nothing panics, loops or recurses beyond [`json::MAX_DEPTH`], whatever comes.
@@ -29,7 +30,7 @@
 //! - **Cancellation**: there is nothing to cancel.
 //!
 //! # What it does not do
-//! It does not translate between dialects yet.
+//! It counts no tokens, and runs no tools.
 
 pub mod json;
 pub mod sse;
@@ -43,6 +44,7 @@ mod gemini;
 mod lookover;
 mod needle;
 mod openai;
+mod responses;
 mod shape;
 mod stream_watch;
 pub mod translate;

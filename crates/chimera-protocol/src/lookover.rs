@@ -135,7 +135,7 @@ impl<'a> LookOver<'a> {
 /// The members of which a request must have one.
 fn wanted(dialect: DialectId, operation: Operation) -> &'static [&'static str] {
     match (dialect, operation) {
-        (DialectId::OpenAi, Operation::Embed) => &["input"],
+        (DialectId::OpenAi, Operation::Embed) | (DialectId::Responses, _) => &["input"],
         (DialectId::OpenAi | DialectId::Anthropic, _) => &["messages"],
         (DialectId::Gemini, Operation::Embed) => &["content", "requests"],
         (DialectId::Gemini, Operation::CountTokens) => &["contents", "generateContentRequest"],

@@ -27,6 +27,10 @@
 //! their provider can read come back to it by way of places that the caller's SDK keeps; see
 //! `translate/carrier.rs` for the table.
 //!
+//! # OpenAI's responses
+//! They are a caller's dialect: requests are read, answers and streams written. State is kept by nobody,
+//! so `previous_response_id` is refused.
+//!
 //! # What is not translated
 //! Tools that a provider runs itself, files that were given to a provider, citations, and pictures or
 //! sounds as answers. Nothing is fetched: a URL goes on as a URL or is refused.
@@ -43,6 +47,7 @@ mod media;
 mod openai;
 mod pick;
 mod refuse;
+mod responses;
 mod scan;
 mod stream;
 mod text;
@@ -100,12 +105,16 @@ pub fn request(
         DialectId::OpenAi => openai::request_in::read(root, &mut dropped),
         DialectId::Anthropic => anthropic::request_in::read(root, &mut dropped),
         DialectId::Gemini => gemini::request_in::read(root, context.stream, &mut dropped),
+        DialectId::Responses => responses::request_in::read(root, &mut dropped),
     }?;
     let mut side = field::Side { caller: context.from, model: context.model, dropped: &mut dropped };
     match context.to {
         DialectId::OpenAi => openai::request_out::write(&request, &mut side, out),
         DialectId::Anthropic => anthropic::request_out::write(&request, &mut side, out),
         DialectId::Gemini => gemini::request_out::write(&request, &mut side, out),
+        DialectId::Responses => {
+            Err(Refused::here("this model's provider must be asked in its own dialect").inside("model"))
+        }
     }?;
     let stream = request.stream;
     Ok(Translated { dropped, stream })
@@ -148,6 +157,7 @@ pub fn answer(
             reader.chunk(root, context, &mut sink)?;
             reader.end(&mut sink)?;
         }
+        DialectId::Responses => return Err(FoldError::Shape("a dialect that is translated")),
     }
     let completion = collect::collect(pieces)?;
     if completion.choices.is_empty() {
@@ -157,6 +167,7 @@ pub fn answer(
         DialectId::OpenAi => openai::answer_out::write(&completion, context, out),
         DialectId::Anthropic => anthropic::answer_out::write(&completion, context, out)?,
         DialectId::Gemini => gemini::answer_out::write(&completion, context, out)?,
+        DialectId::Responses => responses::answer_out::write(&completion, context, out),
     }
     Ok(())
 }

@@ -209,6 +209,8 @@ pub struct Reported {
     pub(crate) prompt_tokens_details: Object<Details>,
     pub(crate) completion_tokens_details: Object<Details>,
     pub(crate) input_tokens: Count,
+    pub(crate) input_tokens_details: Object<Details>,
+    pub(crate) output_tokens_details: Object<Details>,
     pub(crate) output_tokens: Count,
     pub(crate) cache_read_input_tokens: Count,
     pub(crate) cache_creation_input_tokens: Count,
@@ -222,13 +224,15 @@ pub struct Reported {
     pub(crate) cached_content_token_count: Count,
 }
 
-/// Where an event may carry usage: itself, or in the message that it starts.
+/// Where an event may carry usage: itself, or in the message that it starts, or in the response that it
+/// ends.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Carrier {
     #[serde(alias = "usageMetadata")]
     usage: Object<Reported>,
     message: Object<Message>,
+    response: Object<Message>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -239,7 +243,8 @@ struct Message {
 
 impl Carrier {
     pub(crate) fn reported(self) -> Option<Reported> {
-        self.usage.0.or_else(|| self.message.0?.usage.0)
+        let within = |message: Option<Message>| message.and_then(|message| message.usage.0);
+        self.usage.0.or_else(|| within(self.message.0)).or_else(|| within(self.response.0))
     }
 }
 

@@ -32,7 +32,7 @@ fn events(dialect: DialectId) -> (&'static [&'static str], &'static str) {
             ],
             r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" w\u00f6rd\n"}}"#,
         ),
-        DialectId::Gemini => (
+        _ => (
             &[
                 r#"{"candidates":[{"content":{"parts":[{"text":"a"}],"role":"model"},"index":0}],"responseId":"r"}"#,
             ],

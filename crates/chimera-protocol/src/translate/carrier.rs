@@ -7,6 +7,9 @@
 //! | Gemini's signature of a call | `extra_content.google.thought_signature` of the call, as Google has it | a thinking block without text before the call, its signature beginning with `gemini:` | is theirs |
 //! | Gemini's signature of text | the same, of the message | a thinking block without text after it, `gemini-text:` | is theirs |
 //!
+//! Callers of OpenAI's responses get each proof as the `encrypted_content` of a reasoning item beside what
+//! it proves, with the same prefixes.
+//!
 //! Each is a place that the SDKs of that dialect send back unchanged. A proof of another provider than
 //! the one that is asked means nothing to it and is left out.
 
@@ -118,4 +121,38 @@ pub(crate) fn gemini_thought<'a>(text: Text<'a>, signature: Option<Text<'a>>) ->
         None => Signature { vendor: Vendor::Gemini, text: signature },
     };
     PartKind::Thinking(text, Some(signature))
+}
+
+/// What the encrypted content of a reasoning item carries.
+pub(crate) enum Carried {
+    Thinking(Signature<'static>),
+    Redacted(Text<'static>),
+    Call(Signature<'static>),
+    Text(Signature<'static>),
+}
+
+/// A proof as the encrypted content of a reasoning item. One of Gemini's may be that of a call.
+pub(crate) fn wrap_for_responses(signature: &Signature<'_>, of_call: bool) -> String {
+    match (signature.vendor, of_call) {
+        (Vendor::Anthropic, _) => format!("{ANTHROPIC}{}", signature.text.plain()),
+        (Vendor::Gemini, of_call) => wrap_for_anthropic(&signature.text, !of_call),
+    }
+}
+
+/// Thoughts that only their provider can read, likewise.
+pub(crate) fn wrap_redacted_for_responses(data: &Text<'_>) -> String {
+    format!("{REDACTED}{}", data.plain())
+}
+
+/// What such an item carries; `None` for what is OpenAI's own.
+pub(crate) fn unwrap_from_responses(content: &Text<'_>) -> Option<Carried> {
+    if let Some((signature, of_text)) = unwrap_from_anthropic(content) {
+        return Some(if of_text { Carried::Text(signature) } else { Carried::Call(signature) });
+    }
+    let plain = content.plain();
+    if let Some(data) = plain.strip_prefix(REDACTED) {
+        return Some(Carried::Redacted(data.to_owned().into()));
+    }
+    let text = plain.strip_prefix(ANTHROPIC)?.to_owned().into();
+    Some(Carried::Thinking(Signature { vendor: Vendor::Anthropic, text }))
 }

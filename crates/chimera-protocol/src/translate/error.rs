@@ -75,7 +75,7 @@ impl ErrorFacts<'static> {
         let word = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
         let message = word("message");
         let kind = match from {
-            DialectId::OpenAi => of_openai(status, &word("type"), &word("code")),
+            DialectId::OpenAi | DialectId::Responses => of_openai(status, &word("type"), &word("code")),
             DialectId::Anthropic => of_anthropic(status, &word("type"), &message),
             DialectId::Gemini => of_gemini(status, &word("status"), &message),
         };

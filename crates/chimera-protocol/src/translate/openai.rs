@@ -8,3 +8,5 @@ pub(super) mod request_in;
 pub(super) mod request_out;
 pub(super) mod stream_in;
 pub(super) mod stream_out;
+
+pub(super) use message_in::detail_of;

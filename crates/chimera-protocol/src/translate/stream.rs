@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{AnswerContext, anthropic, gemini, openai, vocabulary::Piece};
+use super::{AnswerContext, anthropic, gemini, openai, responses, vocabulary::Piece};
 use crate::{
     DialectId, ErrorParts, FoldError,
     json::{Document, Kind, Scratch},
@@ -47,6 +47,8 @@ enum Reader {
     OpenAi(openai::stream_in::Reader),
     Anthropic(anthropic::stream_in::Reader),
     Gemini(gemini::stream_in::Reader),
+    /// A dialect that is only written.
+    None,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ enum Writer {
     OpenAi(openai::stream_out::StreamWriter),
     Anthropic(anthropic::stream_out::StreamWriter),
     Gemini(gemini::stream_out::StreamWriter),
+    Responses(Box<responses::stream_out::StreamWriter>),
 }
 
 impl Writer {
@@ -67,6 +70,7 @@ impl Writer {
             Self::OpenAi(writer) => writer.piece(piece, context, out),
             Self::Anthropic(writer) => writer.piece(piece, context, out),
             Self::Gemini(writer) => writer.piece(piece, context, out),
+            Self::Responses(writer) => writer.piece(piece, context, out),
         }
     }
 }
@@ -79,11 +83,13 @@ impl StreamTranslator {
                 DialectId::OpenAi => Reader::OpenAi(Default::default()),
                 DialectId::Anthropic => Reader::Anthropic(Default::default()),
                 DialectId::Gemini => Reader::Gemini(Default::default()),
+                DialectId::Responses => Reader::None,
             },
             writer: match to {
                 DialectId::OpenAi => Writer::OpenAi(openai::stream_out::StreamWriter::new(include_usage)),
                 DialectId::Anthropic => Writer::Anthropic(Default::default()),
                 DialectId::Gemini => Writer::Gemini(Default::default()),
+                DialectId::Responses => Writer::Responses(Default::default()),
             },
             to,
             state: State::Open,
@@ -118,6 +124,7 @@ impl StreamTranslator {
                     Reader::OpenAi(reader) => reader.chunk(document.root(), sink),
                     Reader::Anthropic(reader) => reader.event(document.root(), sink),
                     Reader::Gemini(reader) => reader.chunk(document.root(), &context, sink),
+                    Reader::None => Err(FoldError::Shape("a dialect that is translated")),
                 }
             }
         };
@@ -138,6 +145,7 @@ impl StreamTranslator {
             Reader::OpenAi(reader) => reader.is_whole(),
             Reader::Anthropic(reader) => reader.is_over(),
             Reader::Gemini(reader) => reader.is_whole(),
+            Reader::None => false,
         };
         let ended = match reader {
             _ if !whole => Err(FoldError::Truncated),
@@ -153,6 +161,7 @@ impl StreamTranslator {
             Writer::OpenAi(writer) => writer.end(out),
             Writer::Anthropic(writer) => writer.end(out),
             Writer::Gemini(writer) => writer.end(out),
+            Writer::Responses(writer) => writer.end(out),
         }
         Ok(())
     }
@@ -170,7 +179,7 @@ impl StreamTranslator {
         match &self.reader {
             Reader::OpenAi(reader) => reader.is_over(),
             Reader::Anthropic(reader) => reader.is_over(),
-            Reader::Gemini(_) => false,
+            Reader::Gemini(_) | Reader::None => false,
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn check(stream: &[u8], dialect: DialectId, proper: bool) -> Seen {
         DialectId::OpenAi => openai(&events, proper),
         DialectId::Anthropic => anthropic(&events, proper),
         DialectId::Gemini => gemini(&events, proper),
+        DialectId::Responses => responses(&events, proper),
     }
 }
 
@@ -153,5 +154,64 @@ fn gemini(events: &Events, proper: bool) -> Seen {
         }
     }
     assert_eq!((finished, failed), (proper, !proper));
+    seen
+}
+
+fn responses(events: &Events, proper: bool) -> Seen {
+    let mut seen = Seen::default();
+    let mut items: Vec<(String, bool)> = Vec::new();
+    let mut calls: Vec<(usize, String)> = Vec::new();
+    let (mut over, mut failed, mut numbered) = (false, false, 0);
+    for (at, (name, data)) in events.iter().enumerate() {
+        assert!(!over && !failed, "nothing follows the end");
+        let data: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(name.as_deref(), data["type"].as_str());
+        let kind = data["type"].as_str().unwrap();
+        if kind == "error" {
+            failed = true;
+            continue;
+        }
+        assert_eq!(data["sequence_number"], numbered);
+        numbered += 1;
+        let index = data["output_index"].as_u64().map(|index| usize::try_from(index).unwrap());
+        match kind {
+            "response.created" => assert_eq!(at, 0),
+            "response.in_progress" => assert_eq!(at, 1),
+            "response.output_item.added" => {
+                assert_eq!(index, Some(items.len()));
+                items.push((data["item"]["id"].as_str().unwrap().to_owned(), true));
+                if data["item"]["type"] == "function_call" {
+                    calls.push((index.unwrap(), String::new()));
+                }
+            }
+            "response.output_item.done" => {
+                let item = &mut items[index.unwrap()];
+                assert!(item.1 && data["item"]["id"] == item.0.as_str());
+                item.1 = false;
+            }
+            "response.completed" | "response.incomplete" => {
+                assert!(proper && items.iter().all(|(_, open)| !open));
+                let output = data["response"]["output"].as_array().unwrap();
+                let ids: Vec<_> = output.iter().map(|item| item["id"].as_str().unwrap()).collect();
+                assert_eq!(ids, items.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>());
+                over = true;
+            }
+            _ => {
+                let item = &items[index.unwrap()];
+                assert!(item.1 && data["item_id"] == item.0.as_str(), "{kind}");
+                let delta = data["delta"].as_str().unwrap_or_default();
+                match kind {
+                    "response.output_text.delta" => seen.text.push_str(delta),
+                    "response.reasoning_summary_text.delta" => seen.thoughts.push_str(delta),
+                    "response.function_call_arguments.delta" => {
+                        calls.iter_mut().find(|call| Some(call.0) == index).unwrap().1.push_str(delta);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert_eq!((over, failed), (proper, !proper));
+    seen.calls = calls.into_iter().map(|(_, arguments)| arguments).collect();
     seen
 }

@@ -1,0 +1,178 @@
+//! OpenAI's responses.
+
+use serde_json::{Value, json};
+
+use crate::{
+    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
+    openai, sse,
+    usage::{Reported, Usage},
+};
+
+pub(crate) struct Responses;
+
+impl Dialect for Responses {
+    fn error_body(&self, parts: &ErrorParts<'_>) -> Vec<u8> {
+        openai::OpenAi.error_body(parts)
+    }
+
+    fn error_event(&self, parts: &ErrorParts<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let data = json!({
+            "type": "error", "code": parts.code, "message": parts.message, "param": parts.param,
+        });
+        event(Some("error"), &data, &mut out);
+        out
+    }
+
+    fn observe(&self, name: Option<&[u8]>, data: &[u8]) -> Observed {
+        let kind = match name.map(<[u8]>::to_vec) {
+            Some(name) => name,
+            None => kind_in(data).into_bytes(),
+        };
+        match &*kind {
+            b"response.completed" | b"response.incomplete" => Observed::End,
+            b"response.failed" | b"error" => Observed::Error,
+            kind if kind.ends_with(b".delta") || kind.ends_with(b".done") => Observed::Content,
+            _ => Observed::Lifecycle,
+        }
+    }
+
+    fn may_end_after(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn terminal(&self) -> Option<&'static [u8]> {
+        None
+    }
+
+    fn promised(&self, _: Operation) -> &'static [&'static str] {
+        &["output"]
+    }
+
+    fn usage_of(&self, reported: &Reported) -> Usage {
+        let (input, output) = (&reported.input_tokens_details.0, &reported.output_tokens_details.0);
+        Usage {
+            input_tokens: reported.input_tokens.0,
+            output_tokens: reported.output_tokens.0,
+            cached_input_tokens: input.as_ref().and_then(|details| details.cached_tokens.0),
+            cache_write_tokens: None,
+            reasoning_tokens: output.as_ref().and_then(|details| details.reasoning_tokens.0),
+        }
+    }
+
+    /// The last event holds the whole answer.
+    fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError> {
+        for event in sse::events(stream) {
+            match self.observe(event.event, event.data()) {
+                Observed::Error => return Err(FoldError::Error),
+                Observed::End => {
+                    let mut data: Value =
+                        serde_json::from_slice(event.data()).map_err(|_| FoldError::NotJson)?;
+                    let response = data.get_mut("response").map(Value::take);
+                    let response = response.ok_or(FoldError::Shape("a response"))?;
+                    return Ok(response.to_string().into_bytes());
+                }
+                _ => {}
+            }
+        }
+        Err(FoldError::Truncated)
+    }
+
+    fn unfold(&self, answer: &[u8], _: UnfoldOptions) -> Result<Vec<u8>, FoldError> {
+        let whole: Value = serde_json::from_slice(answer).map_err(|_| FoldError::NotJson)?;
+        let items = whole.get("output").and_then(Value::as_array).ok_or(FoldError::Shape("output"))?;
+        let mut begun = whole.clone();
+        if let Some(begun) = begun.as_object_mut() {
+            begun.insert("output".into(), json!([]));
+            begun.insert("status".into(), "in_progress".into());
+            begun.insert("usage".into(), Value::Null);
+        }
+        let mut told = Told::default();
+        told.event("response.created", json!({ "response": begun }));
+        told.event("response.in_progress", json!({ "response": begun }));
+        for (at, item) in items.iter().enumerate() {
+            told.item(at, item);
+        }
+        let complete = whole.get("status").and_then(Value::as_str) == Some("completed");
+        let last = if complete { "response.completed" } else { "response.incomplete" };
+        told.event(last, json!({ "response": whole }));
+        Ok(told.out)
+    }
+}
+
+fn kind_in(data: &[u8]) -> String {
+    let data = serde_json::from_slice::<Value>(data).unwrap_or_default();
+    data.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The events so far.
+#[derive(Default)]
+struct Told {
+    out: Vec<u8>,
+    sequence: u64,
+}
+
+impl Told {
+    fn event(&mut self, name: &str, members: Value) {
+        let mut data = json!({ "type": name, "sequence_number": self.sequence });
+        self.sequence += 1;
+        if let (Some(data), Value::Object(members)) = (data.as_object_mut(), members) {
+            data.extend(members);
+        }
+        event(Some(name), &data, &mut self.out);
+    }
+
+    /// An item: added without its text, told in deltas, done.
+    fn item(&mut self, at: usize, item: &Value) {
+        let id = item.get("id").cloned().unwrap_or_default();
+        let mut empty = item.clone();
+        for name in ["content", "summary"] {
+            if let Some(list) = empty.get_mut(name) {
+                *list = json!([]);
+            }
+        }
+        if let Some(arguments) = empty.get_mut("arguments") {
+            *arguments = "".into();
+        }
+        self.event("response.output_item.added", json!({ "output_index": at, "item": empty }));
+        for (index, part) in item.get("content").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let place = json!({ "item_id": id, "output_index": at, "content_index": index });
+            self.part(&place, part);
+        }
+        if let Some(arguments) = item.get("arguments").and_then(Value::as_str) {
+            let place = json!({ "item_id": id, "output_index": at });
+            for piece in pieces(arguments) {
+                self.at(&place, "response.function_call_arguments.delta", json!({ "delta": piece }));
+            }
+            self.at(&place, "response.function_call_arguments.done", json!({ "arguments": arguments }));
+        }
+        self.event("response.output_item.done", json!({ "output_index": at, "item": item }));
+    }
+
+    fn at(&mut self, place: &Value, name: &str, more: Value) {
+        let mut members = place.clone();
+        if let (Some(members), Value::Object(more)) = (members.as_object_mut(), more) {
+            members.extend(more);
+        }
+        self.event(name, members);
+    }
+
+    fn part(&mut self, place: &Value, part: &Value) {
+        let (stem, name) = match part.get("type").and_then(Value::as_str) {
+            Some("output_text") => ("response.output_text", "text"),
+            Some("refusal") => ("response.refusal", "refusal"),
+            _ => return,
+        };
+        let text = part.get(name).and_then(Value::as_str).unwrap_or_default();
+        let mut empty = part.clone();
+        if let Some(text) = empty.get_mut(name) {
+            *text = "".into();
+        }
+        self.at(place, "response.content_part.added", json!({ "part": empty }));
+        for piece in pieces(text) {
+            self.at(place, &format!("{stem}.delta"), json!({ "delta": piece }));
+        }
+        self.at(place, &format!("{stem}.done"), json!({ name: text }));
+        self.at(place, "response.content_part.done", json!({ "part": part }));
+    }
+}
