@@ -114,6 +114,7 @@ mod tests {
             strip_usage: false,
             deterministic: false,
             cache_member: None,
+            foreign: None,
         };
         let (aliases, now) = (Aliases::new(1 << 20).unwrap(), Instant::now());
         aliases.put(request.clone(), Arc::new(looked), now);

@@ -37,6 +37,7 @@ use crate::{
     respond::{self, names},
     route::{self, Call, Route},
     settings::CachePolicy,
+    translate::Translating,
     upstream::{Framing, Outgoing, forwarded},
 };
 
@@ -235,10 +236,10 @@ async fn serve(
     };
     let plan = Plan::new(context, call, parts, &looked)?;
     if let Some((entry, age)) = plan.lookup(context, &looked) {
-        if !is_known {
+        if !is_known && looked.foreign.is_none() {
             shared.aliases.put(raw, looked.clone(), now);
         }
-        if let Some(response) = hit(context, &entry, looked.form, age, parts, books) {
+        if let Some(response) = hit(context, &entry, &looked, age, parts, books) {
             return Ok(response);
         }
     }
@@ -259,16 +260,19 @@ async fn serve(
         state: context.state.clone(),
         tenant: context.tenant.clone(),
         group: resolved.group,
-        outgoing: Outgoing {
-            dialect: call.dialect,
-            verb: call.verb,
-            query,
-            headers,
-            body,
-            same_name: resolved.model == looked.model,
-            model: resolved.model,
-            model_range: looked.model_range.clone(),
-            edits: looked.edits.clone(),
+        outgoing: match &looked.foreign {
+            Some(foreign) => foreign.outgoing(headers, resolved.model),
+            None => Outgoing {
+                dialect: call.dialect,
+                verb: call.verb,
+                query,
+                headers,
+                body,
+                same_name: resolved.model == looked.model,
+                model: resolved.model,
+                model_range: looked.model_range.clone(),
+                edits: looked.edits.clone(),
+            },
         },
         operation: call.operation,
         framing: looked.form.framing,
@@ -408,6 +412,8 @@ fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
 pub(crate) enum Following {
     Shared(Follow),
     Alone(Source<Piece>),
+    /// In the caller's dialect, which is not the provider's.
+    Translated(Box<Translating>),
 }
 
 impl Following {
@@ -415,12 +421,17 @@ impl Following {
         match self {
             Self::Shared(follow) => Pin::new(follow).poll_next(cx),
             Self::Alone(source) => source.as_mut().poll_next(cx),
+            Self::Translated(translating) => translating.poll_next(cx),
         }
     }
 
     /// Whether the end that was met is not the call's own.
     pub(crate) fn interrupted(&self) -> bool {
-        matches!(self, Self::Shared(follow) if follow.interrupted())
+        match self {
+            Self::Shared(follow) => follow.interrupted(),
+            Self::Alone(_) => false,
+            Self::Translated(translating) => translating.interrupted(),
+        }
     }
 }
 
@@ -453,7 +464,7 @@ async fn follow(
             // Another call may have ended between the look-up and here.
             Role::Leader => {
                 if let Some((entry, age)) = plan.look_again(context, looked)
-                    && let Some(response) = hit(context, &entry, looked.form, age, parts, books)
+                    && let Some(response) = hit(context, &entry, looked, age, parts, books)
                 {
                     return Ok(response);
                 }
@@ -476,13 +487,19 @@ async fn follow(
     let now = Instant::now();
     books.heard(now);
     match first {
-        Some(Piece::Answer(answer)) => Ok(unary(context, &answer, said, parts, books, now).await),
+        Some(Piece::Answer(answer)) => match &looked.foreign {
+            Some(foreign) => foreign.respond(context, &answer, said, books, now),
+            None => Ok(unary(context, &answer, said, parts, books, now).await),
+        },
         Some(Piece::Head(provenance)) => {
             books.streams(now);
             let mut response = streaming(context, looked, following, call, parts);
             let headers = response.headers_mut();
             headers.insert(&names::CACHE, said);
             origin(headers, &provenance, now - context.arrival.at);
+            if let Some(dropped) = looked.foreign.as_ref().and_then(|foreign| foreign.dropped.as_ref()) {
+                headers.insert(&names::DROPPED, dropped.clone());
+            }
             Ok(response)
         }
         Some(Piece::Failed(failure)) => Err(Failure::clone(&failure)),
@@ -493,7 +510,7 @@ async fn follow(
 }
 
 /// Who answered, and where the time went.
-fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Duration) {
+pub(crate) fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Duration) {
     headers.insert(&names::PROVIDER, provenance.provider.clone());
     headers.insert(&names::MODEL, provenance.model.clone());
     headers.insert(
@@ -535,14 +552,16 @@ fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
 fn hit(
     context: &Context<'_>,
     entry: &Arc<Entry>,
-    form: Form,
+    looked: &Looked,
     age: Duration,
     parts: &Parts,
     books: &mut Books,
 ) -> Option<Response<Body>> {
-    let mut response = match form.framing {
-        Framing::Unary => whole(context, entry, parts)?,
-        framing => {
+    let form = looked.form;
+    let mut response = match (&looked.foreign, form.framing) {
+        (Some(foreign), _) => foreign.hit(context, entry)?,
+        (None, Framing::Unary) => whole(context, entry, parts)?,
+        (None, framing) => {
             let mut response = Response::new(Body::whole(entry.body(form)?.clone()));
             response.headers_mut().reserve(HEADERS);
             stream_headers(response.headers_mut(), framing);
@@ -634,8 +653,11 @@ fn streaming(
     call: &Call<'_>,
     parts: &Parts,
 ) -> Response<Body> {
-    let framing = looked.form.framing;
     let id = context.arrival.request_id.clone();
+    let (following, framing) = match &looked.foreign {
+        Some(foreign) => (foreign.follow(following, context, &id), foreign.form.framing),
+        None => (following, looked.form.framing),
+    };
     let mut response = Response::new(Body::events(following, call.dialect, framing, id));
     response.headers_mut().reserve(HEADERS);
     stream_headers(response.headers_mut(), framing);
@@ -654,7 +676,7 @@ fn streaming(
     response
 }
 
-fn stream_headers(headers: &mut HeaderMap, framing: Framing) {
+pub(crate) fn stream_headers(headers: &mut HeaderMap, framing: Framing) {
     let (name, value) = stream_type(framing);
     headers.insert(name, value);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store"));

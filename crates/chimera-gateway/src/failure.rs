@@ -47,7 +47,7 @@ pub(crate) struct Failure {
     /// Set where the status is not the one that goes with the code.
     pub(crate) status: Option<u16>,
     pub(crate) message: Cow<'static, str>,
-    pub(crate) param: Option<&'static str>,
+    pub(crate) param: Option<Cow<'static, str>>,
     pub(crate) retry_after: Option<Duration>,
     /// The methods that the path takes, where that is what was wrong.
     pub(crate) allow: Option<&'static str>,
@@ -78,8 +78,8 @@ impl Failure {
         self
     }
 
-    pub(crate) fn param(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub(crate) fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
         self
     }
 

@@ -55,7 +55,7 @@ mod tests {
         let body = br#"{ "model":"m", "messages":[] }"#;
         assert_eq!(chat_body(body).unwrap(), &body[..]);
         let both = chat_body(br#"{"model":"m","prompt":"x","messages":[]}"#).unwrap_err();
-        assert_eq!(both.param, Some("prompt"));
+        assert_eq!(both.param.as_deref(), Some("prompt"));
         assert!(chat_body(b"{}").is_err());
         assert!(chat_body(b"[]").is_err());
         assert!(chat_body(br#"{"prompt":1}"#).is_err());

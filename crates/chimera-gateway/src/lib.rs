@@ -20,7 +20,8 @@
 //! (`look.rs`); a request seen before, byte for byte, is not even looked at (`alias.rs`). A fingerprint
 //! finds a cached [entry](CacheSettings), which serves unary and streaming callers in bytes that were
 //! made once (`entry.rs`). A miss joins or begins a call (`load.rs`) whose request is the caller's own
-//! bytes (`upstream.rs`), and whose answer passes through event by event (`body.rs`).
+//! bytes (`upstream.rs`), and whose answer passes through event by event (`body.rs`). Where the provider
+//! speaks another dialect than the caller, `translate.rs` stands between them.
 //!
 //! # Guarantees
 //! - **Cancellation**: dropping a response, or its future, ends the upstream call at once, unless
@@ -31,7 +32,7 @@
 //! - **Secrets**: bodies and keys are not logged; a provider's key never leaves in an answer.
 //!
 //! # What it does not do
-//! It does not translate between dialects yet, nor transform prompts.
+//! It does not transform prompts.
 
 mod admin;
 mod alias;
@@ -58,6 +59,7 @@ mod request_id;
 mod respond;
 mod route;
 mod settings;
+mod translate;
 mod upstream;
 
 pub use admin::{Admin, AdminHooks};

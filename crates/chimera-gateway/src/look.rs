@@ -13,6 +13,7 @@ use crate::{
     gateway::State,
     models::{Models, Resolved},
     route::Call,
+    translate::Foreign,
     upstream::{Edit, Framing},
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Looked {
     pub(crate) deterministic: bool,
     /// What a `cache` member says.
     pub(crate) cache_member: Option<serde_json::Value>,
+    /// The call as its provider gets it, where that speaks another dialect.
+    pub(crate) foreign: Option<Box<Foreign>>,
 }
 
 /// What the look needs to know besides the body.
@@ -102,20 +105,17 @@ fn look_at(
         .models
         .resolve(model)
         .ok_or_else(|| Failure::new(Code::ModelNotFound, "no provider serves this model").param("model"))?;
-    if !resolved.speaks(call.dialect) {
-        return Err(Failure::invalid(format!(
-            "this model's provider `{}` does not speak the {} dialect; call it in its own",
-            resolved.provider.provider.name(),
-            call.dialect.as_str(),
-        ))
-        .param("model"));
-    }
     let stream = call.stream || over.stream;
     let framing = match stream {
         false => Framing::Unary,
         true if looking.array => Framing::Array,
         true => Framing::Events,
     };
+    if !resolved.speaks(call.dialect) {
+        let form = Form { framing, include_usage: over.include_usage };
+        let foreign = Foreign::of(document, call, &resolved, form)?;
+        return look_abroad(foreign, canonical, looking, &over, resolved, model.to_owned());
+    }
     let mut edits = Vec::new();
     if let Some(member) = &over.cache_member {
         edits.push(Edit { range: member.cut.clone(), with: String::new() });
@@ -145,6 +145,44 @@ fn look_at(
         strip_usage,
         deterministic: call.operation != Operation::Chat || over.is_deterministic(),
         cache_member: over.cache_member.map(|member| member.value),
+        foreign: None,
+    };
+    Ok((looked, resolved))
+}
+
+/// What is found of a call whose provider speaks another dialect: its fingerprint is that of the
+/// translated request, so that callers of every dialect share their answers.
+fn look_abroad(
+    foreign: Foreign,
+    canonical: &mut Vec<u8>,
+    looking: &Looking<'_>,
+    over: &LookOver<'_>,
+    resolved: Resolved,
+    model: String,
+) -> Result<(Looked, Resolved), Failure> {
+    let scope = Scope {
+        operation: match foreign.verb {
+            ":streamGenerateContent" => ":generateContent",
+            verb => verb,
+        },
+        route: resolved.identity(),
+        model: &resolved.model,
+        versions: foreign.versions(),
+        ..Scope::new(looking.tenant, foreign.to)
+    };
+    let document = json::Document::parse(&foreign.body)
+        .map_err(|_| Failure::new(Code::Internal, "a translated request is not valid"))?;
+    let fingerprint = Fingerprint::compute(looking.key, &scope, &document, canonical);
+    let looked = Looked {
+        fingerprint,
+        form: foreign.provider_form(),
+        model,
+        model_range: foreign.model_range.clone(),
+        edits: Vec::new(),
+        strip_usage: false,
+        deterministic: looking.call.operation != Operation::Chat || over.is_deterministic(),
+        cache_member: over.cache_member.as_ref().map(|member| member.value.clone()),
+        foreign: Some(Box::new(foreign)),
     };
     Ok((looked, resolved))
 }

@@ -55,12 +55,22 @@ struct Known {
 
 impl Resolved {
     pub(crate) fn speaks(&self, dialect: DialectId) -> bool {
-        self.known.as_ref().map_or(&self.provider.dialects, |known| &known.dialects).contains(&dialect)
+        self.dialects().contains(&dialect)
+    }
+
+    fn dialects(&self) -> &[DialectId] {
+        self.known.as_ref().map_or(&self.provider.dialects, |known| &known.dialects)
     }
 
     /// Who may answer, as part of the cache key.
     pub(crate) fn identity(&self) -> &str {
         self.known.as_ref().map_or(self.provider.provider.name(), |known| &known.identity)
+    }
+
+    /// The dialect in which callers of another are served: one that every deployment speaks, and that
+    /// can be translated into.
+    pub(crate) fn common_dialect(&self) -> Option<DialectId> {
+        self.dialects().iter().copied().find(|dialect| *dialect != DialectId::Responses)
     }
 }
 

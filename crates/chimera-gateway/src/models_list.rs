@@ -150,7 +150,7 @@ async fn of_provider(context: &Context<'_>, provider: &ModelProvider) -> Option<
     let build = |deployment: &Deployment| {
         let base = base_path(dialect, deployment);
         let path = match dialect {
-            DialectId::OpenAi => format!("{base}/models"),
+            DialectId::OpenAi | DialectId::Responses => format!("{base}/models"),
             DialectId::Anthropic => format!("{base}/v1/models?limit=1000"),
             DialectId::Gemini => format!("{base}/v1beta/models?pageSize=1000"),
         };
@@ -189,7 +189,7 @@ fn parse(dialect: DialectId, owner: &str, list: &Value) -> Vec<Model> {
 fn list(dialect: DialectId, models: &[Model]) -> Value {
     let shown: Vec<_> = models.iter().map(|model| shown(dialect, model)).collect();
     match dialect {
-        DialectId::OpenAi => json!({ "object": "list", "data": shown }),
+        DialectId::OpenAi | DialectId::Responses => json!({ "object": "list", "data": shown }),
         DialectId::Anthropic => json!({
             "data": shown, "has_more": false,
             "first_id": models.first().map(|model| &model.id),
@@ -205,7 +205,7 @@ fn shown(dialect: DialectId, model: &Model) -> Value {
         return model.detail.clone();
     }
     match dialect {
-        DialectId::OpenAi => {
+        DialectId::OpenAi | DialectId::Responses => {
             json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.owner })
         }
         DialectId::Anthropic => json!({

@@ -32,6 +32,7 @@ pub(crate) mod names {
         ACCEL_BUFFERING = "x-accel-buffering",
         ATTEMPTS = "x-chimera-attempts",
         CACHE = "x-chimera-cache",
+        DROPPED = "x-chimera-dropped",
         MODEL = "x-chimera-model",
         PROVIDER = "x-chimera-provider",
         REQUEST_ID = "x-request-id",
@@ -60,7 +61,7 @@ fn parts<'a>(failure: &'a Failure, request_id: &'a str) -> ErrorParts<'a> {
         status: status_of(failure),
         code: failure.code.as_str(),
         message: &failure.message,
-        param: failure.param,
+        param: failure.param.as_deref(),
         request_id,
     }
 }

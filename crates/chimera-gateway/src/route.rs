@@ -63,6 +63,7 @@ impl Call<'_> {
 #[repr(usize)]
 pub(crate) enum RouteLabel {
     ChatCompletions,
+    Responses,
     Embeddings,
     Messages,
     CountTokens,
@@ -77,8 +78,9 @@ pub(crate) enum RouteLabel {
 
 impl RouteLabel {
     /// Every label, in order of its number.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::ChatCompletions,
+        Self::Responses,
         Self::Embeddings,
         Self::Messages,
         Self::CountTokens,
@@ -94,6 +96,7 @@ impl RouteLabel {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",
+            Self::Responses => "responses",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
             Self::CountTokens => "count_tokens",
@@ -108,7 +111,7 @@ impl RouteLabel {
     }
 }
 
-use DialectId::{Anthropic, Gemini, OpenAi};
+use DialectId::{Anthropic, Gemini, OpenAi, Responses};
 
 /// The chat call that the short form stands for.
 pub(crate) fn generate_call() -> Call<'static> {
@@ -131,6 +134,7 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str, caller: DialectId) -> Ro
         "/v1/chat/completions" => {
             post(call(OpenAi, Operation::Chat, "/chat/completions", RouteLabel::ChatCompletions))
         }
+        "/v1/responses" => post(call(Responses, Operation::Chat, "/responses", RouteLabel::Responses)),
         "/v1/embeddings" => post(call(OpenAi, Operation::Embed, "/embeddings", RouteLabel::Embeddings)),
         "/v1/messages" => post(call(Anthropic, Operation::Chat, "/v1/messages", RouteLabel::Messages)),
         "/v1/messages/count_tokens" => post(call(

@@ -44,7 +44,7 @@ pub(crate) fn forwarded(dialect: DialectId, headers: &HeaderMap) -> Vec<(HeaderN
 /// The path before the verb. OpenAI's base URL comes with its version; one without any path gets it.
 pub(crate) fn base_path(dialect: DialectId, deployment: &Deployment) -> &str {
     match deployment.provider().settings().target.path() {
-        "" if dialect == DialectId::OpenAi => "/v1",
+        "" if matches!(dialect, DialectId::OpenAi | DialectId::Responses) => "/v1",
         path => path,
     }
 }

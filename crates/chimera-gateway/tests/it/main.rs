@@ -3,6 +3,7 @@
 
 mod cache;
 mod cancel;
+mod dialects;
 mod native;
 mod support;
 mod tenants;

@@ -189,7 +189,9 @@ pub(crate) const KEY: &str = "sk-canary-0123456789";
 pub(crate) fn provider(name: &str, dialect: DialectId, upstream: &Arc<Scripted>) -> ModelProvider {
     let key = format!("{KEY}-{name}");
     let credential = match dialect {
-        DialectId::OpenAi => Credential::new(http::header::AUTHORIZATION, "Bearer ", Secret::new(key)),
+        DialectId::OpenAi | DialectId::Responses => {
+            Credential::new(http::header::AUTHORIZATION, "Bearer ", Secret::new(key))
+        }
         DialectId::Anthropic => Credential::new(HeaderName::from_static("x-api-key"), "", Secret::new(key)),
         DialectId::Gemini => Credential::new(HeaderName::from_static("x-goog-api-key"), "", Secret::new(key)),
     };
@@ -208,7 +210,7 @@ pub(crate) fn provider_with(
     let deployment = deployment(name, &provider, None);
     let group = Group::new(name, vec![deployment], Arc::new(InOrder), Failover::default());
     let patterns = vec![match dialect {
-        DialectId::OpenAi => "gpt-*".to_owned(),
+        DialectId::OpenAi | DialectId::Responses => "gpt-*".to_owned(),
         DialectId::Anthropic => "claude-*".to_owned(),
         DialectId::Gemini => "gemini-*".to_owned(),
     }];

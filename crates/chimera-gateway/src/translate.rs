@@ -1,0 +1,371 @@
+//! Calls whose provider speaks another dialect than the caller.
+//!
+//! Everything behind the look is the provider's: the request that is sent, the fingerprint, the stored
+//! answer, the stream that followers share. Only what a caller is given is in its own dialect, put into
+//! it for each caller as it is handed out. So one stored answer serves callers of every dialect, and the
+//! way of a call that needs no translation is as it was.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use chimera_protocol::{
+    DialectId, Operation, json, sse,
+    translate::{self, AnswerContext, EmbedTranslated, ErrorFacts, RequestContext, StreamTranslator},
+};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::{
+    body::Body,
+    books::Books,
+    call::{self, Following},
+    entry::{Entry, Form},
+    failure::{Code, Failure},
+    load::{Answer, Piece},
+    metrics::RequestOutcome,
+    models::Resolved,
+    request_id::RequestId,
+    respond::{self, names},
+    route::Call,
+    upstream::{Framing, Outgoing},
+};
+
+/// What a call became in its provider's dialect.
+pub(crate) struct Foreign {
+    /// The provider's dialect.
+    pub(crate) to: DialectId,
+    pub(crate) body: Bytes,
+    pub(crate) verb: &'static str,
+    pub(crate) query: &'static str,
+    /// Where the body names the model.
+    pub(crate) model_range: Option<std::ops::Range<usize>>,
+    /// The members that were left out, as `x-chimera-dropped` says them.
+    pub(crate) dropped: Option<HeaderValue>,
+    /// The form in which the caller wants its answer.
+    pub(crate) form: Form,
+    caller: DialectId,
+    model: String,
+    embed: Option<EmbedTranslated>,
+}
+
+impl Foreign {
+    /// Translates a request for the provider that it resolved to.
+    pub(crate) fn of(
+        document: &json::Document<'_>,
+        call: &Call<'_>,
+        resolved: &Resolved,
+        form: Form,
+    ) -> Result<Self, Failure> {
+        let to = resolved.common_dialect().ok_or_else(|| {
+            Failure::invalid(
+                "the deployments of this model speak different dialects; call one of them by name",
+            )
+            .param("model")
+        })?;
+        // What a model knows depends on which it is: a group's name says nothing.
+        let model = resolved.group.deployments().first().and_then(|deployment| deployment.model());
+        let model = model.unwrap_or(&resolved.model);
+        let mut body = BytesMut::with_capacity(document.text().len() + 256);
+        let refused = |refused: translate::Refused| Failure::invalid(refused.message).param(refused.param);
+        let (dropped, embed) = match call.operation {
+            Operation::Chat => {
+                let stream = form.framing != Framing::Unary;
+                let context = RequestContext { from: call.dialect, to, model, stream };
+                let translated = translate::request(document, &context, &mut body).map_err(refused)?;
+                (translated.dropped, None)
+            }
+            Operation::Embed => {
+                let asked = translate::embed_request(document, call.dialect, to, model, &mut body)
+                    .map_err(refused)?;
+                (asked.dropped.clone(), Some(asked))
+            }
+            Operation::CountTokens => {
+                return Err(Failure::invalid(
+                    "this model's provider counts tokens in its own dialect only; call it in that",
+                )
+                .param("model"));
+            }
+        };
+        let (verb, query) = verb(to, call.operation, form.framing, embed.as_ref());
+        let names: Vec<_> = dropped.names().collect();
+        Ok(Self {
+            to,
+            model_range: model_range(to, call.operation, model),
+            body: body.freeze(),
+            verb,
+            query,
+            dropped: (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(", ")).ok()).flatten(),
+            form,
+            caller: call.dialect,
+            model: model.to_owned(),
+            embed,
+        })
+    }
+
+    /// The form in which the provider is asked and its answer kept.
+    pub(crate) fn provider_form(&self) -> Form {
+        let framing = if self.form.framing == Framing::Unary { Framing::Unary } else { Framing::Events };
+        Form { framing, include_usage: true }
+    }
+
+    /// What the provider's answer depends on besides its body, spelled as a native caller's would be.
+    pub(crate) fn versions(&self) -> &'static [u8] {
+        match self.to {
+            DialectId::Anthropic => b"\nanthropic-version:2023-06-01",
+            _ => b"",
+        }
+    }
+
+    fn context<'a>(&'a self, id: &'a str) -> AnswerContext<'a> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        AnswerContext { id, model: &self.model, created: now.map_or(0, |now| now.as_secs()) }
+    }
+
+    /// A whole answer of the provider's in the caller's dialect: its status and its body.
+    pub(crate) fn answer(&self, answer: &Answer, id: &str) -> Result<(u16, Bytes), Failure> {
+        if answer.entry.is_none() {
+            let facts = ErrorFacts::read(self.to, answer.status, &answer.body);
+            return Ok((facts.status(self.caller), facts.body(self.caller, id).into()));
+        }
+        Ok((answer.status, self.whole(&answer.body, id)?))
+    }
+
+    fn whole(&self, body: &[u8], id: &str) -> Result<Bytes, Failure> {
+        let mut out = BytesMut::with_capacity(body.len() + 256);
+        let translated = match &self.embed {
+            Some(asked) => translate::embed_answer(body, self.to, self.caller, &self.model, asked, &mut out),
+            None => translate::answer(body, self.to, self.caller, &self.context(id), &mut out),
+        };
+        translated.map_err(|fault| {
+            Failure::new(
+                Code::UpstreamInvalidResponse,
+                format!("the provider's answer cannot be told in the caller's dialect: {fault}"),
+            )
+        })?;
+        Ok(out.freeze())
+    }
+
+    /// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
+    pub(crate) fn stored(&self, entry: &Entry, id: &str) -> Option<Bytes> {
+        let stored = entry.body(self.provider_form())?;
+        if self.form.framing == Framing::Unary {
+            return self.whole(stored, id).ok();
+        }
+        let mut translator = self.translator(id);
+        let mut out = BytesMut::with_capacity(stored.len() + 256);
+        let mut framer = sse::Framer::new(stored.len().max(1));
+        framer.push(stored.clone());
+        while let Some(raw) = framer.next_event().ok()? {
+            translator.event(sse::Event::parse(&raw).data(), &mut out).ok()?;
+        }
+        translator.end(&mut out).ok()?;
+        let mut frames = Frames::new(self.form.framing);
+        let mut framed = frames.put(out);
+        frames.close(&mut framed);
+        Some(framed.freeze())
+    }
+
+    fn translator(&self, id: &str) -> StreamTranslator {
+        StreamTranslator::new(self.to, self.caller, self.form.include_usage, &self.context(id))
+    }
+
+    /// Everything that the provider's request is made of. Of the caller's headers only those go on that
+    /// belong to no vendor.
+    pub(crate) fn outgoing(&self, headers: Vec<(HeaderName, HeaderValue)>, model: String) -> Outgoing {
+        Outgoing {
+            dialect: self.to,
+            verb: self.verb,
+            query: self.query,
+            headers: headers.into_iter().filter(|(name, _)| name.as_str().starts_with("trace")).collect(),
+            body: self.body.clone(),
+            model,
+            model_range: self.model_range.clone(),
+            // The body names the model of one deployment; each gets its own.
+            same_name: false,
+            edits: Vec::new(),
+        }
+    }
+
+    /// A provider's whole answer as a response to the caller.
+    pub(crate) fn respond(
+        &self,
+        context: &call::Context<'_>,
+        answer: &Answer,
+        said: HeaderValue,
+        books: &mut Books,
+        now: Instant,
+    ) -> Result<Response<Body>, Failure> {
+        let (status, body) = self.answer(answer, &context.arrival.request_id.to_string())?;
+        let total = books.ended_at(RequestOutcome::of_status(status), now);
+        let mut response = self.response(body);
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let headers = response.headers_mut();
+        headers.insert(&names::CACHE, said);
+        call::origin(headers, &answer.provenance, total);
+        if let Some(wait) = answer.retry_after.or((status == 429).then_some(Duration::from_secs(1))) {
+            respond::retry_after(headers, wait);
+        }
+        Ok(response)
+    }
+
+    /// A stored answer as a response to the caller.
+    pub(crate) fn hit(&self, context: &call::Context<'_>, entry: &Entry) -> Option<Response<Body>> {
+        let body = self.stored(entry, &context.arrival.request_id.to_string())?;
+        let mut response = self.response(body);
+        if self.form.framing != Framing::Unary {
+            call::stream_headers(response.headers_mut(), self.form.framing);
+        }
+        Some(response)
+    }
+
+    fn response(&self, body: Bytes) -> Response<Body> {
+        let mut response = Response::new(Body::whole(body));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, respond::JSON);
+        headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
+        if let Some(dropped) = &self.dropped {
+            headers.insert(&names::DROPPED, dropped.clone());
+        }
+        response
+    }
+
+    /// The stream that a caller gets of a call that it follows.
+    pub(crate) fn follow(&self, inner: Following, context: &call::Context<'_>, id: &RequestId) -> Following {
+        Following::Translated(Box::new(Translating {
+            inner,
+            framer: sse::Framer::new(context.state.settings.sizes.event),
+            translator: self.translator(&id.to_string()),
+            frames: Frames::new(self.form.framing),
+            over: false,
+        }))
+    }
+}
+
+/// Where a call is sent.
+fn verb(
+    to: DialectId,
+    operation: Operation,
+    framing: Framing,
+    embed: Option<&EmbedTranslated>,
+) -> (&'static str, &'static str) {
+    match (to, operation) {
+        (DialectId::OpenAi, Operation::Embed) => ("/embeddings", ""),
+        (DialectId::Gemini, Operation::Embed) if embed.is_some_and(|asked| asked.is_batch) => {
+            (":batchEmbedContents", "")
+        }
+        (DialectId::Gemini, Operation::Embed) => (":embedContent", ""),
+        (DialectId::Gemini, _) if framing == Framing::Unary => (":generateContent", ""),
+        (DialectId::Gemini, _) => (":streamGenerateContent", "?alt=sse"),
+        (DialectId::Anthropic, _) => ("/v1/messages", ""),
+        (DialectId::OpenAi | DialectId::Responses, _) => ("/chat/completions", ""),
+    }
+}
+
+/// A translated body begins with its model, where it names one.
+fn model_range(to: DialectId, operation: Operation, model: &str) -> Option<std::ops::Range<usize>> {
+    const BEFORE: usize = r#"{"model":"#.len();
+    let named = to != DialectId::Gemini && operation != Operation::CountTokens;
+    named.then(|| BEFORE..BEFORE + serde_json::Value::from(model).to_string().len())
+}
+
+/// A provider's stream on its way to a caller of another dialect.
+pub(crate) struct Translating {
+    inner: Following,
+    framer: sse::Framer,
+    translator: StreamTranslator,
+    frames: Frames,
+    /// The caller was told the end, or that there is none.
+    over: bool,
+}
+
+impl Translating {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        loop {
+            let piece = match ready!(self.inner.poll_next(cx)) {
+                // The rest is the provider's own affair.
+                Some(Piece::Events(_)) if self.over => continue,
+                Some(Piece::Events(events)) => self.events(events),
+                None if !self.over && !self.inner.interrupted() => self.end(BytesMut::new()),
+                other => return Poll::Ready(other),
+            };
+            match piece {
+                Ok(out) if out.is_empty() => {}
+                Ok(out) => return Poll::Ready(Some(Piece::Events(out.freeze()))),
+                Err(failure) => {
+                    self.over = true;
+                    return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn interrupted(&self) -> bool {
+        !self.over && self.inner.interrupted()
+    }
+
+    fn events(&mut self, events: Bytes) -> Result<BytesMut, Failure> {
+        let mut out = BytesMut::with_capacity(events.len() + events.len() / 4);
+        self.framer.push(events);
+        while let Some(raw) = self.framer.next_event().map_err(|_| told("an event is too large"))? {
+            let event = sse::Event::parse(&raw);
+            self.translator.event(event.data(), &mut out).map_err(|fault| told(&fault.to_string()))?;
+        }
+        if self.translator.is_over() {
+            return self.end(out);
+        }
+        Ok(self.frames.put(out))
+    }
+
+    fn end(&mut self, mut out: BytesMut) -> Result<BytesMut, Failure> {
+        self.translator.end(&mut out).map_err(|fault| told(&fault.to_string()))?;
+        self.over = true;
+        let mut framed = self.frames.put(out);
+        self.frames.close(&mut framed);
+        Ok(framed)
+    }
+}
+
+/// Why a stream cannot go on in the caller's dialect.
+fn told(why: &str) -> Failure {
+    Failure::new(
+        Code::UpstreamInvalidResponse,
+        format!("the provider's stream cannot be told in the caller's dialect: {why}"),
+    )
+}
+
+/// The framing of what a caller gets: events as they are, or the elements of one array.
+struct Frames {
+    array: bool,
+    begun: bool,
+}
+
+impl Frames {
+    fn new(framing: Framing) -> Self {
+        Self { array: framing == Framing::Array, begun: false }
+    }
+
+    fn put(&mut self, events: BytesMut) -> BytesMut {
+        if !self.array {
+            return events;
+        }
+        let mut out = BytesMut::with_capacity(events.len());
+        let mut framer = sse::Framer::new(events.len().max(1));
+        framer.push(events.freeze());
+        while let Ok(Some(raw)) = framer.next_event() {
+            out.extend_from_slice(if self.begun { b",\r\n" } else { b"[" });
+            self.begun = true;
+            out.extend_from_slice(sse::Event::parse(&raw).data());
+        }
+        out
+    }
+
+    fn close(&self, out: &mut BytesMut) {
+        if self.array {
+            out.extend_from_slice(if self.begun { b"]" } else { b"[]" });
+        }
+    }
+}
