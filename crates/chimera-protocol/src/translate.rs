@@ -35,6 +35,7 @@
 //! Tools that a provider runs itself, files that were given to a provider, citations, and pictures or
 //! sounds as answers. Nothing is fetched: a URL goes on as a URL or is refused.
 
+mod alike;
 mod anthropic;
 mod base64;
 mod carrier;

@@ -1,8 +1,16 @@
 //! A stream on its way from one dialect into another: whole events in, whole events out.
 
+use std::{borrow::Cow, ops::Range};
+
 use bytes::BytesMut;
 
-use super::{AnswerContext, anthropic, gemini, openai, responses, vocabulary::Piece};
+use super::{
+    AnswerContext,
+    alike::{Alike, MARK},
+    anthropic, gemini, openai, responses,
+    text::Text,
+    vocabulary::Piece,
+};
 use crate::{
     DialectId, ErrorParts, FoldError,
     json::{Document, Kind, Scratch},
@@ -23,6 +31,9 @@ pub struct StreamTranslator {
     state: State,
     scratch: Scratch,
     context: Context,
+    alike: Alike,
+    /// Where an event is written to be learnt of.
+    marked: BytesMut,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +86,33 @@ impl Writer {
     }
 }
 
+/// What one event brought.
+#[derive(Debug, Default)]
+struct Seen {
+    pieces: usize,
+    /// The choice and the place in the data of a text.
+    text: Option<(u64, Range<usize>)>,
+}
+
+impl Seen {
+    fn note(&mut self, piece: &Piece<'_>, data: &[u8]) {
+        self.pieces += 1;
+        if let Piece::Text { choice, text: Text::Spelled(text) } = piece {
+            // The text is a part of the data: where it lies tells where it stands.
+            let start = (text.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
+            let place = start..start.wrapping_add(text.len());
+            if data.get(place.clone()) == Some(text.as_bytes()) {
+                self.text = Some((*choice, place));
+            }
+        }
+    }
+
+    /// The text, if there was nothing else.
+    fn only_text(&self) -> Option<(u64, Range<usize>)> {
+        self.text.clone().filter(|_| self.pieces == 1)
+    }
+}
+
 impl StreamTranslator {
     /// A translator of a stream that has not begun. `include_usage` is what an OpenAI caller asked for.
     pub fn new(from: DialectId, to: DialectId, include_usage: bool, context: &AnswerContext<'_>) -> Self {
@@ -99,6 +137,8 @@ impl StreamTranslator {
                 model: context.model.to_owned(),
                 created: context.created,
             },
+            alike: Alike::default(),
+            marked: BytesMut::new(),
         }
     }
 
@@ -113,13 +153,21 @@ impl StreamTranslator {
             reader.done();
             return Ok(());
         }
+        if self.alike.translate(data, out) {
+            return Ok(());
+        }
         let Self { reader, writer, scratch, context, .. } = self;
         let context = AnswerContext { id: &context.id, model: &context.model, created: context.created };
+        let before = out.len();
+        let mut seen = Seen::default();
         let read = match Document::parse_with(data, scratch) {
             Err(_) => Err(FoldError::NotJson),
             Ok(document) if document.root().kind() != Kind::Object => Err(FoldError::NotJson),
             Ok(document) => {
-                let sink = &mut |piece: Piece<'_>| writer.piece(piece, &context, out);
+                let sink = &mut |piece: Piece<'_>| {
+                    seen.note(&piece, data);
+                    writer.piece(piece, &context, out)
+                };
                 match reader {
                     Reader::OpenAi(reader) => reader.chunk(document.root(), sink),
                     Reader::Anthropic(reader) => reader.event(document.root(), sink),
@@ -128,10 +176,31 @@ impl StreamTranslator {
                 }
             }
         };
-        if read.is_err() {
-            self.state = State::Failed;
+        match read {
+            Ok(()) => self.learn(data, &seen, out.get(before..).unwrap_or_default()),
+            Err(_) => self.state = State::Failed,
         }
         read
+    }
+
+    /// Remembers what stands around the text of an event that brought nothing else.
+    fn learn(&mut self, data: &[u8], seen: &Seen, written: &[u8]) {
+        let Some((choice, text)) = seen.only_text() else {
+            self.alike.forget();
+            return;
+        };
+        // Responses number their events; and what opens a block is written only once.
+        let repeats = !matches!(self.writer, Writer::Responses(_)) && !written.is_empty();
+        if !repeats || self.alike.knows(data) {
+            return;
+        }
+        self.marked.clear();
+        let context = &self.context;
+        let context = AnswerContext { id: &context.id, model: &context.model, created: context.created };
+        let piece = Piece::Text { choice, text: Text::Spelled(Cow::Borrowed(MARK)) };
+        if self.writer.piece(piece, &context, &mut self.marked).is_ok() {
+            self.alike.learn(data, &text, &self.marked);
+        }
     }
 
     /// Ends the stream, if the provider's has properly ended.
