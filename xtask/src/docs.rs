@@ -2,12 +2,20 @@
 
 use std::{fs, process::Command};
 
-use crate::process::{Outcome, cargo, output, root, target};
+use crate::{
+    dialects,
+    process::{Outcome, cargo, output, root, target},
+};
 
 /// Writes the pages, or says which are not what they would be.
 pub(crate) fn run(check: bool) -> Outcome {
     let mut stale = Vec::new();
-    for (name, text) in [("configuration.md", configuration()?), ("metrics.md", metrics()?)] {
+    let pages = [
+        ("configuration.md", configuration()?),
+        ("dialects.md", dialects::page()?),
+        ("metrics.md", metrics()?),
+    ];
+    for (name, text) in pages {
         let path = root().join("docs").join(name);
         if fs::read_to_string(&path).is_ok_and(|current| current == text) {
             continue;

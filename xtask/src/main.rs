@@ -1,5 +1,6 @@
 //! The tasks of this workspace. `cargo xtask help` lists them.
 
+mod dialects;
 mod docs;
 mod layers;
 mod perf;

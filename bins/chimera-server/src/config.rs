@@ -232,6 +232,8 @@ pub(crate) struct Provider {
     pub(crate) idle_timeout: Span,
     #[serde(default = "yes")]
     pub(crate) ask_usage: bool,
+    #[serde(default)]
+    pub(crate) responses: bool,
 }
 
 fn default_max_connections() -> usize {

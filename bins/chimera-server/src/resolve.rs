@@ -63,6 +63,8 @@ pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str)
             continue;
         }
         let base_url = variable(url_variable).unwrap_or_else(|| url.to_owned());
+        // OpenAI itself serves them; servers that only look like it mostly do not.
+        let responses = dialect == Dialect::OpenAi && base_url == url;
         let env = crate::units::EnvSecret { env: (*key).to_owned() };
         file.providers.insert(
             name.to_owned(),
@@ -77,6 +79,7 @@ pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str)
                 max_in_flight: 16_384,
                 idle_timeout: crate::units::Span(Duration::from_secs(20)),
                 ask_usage: true,
+                responses,
             },
         );
     }

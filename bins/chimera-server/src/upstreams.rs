@@ -124,7 +124,10 @@ fn provider(
     Ok(ModelProvider {
         group: own_group(&provider, breaker, given.max_in_flight),
         provider,
-        dialects: vec![dialect],
+        dialects: match (dialect, given.responses) {
+            (DialectId::OpenAi, true) => vec![dialect, DialectId::Responses],
+            _ => vec![dialect],
+        },
         patterns,
         ask_usage: given.ask_usage,
     })

@@ -1,5 +1,7 @@
 //! OpenAI's responses.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,11 +27,7 @@ impl Dialect for Responses {
     }
 
     fn observe(&self, name: Option<&[u8]>, data: &[u8]) -> Observed {
-        let kind = match name.map(<[u8]>::to_vec) {
-            Some(name) => name,
-            None => kind_in(data).into_bytes(),
-        };
-        match &*kind {
+        match &*name.map_or_else(|| Cow::Owned(kind_in(data).into_bytes()), Cow::Borrowed) {
             b"response.completed" | b"response.incomplete" => Observed::End,
             b"response.failed" | b"error" => Observed::Error,
             kind if kind.ends_with(b".delta") || kind.ends_with(b".done") => Observed::Content,
@@ -174,5 +172,52 @@ impl Told {
         }
         self.at(place, &format!("{stem}.done"), json!({ name: text }));
         self.at(place, "response.content_part.done", json!({ "part": part }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_undoes_unfolding() {
+        let answer = json!({
+            "id": "resp_1", "object": "response", "status": "completed", "model": "m",
+            "output": [
+                { "type": "reasoning", "id": "rs_1", "summary": [{ "type": "summary_text", "text": "hm" }] },
+                { "type": "message", "id": "msg_1", "status": "completed", "role": "assistant",
+                  "content": [{ "type": "output_text", "text": "Grüße 😀 ".repeat(30), "annotations": [] }] },
+                { "type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}" },
+            ],
+            "usage": { "input_tokens": 5, "input_tokens_details": { "cached_tokens": 2 },
+                "output_tokens": 9, "output_tokens_details": { "reasoning_tokens": 4 }, "total_tokens": 14 },
+        });
+        let stream =
+            Responses.unfold(answer.to_string().as_bytes(), UnfoldOptions { include_usage: true }).unwrap();
+        let folded: Value = serde_json::from_slice(&Responses.fold(&stream).unwrap()).unwrap();
+        assert_eq!(folded, answer);
+        assert_eq!(Responses.fold(&stream[..stream.len() - 20]), Err(FoldError::Truncated));
+        let mut watch = crate::StreamWatch::new(crate::DialectId::Responses);
+        let events = sse::events(&stream);
+        events.iter().for_each(|event| _ = watch.event(event.event, event.data()));
+        assert!(watch.is_over() && watch.content_seen() && !watch.error_seen());
+        let usage = watch.usage().unwrap();
+        assert_eq!((usage.classes().cached, usage.classes().reasoning, usage.total()), (2, 4, 14));
+    }
+
+    #[test]
+    fn events_are_told_apart_with_and_without_names() {
+        let seen = |name: &str| {
+            let named = Responses.observe(Some(name.as_bytes()), b"{}");
+            let bare = Responses.observe(None, json!({ "type": name }).to_string().as_bytes());
+            assert_eq!(named, bare);
+            named
+        };
+        assert_eq!(seen("response.created"), Observed::Lifecycle);
+        assert_eq!(seen("response.output_item.added"), Observed::Lifecycle);
+        assert_eq!(seen("response.output_text.delta"), Observed::Content);
+        assert_eq!(seen("response.incomplete"), Observed::End);
+        assert_eq!(seen("response.failed"), Observed::Error);
+        assert_eq!(seen("error"), Observed::Error);
     }
 }

@@ -271,4 +271,30 @@ mod tests {
         let usage = Usage { input_tokens: Some(MOST), output_tokens: Some(MOST), ..Usage::default() };
         assert_eq!(usage.total(), u64::MAX - 1);
     }
+
+    #[test]
+    fn pain_6_each_token_is_in_one_class_and_their_sum_is_the_total() {
+        let some = [None, Some(0), Some(3), Some(10), Some(MOST)];
+        for input in some {
+            for output in some {
+                for (cached, written) in some.into_iter().flat_map(|a| some.map(|b| (a, b))) {
+                    for reasoning in some {
+                        let usage = Usage {
+                            input_tokens: input,
+                            output_tokens: output,
+                            cached_input_tokens: cached,
+                            cache_write_tokens: written,
+                            reasoning_tokens: reasoning,
+                        };
+                        let classes = usage.classes();
+                        assert_eq!(classes.prompt(), input.unwrap_or(0));
+                        assert_eq!(classes.completion(), output.unwrap_or(0));
+                        let sum = [classes.input, classes.cached, classes.written];
+                        assert_eq!(sum.iter().sum::<u64>(), classes.prompt());
+                        assert_eq!(classes.prompt() + classes.completion(), usage.total());
+                    }
+                }
+            }
+        }
+    }
 }

@@ -230,6 +230,26 @@ async fn pain_16_events_pass_one_by_one_and_any_chunking_gives_the_same_bytes() 
     }
 }
 
+/// OpenAI's responses of a provider that serves them: state of its own, streamed and whole, untouched.
+#[tokio::test]
+async fn responses_are_forwarded_untouched_where_the_provider_serves_them() {
+    let body = r#"{ "model":"gpt-x","input":"hi","previous_response_id":"resp_0","tools":[{"type":"web_search"}],"stream":true}"#;
+    let whole = r#"{"id":"resp_1","object":"response","status":"completed","output":[],"usage":{"input_tokens":5,"output_tokens":2}}"#;
+    let events = [
+        "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}\n\n".to_owned(),
+        "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"a\"}\n\n".to_owned(),
+        format!("event: response.completed\ndata: {{\"type\":\"response.completed\",\"sequence_number\":2,\"response\":{whole}}}\n\n"),
+    ];
+    let upstream = Scripted::answering(stream(&[&events[0], &events[1], &events[2]]));
+    let gateway = gateway(DialectId::Responses, &upstream);
+    let answer = call(&gateway, post("/v1/responses", body)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, events.concat().as_str()));
+    assert!(upstream.request(0).starts_with("POST /v1/responses HTTP/1.1\r\n"));
+    assert_eq!(upstream.body(0), body);
+    let unary = call(&gateway, post("/v1/responses", &body.replace("true", "false"))).await;
+    assert_eq!((unary.header("x-chimera-cache"), unary.body.as_str()), ("l1", whole));
+}
+
 #[tokio::test]
 async fn a_model_that_nobody_serves_is_refused_by_name() {
     let upstream = Scripted::answering(unary(200, ANSWER));

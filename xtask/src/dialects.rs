@@ -1,0 +1,141 @@
+//! The page about dialects: what becomes of each case that the tests hold.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+use serde_json::Value;
+
+use crate::process::{Outcome, root};
+
+/// What stands before the tables.
+const OPENING: &str = "# Dialects
+
+Every caller's dialect reaches every provider's: OpenAI chat completions, OpenAI responses, Anthropic messages
+and Gemini generateContent as callers', the three without responses as providers'. A request whose provider
+speaks the caller's own dialect goes on byte for byte; any other is translated, and so are answers, streams,
+embeddings and errors.
+
+- What has no counterpart at the provider is refused: 400 `invalid_request`, `param` names the member by the
+  path that the caller wrote.
+- What has none and cannot change the answer is left out and listed in `x-chimera-dropped`.
+- Numbers, schemas and arguments of tools keep their spelling. Nothing is fetched: a URL goes on as one.
+- A system message within a conversation is told to Anthropic and Gemini where it stands, by the user, between
+  `<system>` and `</system>`: to move it to the front would change what comes before, which providers cache.
+- `max_tokens`, which Anthropic requires, is the most that every model of the family can write where the caller
+  sets none.
+- Proofs that only their provider can read (Anthropic's signatures and redacted thinking, Gemini's thought
+  signatures) ride where the caller's SDK keeps them and come back: `thinking_blocks` and
+  `extra_content.google.thought_signature` for OpenAI callers, `encrypted_content` of reasoning items for
+  responses, thinking blocks without text whose signature begins with `gemini:` for Anthropic callers,
+  `thoughtSignature` for Gemini callers.
+- A stored answer serves callers of every dialect. Tokens are counted by providers that count in the caller's
+  own dialect.
+- A model group is called in a dialect that all of its deployments speak.
+
+The tables are made from the cases in `crates/chimera-protocol/tests/golden`, each of which is a test, by
+`cargo xtask docs`. \"yes\" is translated; \"with\" names what is dropped; \"no\" names what is refused.
+";
+
+/// The page.
+pub(crate) fn page() -> Outcome<String> {
+    let mut page = OPENING.to_owned();
+    requests(&mut page)?;
+    for (title, file) in [("Whole answers", "answers.jsonl"), ("Streams", "streams.jsonl")] {
+        answers(title, file, &mut page)?;
+    }
+    errors(&mut page)?;
+    Ok(page)
+}
+
+fn cases(file: &str) -> Outcome<Vec<Value>> {
+    let path = root().join("crates/chimera-protocol/tests/golden").join(file);
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let read = |line| serde_json::from_str(line).map_err(|error| format!("{file}: {error}"));
+    text.lines().map(read).collect()
+}
+
+/// The cases of a file by the dialect that they come from.
+fn by_origin(file: &str) -> Outcome<BTreeMap<String, Vec<Value>>> {
+    let mut groups: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for case in cases(file)? {
+        groups.entry(text(&case, "from").to_owned()).or_default().push(case);
+    }
+    Ok(groups)
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// One table: a row for a case, a column for a dialect that it is told in.
+fn table(cases: &[Value], cell: impl Fn(&Value) -> String, page: &mut String) {
+    let targets: Vec<&String> = cases
+        .first()
+        .and_then(|case| case.get("to")?.as_object())
+        .map(|to| to.keys().collect())
+        .unwrap_or_default();
+    let heads: Vec<_> = targets.iter().map(|target| format!(" to {target} |")).collect();
+    let _ = writeln!(page, "\n| case |{}\n|---|{}", heads.concat(), "---|".repeat(targets.len()));
+    for case in cases {
+        let outcome = |target: &&String| case.get("to").and_then(|to| to.get(target.as_str()));
+        let cells: Vec<_> = targets
+            .iter()
+            .map(|target| format!(" {} |", outcome(target).map(&cell).unwrap_or_default()))
+            .collect();
+        let _ = writeln!(page, "| {} |{}", text(case, "name"), cells.concat());
+    }
+}
+
+fn requests(page: &mut String) -> Outcome {
+    for (from, cases) in by_origin("requests.jsonl")? {
+        let _ = writeln!(page, "\n## Requests of {from} callers");
+        table(&cases, of_request, page);
+    }
+    Ok(())
+}
+
+fn of_request(outcome: &Value) -> String {
+    let dropped: Vec<_> = outcome.get("dropped").and_then(Value::as_array).into_iter().flatten().collect();
+    match (text(outcome, "refused"), dropped.as_slice()) {
+        ("", []) => "yes".to_owned(),
+        ("", dropped) => {
+            let names: Vec<_> = dropped.iter().filter_map(|name| name.as_str()).collect();
+            format!("with `{}`", names.join("`, `"))
+        }
+        (refused, _) => format!("no: `{refused}`"),
+    }
+}
+
+fn answers(title: &str, file: &str, page: &mut String) -> Outcome {
+    for (from, cases) in by_origin(file)? {
+        let _ = writeln!(page, "\n## {title} of {from} providers");
+        table(
+            &cases,
+            |outcome| match text(outcome, "fault") {
+                "" => "yes".to_owned(),
+                fault => format!("error: {fault}"),
+            },
+            page,
+        );
+    }
+    Ok(())
+}
+
+fn errors(page: &mut String) -> Outcome {
+    for (from, cases) in by_origin("errors.jsonl")? {
+        let _ = writeln!(page, "\n## Errors of {from} providers");
+        table(
+            &cases,
+            |outcome| {
+                let status = outcome.get("status").map(Value::to_string).unwrap_or_default();
+                let error = outcome.pointer("/out/error").unwrap_or(&Value::Null);
+                let kind = match text(error, "type") {
+                    "" => text(error, "status"),
+                    kind => kind,
+                };
+                format!("{status} `{kind}`")
+            },
+            page,
+        );
+    }
+    Ok(())
+}
