@@ -419,3 +419,36 @@ fn c08_nesting_beyond_the_limit_is_refused() {
         translate::answer(answer.as_bytes(), DialectId::OpenAi, DialectId::Gemini, &CONTEXT, &mut out);
     assert_eq!(translated, Err(FoldError::NotJson));
 }
+
+/// Providers cache prompts by their beginning: what was said must be said again as it was, whichever
+/// dialect it is told in.
+#[test]
+fn pain_18_each_turn_of_a_translated_conversation_begins_with_the_last() {
+    let mut messages = vec![
+        json!({"role": "system", "content": [{"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}]}),
+        json!({"role": "user", "content": "begin"}),
+    ];
+    let mut before: [Option<(Value, Vec<Value>)>; 2] = [None, None];
+    for turn in 0..10 {
+        let body = json!({"model": "m", "messages": messages, "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]});
+        for (known, to) in before.iter_mut().zip([DialectId::Anthropic, DialectId::Gemini]) {
+            let told: Value =
+                serde_json::from_str(&request(&body.to_string(), DialectId::OpenAi, to)).unwrap();
+            let (turns, front) = match to {
+                DialectId::Anthropic => ("messages", "system"),
+                _ => ("contents", "systemInstruction"),
+            };
+            let fixed = json!([told[front], told["tools"]]);
+            let turns = told[turns].as_array().unwrap().clone();
+            if let Some((front, last)) = known {
+                assert_eq!(*front, fixed);
+                assert!(turns.len() > last.len() && turns.starts_with(last), "{to:?} {turn}");
+            }
+            *known = Some((fixed, turns));
+        }
+        let id = format!("call_{turn}");
+        messages.push(json!({"role": "assistant", "content": null, "reasoning_content": "hm", "thinking_blocks": [{"index": 0, "type": "thinking", "thinking": "hm", "signature": "c2ln"}],
+            "tool_calls": [{"id": id, "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1.50}"}}]}));
+        messages.push(json!({"role": "tool", "tool_call_id": id, "content": format!("result {turn}")}));
+    }
+}

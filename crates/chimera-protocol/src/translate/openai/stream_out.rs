@@ -73,15 +73,9 @@ impl StreamWriter {
                     writer.end_array();
                 });
             }
-            Piece::Call { choice, call, id, name, signature } => self.delta(choice, out, |writer| {
-                writer.key("tool_calls").array().item().object().key("index").number(call);
-                writer.key("id").text(&id).word("type", "function").key("function").object();
-                writer.key("name").text(&name).word("arguments", "").end_object();
-                if let Some(signature) = &signature {
-                    carrier::write_extra_content(writer, &signature.text);
-                }
-                writer.end_object().end_array();
-            }),
+            Piece::Call { choice, call, id, name, signature } => {
+                self.delta(choice, out, |writer| self::call(call, &id, &name, signature.as_ref(), writer));
+            }
             Piece::Arguments { choice, call, text } => self.delta(choice, out, |writer| {
                 writer.key("tool_calls").array().item().object().key("index").number(call);
                 writer.key("function").object().key("arguments").text(&text).end_object();
@@ -191,4 +185,21 @@ impl StreamWriter {
             writer.end_array();
         });
     }
+}
+
+/// The first delta of a call.
+fn call(
+    index: u64,
+    id: &Text<'_>,
+    name: &Text<'_>,
+    signature: Option<&Signature<'_>>,
+    writer: &mut Writer<'_>,
+) {
+    writer.key("tool_calls").array().item().object().key("index").number(index);
+    writer.key("id").text(id).word("type", "function").key("function").object();
+    writer.key("name").text(name).word("arguments", "").end_object();
+    if let Some(signature) = signature {
+        carrier::write_extra_content(writer, &signature.text);
+    }
+    writer.end_object().end_array();
 }
