@@ -27,8 +27,8 @@ embeddings and errors.
   `extra_content.google.thought_signature` for OpenAI callers, `encrypted_content` of reasoning items for
   responses, thinking blocks without text whose signature begins with `gemini:` for Anthropic callers,
   `thoughtSignature` for Gemini callers.
-- A stored answer serves callers of every dialect. Tokens are counted by providers that count in the caller's
-  own dialect.
+- A stored answer serves callers of every dialect. Anthropic and Gemini count tokens for each other's callers;
+  OpenAI counts none.
 - A model group is called in a dialect that all of its deployments speak.
 
 The tables are made from the cases in `crates/chimera-protocol/tests/golden`, each of which is a test, by

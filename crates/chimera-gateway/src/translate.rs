@@ -50,6 +50,8 @@ pub(crate) struct Foreign {
     caller: DialectId,
     model: String,
     embed: Option<EmbedTranslated>,
+    /// Whether tokens are counted and nothing else.
+    counts: bool,
 }
 
 impl Foreign {
@@ -84,17 +86,15 @@ impl Foreign {
                 (asked.dropped.clone(), Some(asked))
             }
             Operation::CountTokens => {
-                return Err(Failure::invalid(
-                    "this model's provider counts tokens in its own dialect only; call it in that",
-                )
-                .param("model"));
+                let context = RequestContext { from: call.dialect, to, model, stream: false };
+                (translate::count_request(document, &context, &mut body).map_err(refused)?, None)
             }
         };
         let (verb, query) = verb(to, call.operation, form.framing, embed.as_ref());
         let names: Vec<_> = dropped.names().collect();
         Ok(Self {
             to,
-            model_range: model_range(to, call.operation, model),
+            model_range: model_range(to, model),
             body: body.freeze(),
             verb,
             query,
@@ -103,6 +103,7 @@ impl Foreign {
             caller: call.dialect,
             model: model.to_owned(),
             embed,
+            counts: call.operation == Operation::CountTokens,
         })
     }
 
@@ -137,6 +138,7 @@ impl Foreign {
     fn whole(&self, body: &[u8], id: &str) -> Result<Bytes, Failure> {
         let mut out = BytesMut::with_capacity(body.len() + 256);
         let translated = match &self.embed {
+            None if self.counts => translate::count_answer(body, self.caller, &mut out),
             Some(asked) => translate::embed_answer(body, self.to, self.caller, &self.model, asked, &mut out),
             None => translate::answer(body, self.to, self.caller, &self.context(id), &mut out),
         };
@@ -258,6 +260,8 @@ fn verb(
             (":batchEmbedContents", "")
         }
         (DialectId::Gemini, Operation::Embed) => (":embedContent", ""),
+        (DialectId::Gemini, Operation::CountTokens) => (":countTokens", ""),
+        (DialectId::Anthropic, Operation::CountTokens) => ("/v1/messages/count_tokens", ""),
         (DialectId::Gemini, _) if framing == Framing::Unary => (":generateContent", ""),
         (DialectId::Gemini, _) => (":streamGenerateContent", "?alt=sse"),
         (DialectId::Anthropic, _) => ("/v1/messages", ""),
@@ -266,10 +270,9 @@ fn verb(
 }
 
 /// A translated body begins with its model, where it names one.
-fn model_range(to: DialectId, operation: Operation, model: &str) -> Option<std::ops::Range<usize>> {
+fn model_range(to: DialectId, model: &str) -> Option<std::ops::Range<usize>> {
     const BEFORE: usize = r#"{"model":"#.len();
-    let named = to != DialectId::Gemini && operation != Operation::CountTokens;
-    named.then(|| BEFORE..BEFORE + serde_json::Value::from(model).to_string().len())
+    (to != DialectId::Gemini).then(|| BEFORE..BEFORE + serde_json::Value::from(model).to_string().len())
 }
 
 /// A provider's stream on its way to a caller of another dialect.

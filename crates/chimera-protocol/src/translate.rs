@@ -40,6 +40,7 @@ mod anthropic;
 mod base64;
 mod carrier;
 mod collect;
+mod count;
 mod embed;
 mod error;
 mod field;
@@ -57,6 +58,7 @@ mod write;
 
 use bytes::BytesMut;
 
+pub use count::{count_answer, count_request};
 pub use embed::{EmbedTranslated, embed_answer, embed_request};
 pub use error::{ErrorFacts, ErrorKind};
 pub use refuse::{Dropped, Refused};

@@ -344,3 +344,24 @@ async fn two_calls_and_their_results_make_the_round() {
     assert!(sent.contains(r#""content":[{"type":"thinking","thinking":"hm","signature":"c2ln"},{"type":"tool_use","id":"toolu_1","name":"f","input":{"x":1.50}},{"type":"tool_use","id":"toolu_2","name":"g","input":{}}]"#), "{sent}");
     assert!(sent.contains(r#"[{"type":"tool_result","tool_use_id":"toolu_1","content":"sunny"},{"type":"tool_result","tool_use_id":"toolu_2","content":"sunny"}]"#), "{sent}");
 }
+
+#[tokio::test]
+async fn tokens_are_counted_by_a_provider_of_another_dialect_that_counts() {
+    let upstream = Scripted::answering(unary(200, r#"{"totalTokens":7}"#));
+    let body = r#"{"model":"gemini-x","messages":[{"role":"user","content":"hi"}]}"#;
+    let answer = call(&gateway(DialectId::Gemini, &upstream), post("/v1/messages/count_tokens", body)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"input_tokens":7}"#));
+    assert!(upstream.request(0).starts_with("POST /v1beta/models/gemini-x:countTokens HTTP/1.1\r\n"));
+
+    let upstream = Scripted::answering(unary(200, r#"{"input_tokens":9}"#));
+    let body = r#"{"contents":[{"parts":[{"text":"hi"}]}]}"#;
+    let path = "/v1beta/models/claude-x:countTokens";
+    let answer = call(&gateway(DialectId::Anthropic, &upstream), post(path, body)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"totalTokens":9}"#));
+    assert_eq!(upstream.body(0), r#"{"model":"claude-x","messages":[{"role":"user","content":"hi"}]}"#);
+
+    let upstream = Scripted::answering(unary(200, "{}"));
+    let answer =
+        call(&gateway(DialectId::OpenAi, &upstream), post(&path.replace("claude", "gpt"), body)).await;
+    assert_eq!((answer.status, upstream.count()), (400, 0));
+}
