@@ -52,12 +52,12 @@ impl Dialect for Anthropic {
 
     /// Anthropic counts cached input apart from fresh.
     fn usage_of(&self, reported: &Reported) -> Usage {
-        let cached = reported.cache_read_input_tokens.0;
-        let written = reported.cache_creation_input_tokens.0;
+        let cached = reported.cache_read_input_tokens;
+        let written = reported.cache_creation_input_tokens;
         let all = |fresh: u64| fresh.saturating_add(cached.unwrap_or(0)).saturating_add(written.unwrap_or(0));
         Usage {
-            input_tokens: reported.input_tokens.0.map(all),
-            output_tokens: reported.output_tokens.0,
+            input_tokens: reported.input_tokens.map(all),
+            output_tokens: reported.output_tokens,
             cached_input_tokens: cached,
             cache_write_tokens: written,
             reasoning_tokens: None,

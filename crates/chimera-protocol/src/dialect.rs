@@ -9,7 +9,7 @@ use crate::{
     needle,
     openai::OpenAi,
     responses::Responses,
-    usage::{Carrier, Object, Reported, Usage},
+    usage::{Reported, Usage},
 };
 
 /// A wire format.
@@ -159,8 +159,7 @@ impl dyn Dialect {
         if !has_promised {
             return Err(InvalidAnswer("it lacks what the operation promises"));
         }
-        let reported = reported.and_then(|value| serde_json::from_slice::<Object<Reported>>(value).ok());
-        Ok(reported.and_then(|object| object.0).map(|reported| self.usage_of(&reported)))
+        Ok(reported.and_then(Reported::read).map(|reported| self.usage_of(&reported)))
     }
 
     /// Merges what one event says of usage; events that cannot say anything are not parsed.
@@ -168,8 +167,7 @@ impl dyn Dialect {
         if !needle::contains(data, &needle::USAGE) {
             return;
         }
-        let carrier = serde_json::from_slice::<Carrier>(data).ok();
-        if let Some(reported) = carrier.and_then(Carrier::reported) {
+        if let Some(reported) = Reported::carried(data) {
             so_far.get_or_insert_default().update(self.usage_of(&reported));
         }
     }

@@ -52,14 +52,14 @@ impl Dialect for Gemini {
 
     /// Gemini counts reasoning apart from the answer.
     fn usage_of(&self, reported: &Reported) -> Usage {
-        let reasoning = reported.thoughts_token_count.0;
+        let reasoning = reported.thoughts_token_count;
         Usage {
-            input_tokens: reported.prompt_token_count.0,
-            output_tokens: match (reported.candidates_token_count.0, reasoning) {
+            input_tokens: reported.prompt_token_count,
+            output_tokens: match (reported.candidates_token_count, reasoning) {
                 (None, None) => None,
                 (output, reasoning) => Some(output.unwrap_or(0).saturating_add(reasoning.unwrap_or(0))),
             },
-            cached_input_tokens: reported.cached_content_token_count.0,
+            cached_input_tokens: reported.cached_content_token_count,
             cache_write_tokens: None,
             reasoning_tokens: reasoning,
         }

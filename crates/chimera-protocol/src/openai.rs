@@ -64,13 +64,13 @@ impl Dialect for OpenAi {
     }
 
     fn usage_of(&self, reported: &Reported) -> Usage {
-        let (input, output) = (&reported.prompt_tokens_details.0, &reported.completion_tokens_details.0);
+        let (input, output) = (&reported.prompt_tokens_details, &reported.completion_tokens_details);
         Usage {
-            input_tokens: reported.prompt_tokens.0,
-            output_tokens: reported.completion_tokens.0,
-            cached_input_tokens: input.as_ref().and_then(|details| details.cached_tokens.0),
+            input_tokens: reported.prompt_tokens,
+            output_tokens: reported.completion_tokens,
+            cached_input_tokens: input.cached_tokens,
             cache_write_tokens: None,
-            reasoning_tokens: output.as_ref().and_then(|details| details.reasoning_tokens.0),
+            reasoning_tokens: output.reasoning_tokens,
         }
     }
 

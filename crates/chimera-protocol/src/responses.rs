@@ -48,13 +48,13 @@ impl Dialect for Responses {
     }
 
     fn usage_of(&self, reported: &Reported) -> Usage {
-        let (input, output) = (&reported.input_tokens_details.0, &reported.output_tokens_details.0);
+        let (input, output) = (&reported.input_tokens_details, &reported.output_tokens_details);
         Usage {
-            input_tokens: reported.input_tokens.0,
-            output_tokens: reported.output_tokens.0,
-            cached_input_tokens: input.as_ref().and_then(|details| details.cached_tokens.0),
+            input_tokens: reported.input_tokens,
+            output_tokens: reported.output_tokens,
+            cached_input_tokens: input.cached_tokens,
             cache_write_tokens: None,
-            reasoning_tokens: output.as_ref().and_then(|details| details.reasoning_tokens.0),
+            reasoning_tokens: output.reasoning_tokens,
         }
     }
 

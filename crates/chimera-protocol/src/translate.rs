@@ -67,7 +67,7 @@ pub use stream::StreamTranslator;
 use crate::{
     DialectId, FoldError,
     json::{Document, Kind, Value},
-    usage::{Object, Reported, Usage},
+    usage::{Reported, Usage},
 };
 
 /// The most that a stream may make its translator hold back: thoughts until their proof comes, a call
@@ -177,6 +177,6 @@ pub fn answer(
 
 /// What a provider reported of usage.
 fn usage_in(value: Value<'_>, dialect: DialectId) -> Option<Usage> {
-    let reported = serde_json::from_str::<Object<Reported>>(value.raw()).ok()?.0?;
+    let reported = Reported::read(value.raw().as_bytes())?;
     Some(dialect.dialect().usage_of(&reported))
 }

@@ -1,11 +1,6 @@
 //! Tokens as providers count them.
 
-use std::{fmt, marker::PhantomData};
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
-};
+use crate::json::skim;
 
 /// The tokens of one answer. In every dialect `input_tokens` includes what was read from and written
 /// to the provider's prompt cache, and `output_tokens` includes reasoning.
@@ -80,171 +75,101 @@ impl Usage {
 const MOST: u64 = i64::MAX as u64;
 
 /// A count, read leniently: below zero is zero, beyond sense is the most, no number is none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Count(pub(crate) Option<u64>);
-
-/// Reads whatever stands there: what is not wanted is skipped, never an error.
-struct Lenient<T>(PhantomData<T>);
-
-impl<'de> Visitor<'de> for Lenient<Count> {
-    type Value = Count;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a count")
+fn count(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.parse().map_or(MOST, |number: u64| number.min(MOST)));
     }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Count, E> {
-        Ok(Count(Some(number.min(MOST))))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Count, E> {
-        Ok(Count(Some(u64::try_from(number).unwrap_or(0))))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Count, E> {
-        // A conversion from float to integer saturates.
-        Ok(Count(Some((number.max(0.0) as u64).min(MOST))))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
-        Ok(Count(None))
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Count, E> {
-        Ok(Count(None))
-    }
-
-    fn visit_unit<E>(self) -> Result<Count, E> {
-        Ok(Count(None))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Count(None))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Count, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Count(None))
-    }
-}
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Lenient::<Self>(PhantomData))
-    }
-}
-
-/// An object read as `T`; `None` for anything else.
-#[derive(Debug)]
-pub(crate) struct Object<T>(pub(crate) Option<T>);
-
-impl<T> Default for Object<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Lenient<Object<T>> {
-    type Value = Object<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(|read| Object(Some(read)))
-    }
-
-    fn visit_unit<E>(self) -> Result<Object<T>, E> {
-        Ok(Object(None))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Object<T>, E> {
-        Ok(Object(None))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Object<T>, E> {
-        Ok(Object(None))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Object<T>, E> {
-        Ok(Object(None))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Object<T>, E> {
-        Ok(Object(None))
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Object<T>, E> {
-        Ok(Object(None))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Object<T>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Object(None))
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Lenient::<Self>(PhantomData))
-    }
+    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let number: f64 = text.parse().ok().filter(|_| is_number)?;
+    // A conversion from float to integer saturates.
+    Some((number.max(0.0) as u64).min(MOST))
 }
 
 /// The details of a count, as OpenAI gives them.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Details {
-    pub(crate) cached_tokens: Count,
-    pub(crate) reasoning_tokens: Count,
+    pub(crate) cached_tokens: Option<u64>,
+    pub(crate) reasoning_tokens: Option<u64>,
+}
+
+impl Details {
+    fn read(value: &[u8]) -> Self {
+        let mut details = Self::default();
+        let read = skim::members(value, |name, value| match name {
+            b"cached_tokens" => details.cached_tokens = count(value),
+            b"reasoning_tokens" => details.reasoning_tokens = count(value),
+            _ => {}
+        });
+        if read.is_ok() { details } else { Self::default() }
+    }
 }
 
 /// What a provider reported of usage, under the names of every dialect: each reads its own.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reported {
-    pub(crate) prompt_tokens: Count,
-    pub(crate) completion_tokens: Count,
-    pub(crate) prompt_tokens_details: Object<Details>,
-    pub(crate) completion_tokens_details: Object<Details>,
-    pub(crate) input_tokens: Count,
-    pub(crate) input_tokens_details: Object<Details>,
-    pub(crate) output_tokens_details: Object<Details>,
-    pub(crate) output_tokens: Count,
-    pub(crate) cache_read_input_tokens: Count,
-    pub(crate) cache_creation_input_tokens: Count,
-    #[serde(rename = "promptTokenCount")]
-    pub(crate) prompt_token_count: Count,
-    #[serde(rename = "candidatesTokenCount")]
-    pub(crate) candidates_token_count: Count,
-    #[serde(rename = "thoughtsTokenCount")]
-    pub(crate) thoughts_token_count: Count,
-    #[serde(rename = "cachedContentTokenCount")]
-    pub(crate) cached_content_token_count: Count,
+    pub(crate) prompt_tokens: Option<u64>,
+    pub(crate) completion_tokens: Option<u64>,
+    pub(crate) prompt_tokens_details: Details,
+    pub(crate) completion_tokens_details: Details,
+    pub(crate) input_tokens: Option<u64>,
+    pub(crate) output_tokens: Option<u64>,
+    pub(crate) input_tokens_details: Details,
+    pub(crate) output_tokens_details: Details,
+    pub(crate) cache_read_input_tokens: Option<u64>,
+    pub(crate) cache_creation_input_tokens: Option<u64>,
+    pub(crate) prompt_token_count: Option<u64>,
+    pub(crate) candidates_token_count: Option<u64>,
+    pub(crate) thoughts_token_count: Option<u64>,
+    pub(crate) cached_content_token_count: Option<u64>,
 }
 
-/// Where an event may carry usage: itself, or in the message that it starts, or in the response that it
-/// ends.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Carrier {
-    #[serde(alias = "usageMetadata")]
-    usage: Object<Reported>,
-    message: Object<Message>,
-    response: Object<Message>,
-}
+impl Reported {
+    /// Reads a report. Members that are no counts are passed over; `None` for what is no object.
+    pub(crate) fn read(value: &[u8]) -> Option<Self> {
+        let mut reported = Self::default();
+        skim::members(value, |name, value| {
+            let of = &mut reported;
+            match name {
+                b"prompt_tokens" => of.prompt_tokens = count(value),
+                b"completion_tokens" => of.completion_tokens = count(value),
+                b"prompt_tokens_details" => of.prompt_tokens_details = Details::read(value),
+                b"completion_tokens_details" => of.completion_tokens_details = Details::read(value),
+                b"input_tokens" => of.input_tokens = count(value),
+                b"output_tokens" => of.output_tokens = count(value),
+                b"input_tokens_details" => of.input_tokens_details = Details::read(value),
+                b"output_tokens_details" => of.output_tokens_details = Details::read(value),
+                b"cache_read_input_tokens" => of.cache_read_input_tokens = count(value),
+                b"cache_creation_input_tokens" => of.cache_creation_input_tokens = count(value),
+                b"promptTokenCount" => of.prompt_token_count = count(value),
+                b"candidatesTokenCount" => of.candidates_token_count = count(value),
+                b"thoughtsTokenCount" => of.thoughts_token_count = count(value),
+                b"cachedContentTokenCount" => of.cached_content_token_count = count(value),
+                _ => {}
+            }
+        })
+        .ok()?;
+        Some(reported)
+    }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Message {
-    usage: Object<Reported>,
-}
-
-impl Carrier {
-    pub(crate) fn reported(self) -> Option<Reported> {
-        let within = |message: Option<Message>| message.and_then(|message| message.usage.0);
-        self.usage.0.or_else(|| within(self.message.0)).or_else(|| within(self.response.0))
+    /// Reads it where an event may carry it: in itself, in the message that it starts, or in the response
+    /// that it ends.
+    pub(crate) fn carried(event: &[u8]) -> Option<Self> {
+        let (mut own, mut within) = (None, None);
+        skim::members(event, |name, value| match name {
+            b"usage" | b"usageMetadata" => own = Self::read(value),
+            b"message" | b"response" => {
+                // Anything else than an object carries nothing.
+                let _ = skim::members(value, |name, value| {
+                    if name == b"usage" {
+                        within = Self::read(value);
+                    }
+                });
+            }
+            _ => {}
+        })
+        .ok()?;
+        own.or(within)
     }
 }
 
@@ -254,20 +179,26 @@ mod tests {
 
     #[test]
     fn u26_absurd_counts_saturate() {
-        let of = |text: &str| serde_json::from_str::<Count>(text).unwrap().0;
+        let of = |text: &str| {
+            let reported =
+                Reported::carried(format!("{{\"usage\":{{\"prompt_tokens\":{text}}}}}").as_bytes());
+            reported.unwrap().prompt_tokens
+        };
         assert_eq!(of("12"), Some(12));
         assert_eq!(of("-5"), Some(0));
         assert_eq!(of("9223372036854775808"), Some(MOST));
+        assert_eq!(of("99999999999999999999999"), Some(MOST));
         assert_eq!(of("1e300"), Some(MOST));
+        assert_eq!(of("1e999"), Some(MOST));
         assert_eq!(of("1.5"), Some(1));
-        assert_eq!(of("\"12\""), None);
-        assert_eq!(of("null"), None);
-        assert_eq!(of(r#"{"a":[1]}"#), None);
-        assert_eq!(of("[{}]"), None);
-        for odd in ["5", "null", "[1]", "\"x\"", "{\"prompt_tokens\":{}}"] {
-            let carrier: Carrier = serde_json::from_str(&format!("{{\"usage\":{odd}}}")).unwrap();
-            assert_eq!(carrier.reported().and_then(|reported| reported.prompt_tokens.0), None);
+        for none in ["\"12\"", "null", "true", r#"{"a":[1]}"#, "[{}]"] {
+            assert_eq!(of(none), None);
         }
+        for odd in ["5", "null", "[1]", "\"x\""] {
+            assert_eq!(Reported::carried(format!("{{\"usage\":{odd}}}").as_bytes()), None);
+        }
+        let within = br#"{"type":"message_start","message":{"id":"m","usage":{"input_tokens":3}}}"#;
+        assert_eq!(Reported::carried(within).unwrap().input_tokens, Some(3));
         let usage = Usage { input_tokens: Some(MOST), output_tokens: Some(MOST), ..Usage::default() };
         assert_eq!(usage.total(), u64::MAX - 1);
     }
