@@ -277,6 +277,7 @@ pub(crate) enum Picker {
     #[default]
     InOrder,
     RoundRobin,
+    LeastLatency,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]

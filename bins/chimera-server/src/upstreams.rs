@@ -8,8 +8,8 @@ use std::{
 use chimera_circuit_breaker as breaker;
 use chimera_gateway::{DialectId, ModelProvider, Models};
 use chimera_provider_pool::{
-    Credential, Deployment, Failover, Group, InOrder, Provider, ProviderSettings, RoundRobin, Secret,
-    SharedPicker, Target, client_config,
+    Credential, Deployment, Failover, Group, InOrder, LeastLatency, Provider, ProviderSettings, RoundRobin,
+    Secret, SharedPicker, Target, client_config,
 };
 use http::HeaderName;
 
@@ -222,6 +222,7 @@ fn group(
     let picker: SharedPicker = match given.picker {
         Picker::InOrder => Arc::new(InOrder),
         Picker::RoundRobin => Arc::new(RoundRobin::default()),
+        Picker::LeastLatency => Arc::new(LeastLatency::default()),
     };
     let failover = Failover { refused: given.failover_refused, broken: given.failover_broken };
     Ok(Group::new(name, deployments, picker, failover))

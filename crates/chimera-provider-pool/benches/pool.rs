@@ -6,8 +6,8 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use bytes::Bytes;
 use chimera_circuit_breaker::{Breaker, Settings};
 use chimera_provider_pool::{
-    AtLimit, Bounds, Classify, Connect, Connected, Connecting, Deployment, Failover, Group, InOrder, Picker,
-    Provider, ProviderSettings, RoundRobin, Target, Transport, Tried, Verdict,
+    AtLimit, Bounds, Classify, Connect, Connected, Connecting, Deployment, Failover, Group, InOrder,
+    LeastLatency, Picker, Provider, ProviderSettings, RoundRobin, Target, Transport, Tried, Verdict,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,12 +55,16 @@ fn deployments(count: usize) -> Vec<Arc<Deployment>> {
 
 fn picking(c: &mut Criterion) {
     let deployments = deployments(8);
-    let round_robin = RoundRobin::default();
+    let (round_robin, least) = (RoundRobin::default(), LeastLatency::default());
+    let now = std::time::Instant::now();
+    c.bench_function("pick of 8, least latency", |b| {
+        b.iter(|| least.pick(black_box(&deployments), Tried::default(), now));
+    });
     c.bench_function("pick of 8, round robin", |b| {
-        b.iter(|| round_robin.pick(black_box(&deployments), Tried::default()));
+        b.iter(|| round_robin.pick(black_box(&deployments), Tried::default(), now));
     });
     c.bench_function("pick of 8, in order", |b| {
-        b.iter(|| InOrder.pick(black_box(&deployments), Tried::default()));
+        b.iter(|| InOrder.pick(black_box(&deployments), Tried::default(), now));
     });
 }
 

@@ -10,6 +10,7 @@ use crate::{
     connect::SharedConnect,
     error::SettingsError,
     keys::KeyRing,
+    latency::PeakEwma,
     metrics::{DeploymentMetrics, RetryMetrics},
     picker::SharedPicker,
     pool::ConnectionPool,
@@ -92,6 +93,7 @@ pub struct Deployment {
     capacity: usize,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) metrics: DeploymentMetrics,
+    pub(crate) latency: PeakEwma,
 }
 
 impl Deployment {
@@ -107,6 +109,7 @@ impl Deployment {
         let capacity = max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             metrics: DeploymentMetrics::new(&name),
+            latency: PeakEwma::new(Instant::now().into_std()),
             name,
             provider,
             model,

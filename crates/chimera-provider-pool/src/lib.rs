@@ -39,7 +39,7 @@
 //! - **Secrets**: keys are never printed; redirects are never followed.
 //!
 //! # What it does not do
-//! No retry budget, hedging, adaptive limits or latency-aware balancing yet; it never retries after
+//! No retry budget, hedging or adaptive limits yet; it never retries after
 //! the first content was passed on.
 
 mod classify;
@@ -50,6 +50,7 @@ mod error;
 mod http1;
 mod http2;
 mod keys;
+mod latency;
 mod metrics;
 mod picker;
 mod pool;
@@ -65,7 +66,7 @@ pub use deployment::{Connections, Deployment, Group, Provider};
 pub use error::{BodyError, ConnectError, SendError, SettingsError, Stage};
 pub use keys::{Credential, KeyIndex, KeyRing, Secret};
 pub use metrics::{AttemptOutcome, METRICS};
-pub use picker::{InOrder, Picker, RoundRobin, SharedPicker, Tried};
+pub use picker::{InOrder, LeastLatency, Picker, RoundRobin, SharedPicker, Tried};
 pub use reply::{Reply, ReplyBody};
 pub use resolve::Resolver;
 pub use send::{AtLimit, Bounds, Build};

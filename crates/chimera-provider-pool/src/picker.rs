@@ -1,8 +1,12 @@
 //! Which deployment of a group is tried next.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use crate::deployment::Deployment;
@@ -32,7 +36,7 @@ impl Tried {
 /// afterwards; a refusal there leads to another call.
 pub trait Picker: Send + Sync {
     /// The next deployment to try.
-    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried) -> Option<usize>;
+    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried, now: Instant) -> Option<usize>;
 }
 
 /// A picker behind one pointer.
@@ -43,7 +47,7 @@ pub type SharedPicker = Arc<dyn Picker>;
 pub struct InOrder;
 
 impl Picker for InOrder {
-    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried) -> Option<usize> {
+    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried, _: Instant) -> Option<usize> {
         (0..deployments.len()).find(|index| !tried.contains(*index))
     }
 }
@@ -55,9 +59,62 @@ pub struct RoundRobin {
 }
 
 impl Picker for RoundRobin {
-    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried) -> Option<usize> {
+    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried, _: Instant) -> Option<usize> {
         let count = deployments.len();
         let start = self.next.fetch_add(1, Relaxed);
         (0..count).map(|step| start.wrapping_add(step) % count).find(|index| !tried.contains(*index))
+    }
+}
+
+/// Of two at random the one that is likely to begin sooner: what is expected of it, times the requests
+/// that it has in hand.
+///
+/// Two are enough to keep load from gathering, and few enough that not everybody runs to the same one
+/// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"). What is expected is a peak
+/// EWMA of the time to the first content; a failure counts as a very slow answer, so that a deployment
+/// that refuses within a millisecond does not win.
+#[derive(Debug)]
+pub struct LeastLatency {
+    /// The state of a SplitMix64 generator: it needs to be fast and even, not secret.
+    random: AtomicU64,
+}
+
+impl Default for LeastLatency {
+    fn default() -> Self {
+        Self { random: AtomicU64::new(RandomState::new().hash_one(0)) }
+    }
+}
+
+impl LeastLatency {
+    /// One whose choices are those of a seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self { random: AtomicU64::new(seed) }
+    }
+
+    /// A number below `bound`, which is small.
+    fn below(&self, bound: usize) -> usize {
+        // Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators".
+        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((u128::from(z ^ (z >> 31)) * bound as u128) >> 64) as usize
+    }
+}
+
+impl Picker for LeastLatency {
+    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried, now: Instant) -> Option<usize> {
+        let left = || (0..deployments.len()).filter(|index| !tried.contains(*index));
+        let count = left().count();
+        let first = self.below(count.max(1));
+        // The second is another one: of those behind the first, counted in a circle.
+        let second = (first + 1 + self.below(count.saturating_sub(1).max(1))) % count.max(1);
+        let cost = |index: usize| {
+            let deployment = deployments.get(index)?;
+            Some(deployment.latency.expected(now) * (deployment.in_flight() + 1) as f64)
+        };
+        match (left().nth(first)?, left().nth(second)?) {
+            (one, other) if cost(other) < cost(one) => Some(other),
+            (one, _) => Some(one),
+        }
     }
 }

@@ -71,6 +71,7 @@ impl Attempt {
         let elapsed = now.duration_since(self.started);
         self.first_content = Some(elapsed);
         self.deployment.metrics.first_chunk.record(elapsed.as_secs_f64());
+        self.deployment.latency.observe(elapsed, now.into_std());
         if let Some(permit) = self.permit.take_if(|permit| permit.is_probe()) {
             permit.record(Outcome::Success, elapsed, now.into_std());
         }
@@ -83,6 +84,9 @@ impl Attempt {
         }
         let elapsed = now.duration_since(self.started);
         self.deployment.metrics.attempt(outcome, elapsed.as_secs_f64());
+        if matches!(outcome, AttemptOutcome::Failure | AttemptOutcome::Throttled) {
+            self.deployment.latency.penalize(now.into_std());
+        }
         let outcome = match outcome {
             AttemptOutcome::Success => Outcome::Success,
             AttemptOutcome::Failure => Outcome::Failure,

@@ -87,9 +87,11 @@ impl Group {
         let mut failed = SendError::NoDeployment;
         let mut broken = 0;
         let mut keys_tried = 0;
-        while let Some(index) = self.picker.pick(&self.deployments, tried) {
+        loop {
+            let started = Instant::now();
+            let Some(index) = self.picker.pick(&self.deployments, tried, started.into_std()) else { break };
             let Some(deployment) = self.deployments.get(index) else { break };
-            let outcome = self.attempt(deployment, bounds, classify, build, &mut attempts).await;
+            let outcome = self.attempt(deployment, bounds, classify, build, &mut attempts, started).await;
             match outcome {
                 Ok(Attempted::Accepted(reply)) => return Ok(reply),
                 Ok(Attempted::Refused { mut reply, refusal, key }) => {
@@ -130,8 +132,8 @@ impl Group {
         classify: &mut C,
         build: &Build<'_>,
         attempts: &mut u32,
+        started: Instant,
     ) -> Result<Attempted, SendError> {
-        let started = Instant::now();
         let now = started.into_std();
         let permit = deployment
             .breaker()

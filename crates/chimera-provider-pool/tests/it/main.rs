@@ -4,5 +4,6 @@
 mod connections;
 mod http1;
 mod names;
+mod pickers;
 mod support;
 mod tls;
