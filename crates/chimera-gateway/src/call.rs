@@ -255,6 +255,8 @@ async fn serve(
             Failure::new(Code::ModelNotFound, "no provider serves this model").param("model")
         })?,
     };
+    // A shared call has the tier's deadline, whoever began it: only its own being shorter is neutral.
+    let deadline = if plan.shares() { plan.tier_deadline } else { plan.deadline };
     let load = Load {
         shared: shared.clone(),
         state: context.state.clone(),
@@ -278,8 +280,8 @@ async fn serve(
         framing: looked.form.framing,
         strip_usage: looked.strip_usage,
         keep: plan.stores.then_some(Keep { fingerprint: looked.fingerprint, ttl: plan.ttl }),
-        deadline: if plan.shares() { plan.tier_deadline } else { plan.deadline },
-        shortened: plan.deadline < plan.tier_deadline,
+        deadline,
+        shortened: deadline < plan.tier_deadline,
         tier: plan.tier,
         worker: context.gateway.worker_index(),
         began: Instant::now(),

@@ -7,4 +7,5 @@ mod dialects;
 mod native;
 mod support;
 mod tenants;
+mod timeouts;
 mod upstream;
