@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use chimera_provider_pool::{BodyError, SendError};
+use chimera_provider_pool::{BodyError, ConnectError, SendError, Stage};
 
 use crate::{auth::Denied, limits::Exceeded};
 
@@ -136,6 +136,7 @@ impl Failure {
                 Self::new(Code::Overloaded, "too many requests are waiting for this model")
                     .retry_after(Duration::from_secs(1))
             }
+            SendError::Connect(ConnectError::Timeout) => Self::timeout("connect", &Stage::Connect),
             SendError::Connect(_) => {
                 Self::new(Code::UpstreamUnreachable, "the provider could not be reached")
             }

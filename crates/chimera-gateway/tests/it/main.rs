@@ -4,6 +4,7 @@
 mod cache;
 mod cancel;
 mod dialects;
+mod errors;
 mod native;
 mod support;
 mod tenants;
