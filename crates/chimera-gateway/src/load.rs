@@ -100,11 +100,7 @@ pub(crate) struct Load {
 /// caller's only where the gateway has none of its own for it.
 fn passed_back(headers: &HeaderMap, unlimited: bool) -> Vec<(HeaderName, HeaderValue)> {
     let passes = |name: &HeaderName| match name.as_str() {
-        "retry-after-ms"
-        | "x-should-retry"
-        | "openai-processing-ms"
-        | "openai-version"
-        | "anthropic-organization-id" => true,
+        "retry-after-ms" | "x-should-retry" | "openai-processing-ms" | "openai-version" => true,
         name => unlimited && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
     };
     headers
