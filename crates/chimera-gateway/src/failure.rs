@@ -54,6 +54,8 @@ pub(crate) struct Failure {
     /// Whether the connection is closed after the answer: its next bytes cannot be trusted or are
     /// not worth reading.
     pub(crate) close: bool,
+    /// Attempts at providers that were made in vain.
+    pub(crate) attempts: u32,
 }
 
 impl Failure {
@@ -66,6 +68,7 @@ impl Failure {
             retry_after: None,
             allow: None,
             close: false,
+            attempts: 0,
         }
     }
 
@@ -92,6 +95,11 @@ impl Failure {
     pub(crate) fn allow(mut self, methods: &'static str) -> Self {
         self.allow = Some(methods);
         self.status(405)
+    }
+
+    pub(crate) fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
     }
 
     pub(crate) fn close(mut self) -> Self {

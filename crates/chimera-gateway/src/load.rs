@@ -146,20 +146,22 @@ impl Load {
         let sizes = &self.state.settings.sizes;
         let mut judge = Judge::new(self.dialect(), self.operation, self.framing, sizes.answer, sizes.event);
         let build = |deployment: &_| self.outgoing.build(deployment);
-        let reply = self.group.send(&self.bounds(), &mut judge, &build).await?;
-        Ok((reply, judge))
+        match self.group.send(&self.bounds(), &mut judge, &build).await {
+            Ok(reply) => Ok((reply, judge)),
+            Err(error) => Err((error, judge.attempts)),
+        }
     }
 
     async fn unary(self) -> Piece {
         match self.send().await {
             Ok((reply, judge)) => self.answer(reply, judge),
-            Err(error) => self.failed(&error),
+            Err((error, attempts)) => self.failed(&error, attempts),
         }
     }
 
-    fn failed(&self, error: &SendError) -> Piece {
+    fn failed(&self, error: &SendError, attempts: u32) -> Piece {
         tracing::debug!(error = %crate::log::chain(error), group = self.group.name(), "no answer");
-        Piece::Failed(Arc::new(Failure::unsent(error, self.tier)))
+        Piece::Failed(Arc::new(Failure::unsent(error, self.tier).attempts(attempts)))
     }
 
     /// A whole answer: the provider's own bytes, whether it said yes or no.
@@ -187,7 +189,7 @@ impl Load {
         }
         let refusal = reply.refusal.as_ref();
         if refusal.is_some_and(|refusal| refusal.kind == RefusalKind::Credentials) {
-            return Piece::Failed(Arc::new(Failure::credentials()));
+            return Piece::Failed(Arc::new(Failure::credentials().attempts(reply.attempts)));
         }
         let retry_after = refusal
             .and_then(|refusal| refusal.retry_after)
@@ -197,7 +199,7 @@ impl Load {
             let code = if status == 429 { Code::RateLimited } else { Code::UpstreamInvalidResponse };
             let mut failure = Failure::new(code, "the provider answered with an error").status(status);
             failure.retry_after = retry_after;
-            return Piece::Failed(Arc::new(failure));
+            return Piece::Failed(Arc::new(failure.attempts(reply.attempts)));
         }
         let body = scrubbed(body, &reply);
         Piece::Answer(Arc::new(Answer { status, body, entry: None, retry_after, provenance }))
@@ -256,8 +258,8 @@ fn scrubbed(body: Bytes, reply: &Reply) -> Bytes {
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What sending a request came to.
-type Sent = Result<(Reply, Judge), SendError>;
+/// What sending a request came to; beside an error, after how many attempts.
+type Sent = Result<(Reply, Judge), (SendError, u32)>;
 
 pin_project_lite::pin_project! {
     /// A stream of the one piece that a future brings.
@@ -415,7 +417,7 @@ impl Stream for EventSource {
 fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
     let (mut reply, judge) = match result {
         Ok(sent) => sent,
-        Err(error) => return (load.failed(&error), Phase::Over),
+        Err((error, attempts)) => return (load.failed(&error, attempts), Phase::Over),
     };
     if !reply.parts.status.is_success() {
         return (load.answer(reply, judge), Phase::Over);
@@ -426,7 +428,7 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
             Code::UpstreamInvalidResponse,
             "the provider began its stream with an error instead of content",
         );
-        return (Piece::Failed(Arc::new(failure)), Phase::Over);
+        return (Piece::Failed(Arc::new(failure.attempts(reply.attempts))), Phase::Over);
     }
     let head = Piece::Head(Arc::new(load.provenance(&reply)));
     let sizes = &load.state.settings.sizes;

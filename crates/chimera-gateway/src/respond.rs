@@ -63,7 +63,14 @@ fn parts<'a>(failure: &'a Failure, request_id: &'a str) -> ErrorParts<'a> {
         message: &failure.message,
         param: failure.param.as_deref(),
         request_id,
+        retry_after: wait_of(failure),
     }
+}
+
+/// How long the caller is to wait: what the failure says, or a moment where the status asks for one.
+fn wait_of(failure: &Failure) -> Option<Duration> {
+    let asks = matches!(status_of(failure), 429 | 503);
+    failure.retry_after.or(asks.then_some(Duration::from_secs(1)))
 }
 
 /// A failure as a whole response in the caller's dialect.
@@ -75,11 +82,11 @@ pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &Reques
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert(header::CACHE_CONTROL, PRIVATE);
-    let status = status_of(failure);
-    if let Some(wait) =
-        failure.retry_after.or((status == 429 || status == 503).then_some(Duration::from_secs(1)))
-    {
+    if let Some(wait) = wait_of(failure) {
         retry_after(headers, wait);
+    }
+    if failure.attempts > 0 {
+        headers.insert(&names::ATTEMPTS, HeaderValue::from(failure.attempts));
     }
     if let Some(allow) = failure.allow {
         headers.insert(header::ALLOW, HeaderValue::from_static(allow));

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use chimera_protocol::{
-    DialectId, Operation, json, sse,
+    DialectId, ErrorParts, Operation, json, sse,
     translate::{self, AnswerContext, EmbedTranslated, ErrorFacts, RequestContext, StreamTranslator},
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -130,7 +130,9 @@ impl Foreign {
     pub(crate) fn answer(&self, answer: &Answer, id: &str) -> Result<(u16, Bytes), Failure> {
         if answer.entry.is_none() {
             let facts = ErrorFacts::read(self.to, answer.status, &answer.body);
-            return Ok((facts.status(self.caller), facts.body(self.caller, id).into()));
+            let retry_after = answer.retry_after;
+            let parts = ErrorParts { retry_after, ..facts.parts(self.caller, id) };
+            return Ok((parts.status, self.caller.dialect().error_body(&parts).into()));
         }
         Ok((answer.status, self.whole(&answer.body, id)?))
     }

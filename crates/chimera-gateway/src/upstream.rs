@@ -186,6 +186,8 @@ pub(crate) struct Judge {
     pub(crate) decoded: Option<Bytes>,
     /// What a unary answer cost.
     pub(crate) usage: Option<Usage>,
+    /// Attempts so far.
+    pub(crate) attempts: u32,
 }
 
 impl Judge {
@@ -209,6 +211,7 @@ impl Judge {
             stream: None,
             decoded: None,
             usage: None,
+            attempts: 0,
         }
     }
 
@@ -266,6 +269,10 @@ impl Opening {
 }
 
 impl Classify for Judge {
+    fn begins(&mut self, attempt: u32) {
+        self.attempts = attempt;
+    }
+
     fn head(&mut self, parts: &response::Parts) -> Verdict {
         self.status = parts.status.as_u16();
         self.success = parts.status.is_success();

@@ -1,5 +1,7 @@
 //! What a dialect is: the words that one vendor's SDKs speak and understand.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::{
@@ -71,6 +73,8 @@ pub struct ErrorParts<'a> {
     pub param: Option<&'a str>,
     /// The request's id.
     pub request_id: &'a str,
+    /// How long the caller is to wait before it asks again.
+    pub retry_after: Option<Duration>,
 }
 
 /// What one event of a stream is.

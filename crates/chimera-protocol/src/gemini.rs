@@ -1,5 +1,7 @@
 //! Google's generateContent and embedContent.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -169,13 +171,20 @@ fn error(parts: &ErrorParts<'_>) -> Value {
     };
     let metadata: Map<String, Value> =
         parts.param.iter().map(|param| ("param".to_owned(), (*param).into())).collect();
+    let mut details = vec![json!({
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": parts.code, "domain": "chimera", "metadata": metadata,
+    })];
+    details.extend(parts.retry_after.map(retry_info));
     json!({ "error": {
-        "code": parts.status, "message": parts.message, "status": status,
-        "details": [{
-            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-            "reason": parts.code, "domain": "chimera", "metadata": metadata,
-        }],
+        "code": parts.status, "message": parts.message, "status": status, "details": details,
     }})
+}
+
+/// Where Google's SDKs look for a wait: they read no `retry-after`.
+fn retry_info(wait: Duration) -> Value {
+    let delay = format!("{}.{:03}s", wait.as_secs(), wait.subsec_millis());
+    json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay })
 }
 
 /// A part that is text and nothing else but, perhaps, a thought.

@@ -53,11 +53,16 @@ pub enum RefusalKind {
 
 /// Judges answers of one request.
 ///
-/// For each attempt the pool calls `head` once, and, as long as the verdict is `NeedMore`, `body`
+/// The pool says `begins` at each attempt, whether or not it gets as far as an answer. Of an answer it
+/// calls `head` once, and, as long as the verdict is `NeedMore`, `body`
 /// after each read with everything read so far and whether the answer has ended. Nothing is called
 /// after another verdict, nor after the hold limit, which counts as `Accept`. A new attempt starts
 /// with `head` again, so the implementor resets what it remembers there.
 pub trait Classify: Send {
+    /// An attempt begins, the `attempt`th of the request.
+    fn begins(&mut self, attempt: u32) {
+        let _ = attempt;
+    }
     /// Judges the status and the headers.
     fn head(&mut self, parts: &response::Parts) -> Verdict;
     /// Judges the body so far.

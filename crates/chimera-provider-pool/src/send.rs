@@ -173,6 +173,7 @@ impl Group {
         let started = progress.started;
         progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, started));
         *attempts += 1;
+        classify.begins(*attempts);
         let (lease, parts) = exchange(deployment, bounds.worker, key, build, progress).await?;
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
         let body = progress.body.insert(ReplyBody::new(attempt, lease, bounds.worker));

@@ -52,9 +52,11 @@ async fn pain_20_a_gemini_refusal_of_ours_tells_the_wait_in_its_body() {
     let ours = ask().await;
     assert_eq!((ours.status, ours.header("retry-after")), (429, "7"));
     let details = ours.json()["error"]["details"].clone();
-    let info = details.as_array().unwrap().iter().find(|detail| {
-        detail["@type"] == "type.googleapis.com/google.rpc.RetryInfo"
-    });
+    let info = details
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|detail| detail["@type"] == "type.googleapis.com/google.rpc.RetryInfo");
     let delay = info.unwrap()["retryDelay"].as_str().unwrap();
     let seconds: f64 = delay.strip_suffix('s').unwrap().parse().unwrap();
     assert!(seconds > 6.0 && seconds <= 7.0, "{delay}");

@@ -134,6 +134,7 @@ impl ErrorFacts<'_> {
             // The provider names members in its own words, which would mislead.
             param: None,
             request_id,
+            retry_after: None,
         }
     }
 }

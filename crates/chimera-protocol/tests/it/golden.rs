@@ -176,6 +176,7 @@ fn run_stream(case: &Case, from: DialectId, to: DialectId) -> (BytesMut, Option<
             message: "it broke",
             param: None,
             request_id: "r-1",
+            retry_after: None,
         };
         translator.fail(&parts, &mut out);
         let length = out.len();

@@ -21,6 +21,7 @@ const BROKEN: ErrorParts<'static> = ErrorParts {
     message: "it broke",
     param: None,
     request_id: "r",
+    retry_after: None,
 };
 
 /// Translates the bytes of a stream that come in pieces; an end that is not proper becomes an error event.
