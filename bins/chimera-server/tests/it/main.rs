@@ -2,6 +2,7 @@
 //! starts its own server on free ports of the loopback interface.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
+mod admin;
 mod clients;
 mod commands;
 mod heads;
