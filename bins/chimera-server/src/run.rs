@@ -110,6 +110,11 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     let file = load(&options)?;
     let addresses = resolve::addresses(&file)?;
     start_log(&file.log);
+    if std::env::var_os("REDIS_URL").is_some_and(|url| !url.is_empty()) {
+        tracing::warn!(
+            "REDIS_URL is set, and the second tier is not built yet: the cache is in memory alone"
+        );
+    }
     let handle = metrics::install().map_err(|error| Error::Start(error.to_string()))?;
     let workers = match file.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
