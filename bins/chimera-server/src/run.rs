@@ -122,7 +122,7 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     };
     let around = Arc::new(surroundings(workers)?);
     let settings = resolve::settings(&file, &addresses, &around)?;
-    let gateway = Gateway::new(settings, random_seed()).map_err(|error| Error::Start(error.to_string()))?;
+    let gateway = Gateway::new(settings, random_seed()?).map_err(|error| Error::Start(error.to_string()))?;
     let data = serve::bind(addresses.data).map_err(|error| Error::Listen(addresses.data, error))?;
     let admin = serve::bind(addresses.admin).map_err(|error| Error::Listen(addresses.admin, error))?;
     let listening = Addresses { data: data.local_addr()?, admin: admin.local_addr()? };
@@ -156,15 +156,12 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     })
 }
 
-/// Thirty-two bytes that nobody can guess, from the hasher's own random keys.
-fn random_seed() -> [u8; 32] {
-    use std::hash::{BuildHasher, Hasher};
+/// Thirty-two bytes that nobody can guess, from the system's own source.
+fn random_seed() -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];
-    for chunk in seed.chunks_mut(8) {
-        let random = std::hash::RandomState::new().build_hasher().finish();
-        chunk.copy_from_slice(&random.to_le_bytes());
-    }
-    seed
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut seed).map_err(|_| Error::Start("the system gives no random bytes".to_owned()))?;
+    Ok(seed)
 }
 
 /// Shows the banner. Nobody may be reading: that is no reason not to serve.
