@@ -34,7 +34,7 @@ struct Stored<V> {
     weight: u64,
 }
 
-/// Weights are taken once, when a value is stored: the cache asks again while it evicts.
+/// Weights are taken when a value is stored, or grows: the cache asks again while it evicts.
 #[derive(Clone, Copy)]
 struct StoredWeight;
 
@@ -100,7 +100,7 @@ where
     V: Clone,
 {
     /// An empty tier. `weigh` says what a key and its value take on the heap; the overhead of the entry
-    /// itself is added. It is asked once per value.
+    /// itself is added. It is asked once per value, and again by `reweigh`.
     pub fn new(settings: MemorySettings, weigh: fn(&K, &V) -> usize) -> Result<Self, SettingsError> {
         settings.validate()?;
         let fit = (settings.capacity_bytes as f64 * SHARD_SHARE / settings.max_entry_bytes as f64) as u64;
@@ -161,11 +161,15 @@ where
         })
     }
 
+    fn weight(&self, key: &K, value: &V) -> u64 {
+        let overhead = size_of::<K>() + size_of::<Stored<V>>() + SLOT_OVERHEAD;
+        (self.weigh)(key, value).saturating_add(overhead) as u64
+    }
+
     /// Stores a value for `ttl`, in place of any other of its key.
     pub fn put(&self, key: K, value: V, ttl: Duration, now: Instant) -> Put {
         let sampled = self.puts.fetch_add(1, Relaxed).is_multiple_of(SAMPLE).then(Instant::now);
-        let overhead = size_of::<K>() + size_of::<Stored<V>>() + SLOT_OVERHEAD;
-        let weight = (self.weigh)(&key, &value).saturating_add(overhead) as u64;
+        let weight = self.weight(&key, &value);
         let expires = now.checked_add(ttl);
         let (Some(expires), false) = (expires, weight > self.settings.max_entry_bytes || ttl.is_zero())
         else {
@@ -184,6 +188,22 @@ where
             self.metrics.put(latency);
         }
         Put::Stored
+    }
+
+    /// Weighs the value of a key again, which has grown since it was stored. Others give way to it; if it
+    /// has become heavier than the heaviest entry allowed, it goes itself.
+    pub fn reweigh(&self, key: &K) {
+        let Some(stored) = self.map.peek(key) else { return };
+        let weight = self.weight(key, &stored.value);
+        let mut insertion = Insertion { key: Some(key.clone()), evicted: 0 };
+        if weight > self.settings.max_entry_bytes {
+            insertion.evicted = u64::from(self.map.remove(key).is_some());
+        } else {
+            // It may be gone by now, which is as well.
+            let grown = Stored { weight, ..stored };
+            let _ = self.map.replace_with_lifecycle(key.clone(), grown, true, &mut insertion);
+        }
+        self.stats.room.fetch_add(insertion.evicted, Relaxed);
     }
 
     /// Forgets a key; true if it was there.

@@ -23,7 +23,7 @@ use crate::{
     books::Books,
     compress::{self, StreamEncoder},
     directives::Directives,
-    entry::{Entry, Form},
+    entry::{Entry, UNARY},
     failure::{Code, Failure},
     gateway::{Gateway, State},
     generate,
@@ -239,7 +239,7 @@ async fn serve(
         if !is_known && looked.foreign.is_none() {
             shared.aliases.put(raw, looked.clone(), now);
         }
-        if let Some(response) = hit(context, &entry, &looked, age, parts, books) {
+        if let Some(response) = hit(context, &entry, &looked, age, parts, books).await {
             return Ok(response);
         }
     }
@@ -466,7 +466,7 @@ async fn follow(
             // Another call may have ended between the look-up and here.
             Role::Leader => {
                 if let Some((entry, age)) = plan.look_again(context, looked)
-                    && let Some(response) = hit(context, &entry, looked, age, parts, books)
+                    && let Some(response) = hit(context, &entry, looked, age, parts, books).await
                 {
                     return Ok(response);
                 }
@@ -489,10 +489,13 @@ async fn follow(
     let now = Instant::now();
     books.heard(now);
     match first {
-        Some(Piece::Answer(answer)) => match &looked.foreign {
-            Some(foreign) => foreign.respond(context, &answer, said, books, now),
-            None => Ok(unary(context, &answer, said, parts, books, now).await),
-        },
+        Some(Piece::Answer(answer)) => {
+            if let Some(foreign) = &looked.foreign {
+                return foreign.respond(context, &answer, said, books, now);
+            }
+            let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
+            Ok(unary(context, looked, &answer, said, parts, total).await)
+        }
         Some(Piece::Head(provenance)) => {
             books.streams(now);
             let mut response = streaming(context, looked, following, call, parts);
@@ -551,7 +554,7 @@ fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
 }
 
 /// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
-fn hit(
+async fn hit(
     context: &Context<'_>,
     entry: &Arc<Entry>,
     looked: &Looked,
@@ -561,15 +564,20 @@ fn hit(
 ) -> Option<Response<Body>> {
     let form = looked.form;
     let mut response = match (&looked.foreign, form.framing) {
-        (Some(foreign), _) => foreign.hit(context, entry)?,
-        (None, Framing::Unary) => whole(context, entry, parts)?,
+        (Some(foreign), _) => {
+            entry.prepare(foreign.provider_form(), None).await;
+            foreign.hit(context, entry)?
+        }
+        (None, Framing::Unary) => whole(context, entry, parts).await?,
         (None, framing) => {
+            entry.prepare(form, None).await;
             let mut response = Response::new(Body::whole(entry.body(form)?.clone()));
             response.headers_mut().reserve(HEADERS);
             stream_headers(response.headers_mut(), framing);
             response
         }
     };
+    weigh_again(context, entry, looked);
     let headers = response.headers_mut();
     headers.insert(&names::CACHE, HeaderValue::from_static("l1"));
     headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
@@ -580,13 +588,21 @@ fn hit(
     Some(response)
 }
 
+/// An entry that got another form takes more of the cache.
+fn weigh_again(context: &Context<'_>, entry: &Entry, looked: &Looked) {
+    if entry.has_grown() {
+        context.gateway.shared.cache.reweigh(&looked.fingerprint);
+    }
+}
+
 /// A unary answer, in the encoding that the caller prefers.
-fn whole(context: &Context<'_>, entry: &Entry, parts: &Parts) -> Option<Response<Body>> {
-    let form = Form { framing: Framing::Unary, include_usage: true };
-    let plain = entry.body(form)?;
+async fn whole(context: &Context<'_>, entry: &Arc<Entry>, parts: &Parts) -> Option<Response<Body>> {
+    entry.prepare(UNARY, None).await;
+    let plain = entry.body(UNARY)?;
     let settings = &context.state.settings.compression;
     let compressible = settings.enabled && plain.len() >= settings.min_size;
     let encoding = if compressible { compress::negotiate(&parts.headers) } else { None };
+    entry.prepare(UNARY, encoding).await;
     let encoded = encoding.and_then(|encoding| Some((encoding, entry.encoded(encoding)?)));
     let mut response = Response::new(Body::whole(match encoded {
         Some((encoding, encoded)) => {
@@ -608,30 +624,20 @@ fn whole(context: &Context<'_>, entry: &Entry, parts: &Parts) -> Option<Response
     Some(response)
 }
 
-/// Bodies above this are compressed on a thread of their own.
-const COMPRESS_INLINE: usize = 64 * 1024;
-
 /// A provider's unary answer: its own bytes, its own status.
 async fn unary(
     context: &Context<'_>,
+    looked: &Looked,
     answer: &Arc<Answer>,
     said: HeaderValue,
     parts: &Parts,
-    books: &mut Books,
-    now: Instant,
+    total: Duration,
 ) -> Response<Body> {
-    let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
-    if let Some(entry) = &answer.entry
-        && answer.body.len() > COMPRESS_INLINE
-        && context.state.settings.compression.enabled
-        && let Some(encoding) = compress::negotiate(&parts.headers)
-    {
-        let entry = entry.clone();
-        let encoding = move || entry.encoded(encoding).is_some();
-        // Whether it worked is seen when the encoded form is asked for.
-        let _ = tokio::task::spawn_blocking(encoding).await;
+    let mut encoded = None;
+    if let Some(entry) = &answer.entry {
+        encoded = whole(context, entry, parts).await;
+        weigh_again(context, entry, looked);
     }
-    let encoded = answer.entry.as_ref().and_then(|entry| whole(context, entry, parts));
     let mut response = encoded.unwrap_or_else(|| {
         let mut response = Response::new(Body::whole(answer.body.clone()));
         response.headers_mut().insert(header::CONTENT_TYPE, respond::JSON);

@@ -35,9 +35,9 @@ impl Encoding {
     }
 
     /// Encodes a body.
-    pub(crate) fn encode(self, body: &[u8]) -> io::Result<Bytes> {
+    pub(crate) fn encode(self, body: &[u8]) -> io::Result<Vec<u8>> {
         let out = Vec::with_capacity(body.len() / 3);
-        let encoded = match self {
+        Ok(match self {
             Self::Brotli => {
                 let mut writer = brotli::CompressorWriter::new(out, 4096, BROTLI_QUALITY, BROTLI_WINDOW);
                 writer.write_all(body)?;
@@ -49,8 +49,7 @@ impl Encoding {
                 writer.write_all(body)?;
                 writer.finish()?
             }
-        };
-        Ok(encoded.into())
+        })
     }
 }
 
@@ -169,7 +168,7 @@ pub(crate) fn decode(encoding: &HeaderValue, body: &[u8], max: usize) -> Option<
     };
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     source.take(most).read_to_end(&mut plain).ok()?;
-    (plain.len() <= limit).then(|| plain.into())
+    (plain.len() <= limit).then(|| plain.into_boxed_slice().into())
 }
 
 /// A q-value in thousandths: at most 1, at most three digits.

@@ -1,8 +1,11 @@
 //! One cached answer, in every form that a caller may ask for, each made once.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chimera_protocol::{DialectId, Fingerprint, UnfoldOptions, sse};
 use http::HeaderValue;
 
@@ -16,27 +19,53 @@ pub(crate) struct Form {
     pub(crate) include_usage: bool,
 }
 
+/// The unary form.
+pub(crate) const UNARY: Form = Form { framing: Framing::Unary, include_usage: true };
+
+/// Forms of answers above this are made on a thread of their own: the event loop serves others meanwhile.
+const MAKE_INLINE: usize = 64 * 1024;
+
 /// A complete, successful answer.
 ///
-/// It keeps the bytes as the provider sent them, unary or streamed, and derives the other form when
-/// it is first asked for: a stream is folded into an answer, an answer unfolded into a stream.
+/// It keeps the bytes as the provider sent them, unary or streamed, and derives the other forms when
+/// they are first asked for: a stream is folded into an answer, an answer unfolded into a stream. An
+/// entry that has grown by that is to be weighed again.
 pub(crate) struct Entry {
     dialect: DialectId,
     origin: Origin,
     derived: OnceLock<Box<Derived>>,
+    /// Whether a form was made since the entry was last weighed.
+    grown: AtomicBool,
     /// Who answered, as the response headers say it.
     pub(crate) provider: HeaderValue,
     pub(crate) model: HeaderValue,
 }
 
-/// Forms made of the bytes that came; most entries are never asked for another, so they lie apart.
+/// Forms made of the bytes that came, `None` where that cannot be done; most entries are never asked for
+/// another, so they lie apart.
 #[derive(Default)]
-struct Derived {
-    folded: OnceLock<Option<Bytes>>,
-    unfolded: OnceLock<Option<Bytes>>,
-    without_usage: OnceLock<Option<Bytes>>,
-    array: OnceLock<Option<Bytes>>,
-    encoded: [OnceLock<Option<Bytes>>; 3],
+struct Derived([OnceLock<Option<Bytes>>; 7]);
+
+/// A form that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Folded,
+    Unfolded,
+    WithoutUsage,
+    Array,
+    Encoded(Encoding),
+}
+
+impl Made {
+    fn index(self) -> usize {
+        match self {
+            Self::Folded => 0,
+            Self::Unfolded => 1,
+            Self::WithoutUsage => 2,
+            Self::Array => 3,
+            Self::Encoded(encoding) => 4 + encoding as usize,
+        }
+    }
 }
 
 /// The bytes as they came.
@@ -66,102 +95,133 @@ impl Entry {
     }
 
     fn new(dialect: DialectId, origin: Origin, provider: HeaderValue, model: HeaderValue) -> Arc<Self> {
-        Arc::new(Self { dialect, origin, derived: OnceLock::new(), provider, model })
-    }
-
-    fn derived(&self) -> &Derived {
-        self.derived.get_or_init(Box::default)
+        let (derived, grown) = (OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { dialect, origin, derived, grown, provider, model })
     }
 
     /// The answer in a form; `None` when it cannot be put into that form.
     pub(crate) fn body(&self, form: Form) -> Option<&Bytes> {
-        match form.framing {
-            Framing::Unary => self.whole(),
-            Framing::Events if form.include_usage || self.dialect != DialectId::OpenAi => self.events(),
-            Framing::Events => self.without_usage(),
-            Framing::Array => self.as_array(),
+        match self.which(form) {
+            Some(made) => self.made(made),
+            None => Some(self.origin()),
         }
     }
 
-    /// The unary form in an encoding, encoded once. `None` when it does not get smaller.
+    /// The unary form in an encoding. `None` when it does not get smaller.
     pub(crate) fn encoded(&self, encoding: Encoding) -> Option<&Bytes> {
-        self.derived()
-            .encoded
-            .get(encoding as usize)?
-            .get_or_init(|| {
-                let plain = self.whole()?;
+        self.made(Made::Encoded(encoding))
+    }
+
+    /// Makes a form on a thread of its own, where that would take the event loop too long.
+    pub(crate) async fn prepare(self: &Arc<Self>, form: Form, encoding: Option<Encoding>) {
+        if self.origin().len() <= MAKE_INLINE {
+            return;
+        }
+        let wanted = [self.which(form), encoding.map(Made::Encoded)];
+        let missing = wanted.into_iter().flatten().filter(|made| !self.is_made(*made));
+        for made in missing.collect::<Vec<_>>() {
+            let entry = self.clone();
+            // Whether it worked is seen when the form is asked for.
+            let _ = tokio::task::spawn_blocking(move || entry.made(made).is_some()).await;
+        }
+    }
+
+    /// Whether it has grown since this was last asked.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.grown.load(Relaxed) && self.grown.swap(false, Relaxed)
+    }
+
+    /// The bytes as they came.
+    pub(crate) fn origin(&self) -> &Bytes {
+        match &self.origin {
+            Origin::Unary(bytes) | Origin::Stream(bytes) => bytes,
+        }
+    }
+
+    /// The form to be made, unless it is the one that came.
+    fn which(&self, form: Form) -> Option<Made> {
+        match (form.framing, &self.origin) {
+            (Framing::Unary, Origin::Unary(_)) => None,
+            (Framing::Unary, Origin::Stream(_)) => Some(Made::Folded),
+            (Framing::Array, _) => Some(Made::Array),
+            (Framing::Events, _) if self.dialect == DialectId::OpenAi && !form.include_usage => {
+                Some(Made::WithoutUsage)
+            }
+            (Framing::Events, Origin::Stream(_)) => None,
+            (Framing::Events, Origin::Unary(_)) => Some(Made::Unfolded),
+        }
+    }
+
+    fn is_made(&self, made: Made) -> bool {
+        let slot = self.derived.get().and_then(|derived| derived.0.get(made.index()));
+        slot.is_some_and(|slot| slot.get().is_some())
+    }
+
+    fn made(&self, made: Made) -> Option<&Bytes> {
+        let slot = self.derived.get_or_init(Box::default).0.get(made.index())?;
+        let mut grown = false;
+        let form = slot.get_or_init(|| {
+            grown = true;
+            // Room to spare would be held as long as the entry.
+            self.make(made).map(|bytes| bytes.into_boxed_slice().into())
+        });
+        if grown {
+            self.grown.store(true, Relaxed);
+        }
+        form.as_ref()
+    }
+
+    fn make(&self, made: Made) -> Option<Vec<u8>> {
+        let dialect = self.dialect.dialect();
+        match made {
+            Made::Folded => dialect.fold(self.origin()).ok(),
+            Made::Unfolded => dialect.unfold(self.origin(), UnfoldOptions { include_usage: true }).ok(),
+            Made::WithoutUsage => without_usage(self.body(EVENTS)?),
+            Made::Array => as_array(self.body(EVENTS)?),
+            Made::Encoded(encoding) => {
+                let plain = self.body(UNARY)?;
                 encoding.encode(plain).ok().filter(|encoded| encoded.len() < plain.len())
-            })
-            .as_ref()
-    }
-
-    fn whole(&self) -> Option<&Bytes> {
-        match &self.origin {
-            Origin::Unary(body) => Some(body),
-            Origin::Stream(events) => self
-                .derived()
-                .folded
-                .get_or_init(|| self.dialect.dialect().fold(events).ok().map(Bytes::from))
-                .as_ref(),
+            }
         }
     }
 
-    fn events(&self) -> Option<&Bytes> {
-        match &self.origin {
-            Origin::Stream(events) => Some(events),
-            Origin::Unary(body) => self
-                .derived()
-                .unfolded
-                .get_or_init(|| {
-                    let options = UnfoldOptions { include_usage: true };
-                    self.dialect.dialect().unfold(body, options).ok().map(Bytes::from)
-                })
-                .as_ref(),
-        }
-    }
-
-    fn without_usage(&self) -> Option<&Bytes> {
-        self.derived()
-            .without_usage
-            .get_or_init(|| {
-                let events = self.events()?;
-                let mut kept = BytesMut::with_capacity(events.len());
-                for event in whole_events(events)? {
-                    if !chimera_protocol::is_usage_only(sse::Event::parse(&event).data()) {
-                        kept.extend_from_slice(&event);
-                    }
-                }
-                Some(kept.freeze())
-            })
-            .as_ref()
-    }
-
-    fn as_array(&self) -> Option<&Bytes> {
-        self.derived()
-            .array
-            .get_or_init(|| {
-                let mut out = BytesMut::from(&b"["[..]);
-                for event in whole_events(self.events()?)? {
-                    if out.len() > 1 {
-                        out.extend_from_slice(b",\r\n");
-                    }
-                    out.extend_from_slice(sse::Event::parse(&event).data());
-                }
-                out.extend_from_slice(b"]");
-                Some(out.freeze())
-            })
-            .as_ref()
-    }
-
-    /// Bytes that the entry may come to hold. The derived forms are counted before they exist, so that
-    /// making one never pushes the cache over its capacity: the other form, the variants of the
-    /// stream, and encodings that together are smaller than the plain text.
+    /// Bytes that it holds.
     fn bytes(&self) -> usize {
-        let origin = match &self.origin {
-            Origin::Unary(body) | Origin::Stream(body) => body.len(),
-        };
-        origin.saturating_mul(3) + size_of::<Self>() + size_of::<Derived>()
+        let own = self.origin().len() + self.model.len() + size_of::<Self>() + ALLOCATIONS;
+        let derived = self.derived.get().map_or(0, |derived| {
+            let forms = derived.0.iter().filter_map(|slot| slot.get()?.as_ref());
+            size_of::<Derived>() + forms.map(|form| form.len() + ALLOCATIONS).sum::<usize>()
+        });
+        own + derived
     }
+}
+
+/// The stream with its usage, whatever the dialect.
+const EVENTS: Form = Form { framing: Framing::Events, include_usage: true };
+
+/// What a form costs beside its bytes: counts of references and the rounding of an allocator.
+const ALLOCATIONS: usize = 64;
+
+fn without_usage(events: &Bytes) -> Option<Vec<u8>> {
+    let mut kept = Vec::with_capacity(events.len());
+    for event in whole_events(events)? {
+        if !chimera_protocol::is_usage_only(sse::Event::parse(&event).data()) {
+            kept.extend_from_slice(&event);
+        }
+    }
+    Some(kept)
+}
+
+fn as_array(events: &Bytes) -> Option<Vec<u8>> {
+    let mut out = vec![b'['];
+    for event in whole_events(events)? {
+        if out.len() > 1 {
+            out.extend_from_slice(b",\r\n");
+        }
+        out.extend_from_slice(sse::Event::parse(&event).data());
+    }
+    out.push(b']');
+    Some(out)
 }
 
 /// Splits stored events; they were whole when they were stored.
@@ -178,4 +238,66 @@ fn whole_events(events: &Bytes) -> Option<Vec<Bytes>> {
 /// What an entry weighs in the cache.
 pub(crate) fn weigh(_: &Fingerprint, entry: &Arc<Entry>) -> usize {
     entry.bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answers(length: usize) -> [(DialectId, serde_json::Value); 3] {
+        let text = "word ".repeat(length / 5);
+        let openai = json!({
+            "id": "c", "object": "chat.completion", "created": 1, "model": "m", "system_fingerprint": "f",
+            "choices": [{ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" }],
+            "usage": { "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 },
+        });
+        let anthropic = json!({
+            "id": "m", "type": "message", "role": "assistant", "model": "c",
+            "content": [{ "type": "text", "text": text }],
+            "stop_reason": "end_turn", "stop_sequence": null,
+            "usage": { "input_tokens": 3, "output_tokens": 4 },
+        });
+        let gemini = json!({
+            "candidates": [{ "content": { "parts": [{ "text": text }], "role": "model" }, "finishReason": "STOP" }],
+            "usageMetadata": { "promptTokenCount": 3, "candidatesTokenCount": 4, "totalTokenCount": 7 },
+        });
+        [(DialectId::OpenAi, openai), (DialectId::Anthropic, anthropic), (DialectId::Gemini, gemini)]
+    }
+
+    /// Every form that somebody can ask for.
+    fn all_forms(entry: &Entry) -> Vec<&Bytes> {
+        let framings = [Framing::Unary, Framing::Events, Framing::Array];
+        let forms = framings
+            .into_iter()
+            .flat_map(|framing| [true, false].map(|include_usage| Form { framing, include_usage }));
+        let mut all: Vec<_> = forms.map(|form| entry.body(form).unwrap()).collect();
+        all.extend(Encoding::ALL.into_iter().filter_map(|encoding| entry.encoded(encoding)));
+        all.sort_by_key(|bytes| bytes.as_ptr());
+        all.dedup_by_key(|bytes| bytes.as_ptr());
+        all
+    }
+
+    #[test]
+    fn m01_an_entry_weighs_what_it_holds_whatever_was_made_of_it() {
+        for length in [0, 40, 2_000, 100_000] {
+            for (dialect, answer) in answers(length) {
+                let none = HeaderValue::from_static("p");
+                let body = Bytes::from(answer.to_string());
+                let events = dialect.dialect().unfold(&body, UnfoldOptions { include_usage: true }).unwrap();
+                for entry in [
+                    Entry::unary(dialect, body.clone(), none.clone(), none.clone()),
+                    Entry::stream(dialect, events.into(), none.clone(), none.clone()),
+                ] {
+                    let before = entry.bytes();
+                    assert!(before >= entry.origin().len() && !entry.has_grown());
+                    let held: usize = all_forms(&entry).iter().map(|bytes| bytes.len()).sum();
+                    let after = entry.bytes();
+                    assert!(after >= held && after < held + 2048, "{dialect:?} {length}: {after} of {held}");
+                    assert!(entry.has_grown() && !entry.has_grown());
+                }
+            }
+        }
+    }
 }

@@ -97,10 +97,10 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway over settings. `seed` keys its cache fingerprints: random, and kept secret.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Result<Self, GatewayError> {
-        let cache = MemoryTier::new(
-            MemorySettings::new("l1", settings.cache.capacity, settings.cache.max_entry.saturating_mul(4)),
-            entry::weigh,
-        )?;
+        // An entry may come to hold its answer in several forms.
+        let heaviest = settings.cache.max_entry.saturating_mul(4).min(settings.cache.capacity / 2);
+        let cache =
+            MemoryTier::new(MemorySettings::new("l1", settings.cache.capacity, heaviest), entry::weigh)?;
         let max_log = usize::try_from(settings.cache.max_entry).unwrap_or(usize::MAX).saturating_mul(4);
         let shared = Shared {
             cache,

@@ -171,13 +171,10 @@ impl Load {
         let provenance = self.provenance(&reply);
         if reply.parts.status.is_success() {
             self.used(&reply, judge.usage);
-            let entry = Entry::unary(
-                self.dialect(),
-                // A copy: what is kept for hours shares nothing with what is written out now.
-                Bytes::copy_from_slice(&body),
-                provenance.provider.clone(),
-                provenance.model.clone(),
-            );
+            // A copy: what is kept for hours shares nothing with what is written out now.
+            let own = if self.may_keep(&body) { Bytes::copy_from_slice(&body) } else { body.clone() };
+            let (provider, model) = (provenance.provider.clone(), provenance.model.clone());
+            let entry = Entry::unary(self.dialect(), own, provider, model);
             self.keep(&entry, reply.judged);
             return Piece::Answer(Arc::new(Answer {
                 status,
@@ -223,8 +220,14 @@ impl Load {
         self.tenant.limits.debit_tokens(usage.total());
     }
 
+    fn may_keep(&self, answer: &Bytes) -> bool {
+        answer.len() as u64 <= self.state.settings.cache.max_entry
+    }
+
     fn keep(&self, entry: &Arc<Entry>, now: Instant) {
-        if let Some(Keep { fingerprint, ttl }) = self.keep {
+        if let Some(Keep { fingerprint, ttl }) = self.keep
+            && self.may_keep(entry.origin())
+        {
             self.shared.cache.put(fingerprint, entry.clone(), ttl, now.into_std());
         }
     }

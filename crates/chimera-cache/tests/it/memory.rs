@@ -130,3 +130,36 @@ async fn it_is_a_tier_like_any_other() {
     }
     through(&tier(1 << 20, 1 << 16)).await;
 }
+
+/// A value that grows when it is used.
+type Growing = Arc<std::sync::Mutex<Vec<u8>>>;
+
+#[test]
+fn m01_a_value_that_has_grown_makes_others_give_way_or_goes_itself() {
+    let settings = MemorySettings::new("test", 1 << 20, 1 << 16);
+    let tier = MemoryTier::<u64, Growing>::new(settings, |_, value| value.lock().unwrap().len()).unwrap();
+    let now = Instant::now();
+    let mut values = Vec::new();
+    for key in 0..200 {
+        let value = Growing::default();
+        tier.put(key, value.clone(), MINUTE, now);
+        values.push(value);
+    }
+    let small = tier.snapshot(now);
+    assert_eq!((small.entries, small.evictions.room), (200, 0));
+    for (key, value) in values.iter().enumerate() {
+        value.lock().unwrap().resize(20_000, 0);
+        tier.reweigh(&(key as u64));
+        assert!(tier.snapshot(now).bytes <= 1 << 20);
+    }
+    let grown = tier.snapshot(now);
+    assert!(grown.entries > 30 && grown.bytes >= grown.entries * 20_000, "{grown:?}");
+    assert_eq!(grown.evictions.room + grown.entries, 200);
+    let key = (0..200).rev().find(|key| tier.peek(key, now).is_some()).unwrap();
+    assert_eq!(tier.peek(&key, now).unwrap().remaining, MINUTE, "its time is what it was");
+    values[key as usize].lock().unwrap().resize(1 << 16, 0);
+    tier.reweigh(&key);
+    assert!(tier.peek(&key, now).is_none(), "heavier than the heaviest allowed");
+    tier.reweigh(&key);
+    assert_eq!(tier.snapshot(now).evictions.room, grown.evictions.room + 1);
+}

@@ -283,3 +283,52 @@ fn decoded(encoding: &str, bytes: &[u8]) -> String {
     }
     String::from_utf8(text).unwrap()
 }
+
+/// The cache weighs what its entries hold: the forms that were made of them, and those alone.
+#[tokio::test]
+async fn m01_forms_that_are_made_weigh_when_they_are_made() {
+    let admin = |gateway: &Gateway| {
+        let hooks = chimera_gateway::AdminHooks {
+            key: Box::new(|| None),
+            metrics: Box::new(String::new),
+            config: Box::new(|| serde_json::Value::Null),
+            reload: Box::new(|| Ok(())),
+        };
+        chimera_gateway::Admin::new(gateway.clone(), hooks)
+    };
+    let text = (0..4000).map(|n| format!("word{} ", n % 37)).collect::<String>();
+    let answer = ANSWER.replace("hello there", &text);
+    let upstream = Scripted::answering(unary(200, &answer));
+    // A quarter of the capacity: the most that the configuration allows.
+    let small = |settings: &mut Settings| {
+        (settings.cache.capacity, settings.cache.max_entry) = (256 << 10, 64 << 10);
+    };
+    let gateway = with(small, &upstream);
+    let admin = admin(&gateway);
+    let held = || {
+        let request = http::Request::get("/api/v1/cache/metrics").body(http_body_util::Empty::new()).unwrap();
+        let told: serde_json::Value =
+            serde_json::from_slice(admin.handle(&request).body().as_bytes().unwrap()).unwrap();
+        (told["tiers"][0]["entries"].as_u64().unwrap(), told["tiers"][0]["bytes"].as_u64().unwrap())
+    };
+    let ask = |stream: bool, accept: &'static str| {
+        let mut request = chat("gpt-x", "x", stream);
+        request.headers_mut().insert("accept-encoding", accept.parse().unwrap());
+        let gateway = gateway.clone();
+        async move { gateway.handle(request).await.into_body().as_bytes().unwrap().len() as u64 }
+    };
+    let mut sum = ask(false, "identity").await;
+    let (entries, first) = held();
+    assert!(entries == 1 && first >= sum && first < sum + 1024, "{first} for {sum}");
+    for accept in ["br", "gzip", "zstd"] {
+        sum += ask(false, accept).await;
+        assert_eq!(ask(false, accept).await, ask(false, accept).await);
+        let (_, now) = held();
+        assert!(now >= sum && now < sum + 2048, "{accept}: {now} for {sum}");
+    }
+    let before = held().1;
+    let streamed = ask(true, "identity").await;
+    // The stream with its usage, and the one without it that was asked for.
+    assert!(held().1 >= before + 2 * streamed, "{:?}", held());
+    assert_eq!((held().0, upstream.count()), (1, 1));
+}
