@@ -55,6 +55,7 @@ mod look;
 mod metrics;
 mod models;
 mod models_list;
+mod reading;
 mod request_id;
 mod respond;
 mod route;

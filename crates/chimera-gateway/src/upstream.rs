@@ -7,10 +7,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, Usage, sse};
-use chimera_provider_pool::{Classify, Deployment, Refusal, RefusalKind, Verdict};
+use chimera_provider_pool::{Classify, Deployment, Judging, Refusal, RefusalKind, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, response, uri::PathAndQuery};
 
-use crate::compress;
+use crate::reading::{Read, Reading};
 
 /// The version sent to Anthropic for callers that name none.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -226,20 +226,27 @@ impl Judge {
         Verdict::Refuse(Refusal { kind, retry_after })
     }
 
+    fn reading(&self) -> Reading {
+        Reading {
+            dialect: self.dialect,
+            operation: self.operation,
+            encoding: self.encoding.clone(),
+            max_answer: self.max_answer,
+        }
+    }
+
     fn unary(&mut self, body: &[u8]) -> Verdict {
-        let plain = match self.encoding.take() {
-            None => body,
-            Some(encoding) => match compress::decode(&encoding, body, self.max_answer) {
-                Some(plain) => &*self.decoded.insert(plain),
-                None => return Verdict::Invalid("its encoding cannot be undone within bounds"),
-            },
-        };
-        match self.dialect.dialect().read_answer(self.operation, plain) {
-            Ok(usage) => {
-                self.usage = usage;
+        let reading = self.reading();
+        if reading.is_long(body.len()) { Verdict::Aside } else { self.is_read(reading.read(body)) }
+    }
+
+    fn is_read(&mut self, read: Result<Read, &'static str>) -> Verdict {
+        match read {
+            Ok(read) => {
+                (self.usage, self.decoded) = (read.usage, read.decoded);
                 Verdict::Accept
             }
-            Err(_) => Verdict::Invalid("it is not the JSON that its dialect promises"),
+            Err(why) => Verdict::Invalid(why),
         }
     }
 }
@@ -315,6 +322,18 @@ impl Classify for Judge {
             (true, Framing::Unary) => self.unary(so_far),
             (false, _) => self.refused(so_far),
         }
+    }
+
+    fn aside(&mut self, whole: Bytes) -> Judging<'_> {
+        let reading = self.reading();
+        let read = tokio::task::spawn_blocking(move || reading.read(&whole));
+        Box::pin(async move {
+            let read = read.await.unwrap_or_else(|error| match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err("it was not read: the gateway is stopping"),
+            });
+            self.is_read(read)
+        })
     }
 }
 

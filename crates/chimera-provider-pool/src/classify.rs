@@ -1,7 +1,8 @@
 //! What a caller knows of its protocol and the pool does not: is this answer good?
 
-use std::time::Duration;
+use std::{future::Future, pin::Pin, time::Duration};
 
+use bytes::Bytes;
 use http::response;
 
 use crate::metrics::AttemptOutcome;
@@ -14,6 +15,8 @@ pub enum Verdict {
     Accept,
     /// Nothing can be said yet; hold the answer back and read on.
     NeedMore,
+    /// The answer has ended, and judging it would hold up the event loop: `aside` is asked to.
+    Aside,
     /// The provider said no. The answer is kept, and returned if no other deployment does better.
     Refuse(Refusal),
     /// The answer is not what the protocol promises; it is thrown away.
@@ -51,6 +54,9 @@ pub enum RefusalKind {
     Credentials,
 }
 
+/// A verdict to come.
+pub type Judging<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
 /// Judges answers of one request.
 ///
 /// The pool says `begins` at each attempt, whether or not it gets as far as an answer. Of an answer it
@@ -67,4 +73,9 @@ pub trait Classify: Send {
     fn head(&mut self, parts: &response::Parts) -> Verdict;
     /// Judges the body so far.
     fn body(&mut self, so_far: &[u8], ended: bool) -> Verdict;
+    /// Judges a whole answer beside the event loop, after `body` has said `Aside`.
+    fn aside(&mut self, whole: Bytes) -> Judging<'_> {
+        let verdict = self.body(&whole, true);
+        Box::pin(async { verdict })
+    }
 }

@@ -60,7 +60,7 @@ mod send;
 mod settings;
 mod target;
 
-pub use classify::{Classify, Refusal, RefusalKind, Verdict};
+pub use classify::{Classify, Judging, Refusal, RefusalKind, Verdict};
 pub use connect::{Connect, Connected, Connecting, Io, SharedConnect, TcpConnect, Transport, client_config};
 pub use deployment::{Connections, Deployment, Group, Provider};
 pub use error::{BodyError, ConnectError, SendError, SettingsError, Stage};

@@ -182,7 +182,7 @@ impl Group {
             None => judge(classify, &parts, body, bounds).await?,
         };
         let refusal = match verdict {
-            Verdict::Accept | Verdict::NeedMore => None,
+            Verdict::Accept | Verdict::NeedMore | Verdict::Aside => None,
             Verdict::Refuse(refusal) => Some(refusal),
             Verdict::Invalid(why) => return Err(SendError::InvalidAnswer { why }),
         };
@@ -329,7 +329,11 @@ async fn judge<C: Classify>(
             };
         }
     }
-    Ok((verdict, held.into_bytes(), ended))
+    let held = held.into_bytes();
+    if verdict == Verdict::Aside {
+        verdict = classify.aside(held.clone()).await;
+    }
+    Ok((verdict, held, ended))
 }
 
 /// Rests the key that was refused, or the provider without keys; true when the provider has another one that may be tried.

@@ -6,6 +6,7 @@ mod cancel;
 mod dialects;
 mod errors;
 mod native;
+mod offload;
 mod support;
 mod tenants;
 mod timeouts;
