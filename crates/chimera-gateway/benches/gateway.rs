@@ -60,7 +60,7 @@ fn request(number: u64, stream: bool) -> Request<Full<Bytes>> {
         r#"{{"model":"gpt-bench","stream":{stream},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
     );
     Request::post("/v1/chat/completions")
-        .header("host", "gateway.test")
+        .header("host", "localhost")
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body)))
         .unwrap()

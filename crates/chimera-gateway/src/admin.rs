@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as HttpBody;
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use crate::{
     auth::{KeyDigest, key_digest},
     body::Body,
     gateway::Gateway,
+    web_page::{is_cross_site, is_for_this_machine},
 };
 
 /// What the server around the gateway answers for.
@@ -47,7 +48,7 @@ impl Admin {
     /// Answers one request of the admin listener.
     pub fn handle<B: HttpBody<Data = Bytes>>(&self, request: &Request<B>) -> Response<Body> {
         let path = request.uri().path();
-        if let Some(refusal) = self.refusal(path, request.headers()) {
+        if let Some(refusal) = self.refusal(request.uri(), request.headers()) {
             return refusal;
         }
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -88,9 +89,9 @@ impl Admin {
 
     /// Host names other than our own are refused, so that no web page reaches us by rebinding its
     /// name; then the key, where there is one. Liveness and readiness need none.
-    fn refusal(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+    fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<Response<Body>> {
         let Some(key) = (self.hooks.key)() else {
-            let local = headers.get(header::HOST).is_none_or(is_local);
+            let local = is_for_this_machine(headers, uri);
             let why = "the host is not this machine; set admin.key_sha256 to allow others";
             return (!local).then(|| json_answer(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": why })));
         };
@@ -98,7 +99,7 @@ impl Admin {
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
             .map(|sent| key_digest(sent.trim()));
-        if path.starts_with("/health") || sent == Some(key) {
+        if uri.path().starts_with("/health") || sent == Some(key) {
             return None;
         }
         Some(json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "the admin key is missing or wrong" })))
@@ -228,22 +229,6 @@ GET  /api/v1/config             the configuration in force, secrets redacted
 POST /api/v1/reload             load the configuration anew
 GET  /health/live, /health/ready
 ";
-
-fn is_local(host: &HeaderValue) -> bool {
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// A browser says where a request comes from; tools say nothing.
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
-        || (site.is_none() && headers.contains_key(header::ORIGIN))
-}
 
 fn cross_site() -> Response<Body> {
     json_answer(StatusCode::FORBIDDEN, &json!({ "error": "requests from other sites are refused" }))

@@ -39,6 +39,7 @@ use crate::{
     settings::CachePolicy,
     translate::Translating,
     upstream::{Framing, Outgoing, forwarded},
+    web_page,
 };
 
 /// What is known of a request when its head has come.
@@ -125,6 +126,9 @@ where
             return answered;
         }
     };
+    if !state.settings.tenants.require_key() {
+        web_page::refuse(parts, arrival.head.has_site)?;
+    }
     let tenant =
         state.settings.tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
     let tenant = tenant.clone();

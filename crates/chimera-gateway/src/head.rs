@@ -22,6 +22,8 @@ pub(crate) struct Head<'a> {
     /// The body comes in chunks. hyper takes a stated length beside that out unseen, so that the next
     /// bytes on the connection cannot be trusted (RFC 9112, section 6.3): it is closed after the answer.
     pub(crate) is_chunked: bool,
+    /// Some header says where the request comes from, as only browsers do.
+    pub(crate) has_site: bool,
     has_google_key: bool,
     has_anthropic_version: bool,
 }
@@ -45,6 +47,7 @@ impl<'a> Head<'a> {
                     head.has_forwarded = true;
                     head.has_anthropic_version = true;
                 }
+                "sec-fetch-site" | "origin" => head.has_site = true,
                 "transfer-encoding" => head.is_chunked = true,
                 "x-goog-api-key" => head.has_google_key = true,
                 _ => {}
@@ -90,6 +93,9 @@ mod tests {
                 assert!(!says || Head::of(&headers).has_directives, "{name}");
             }
             assert!(Head::of(&one(name, "60")).has_directives, "{name}");
+        }
+        for name in crate::web_page::HEADERS {
+            assert!(Head::of(&one(name, "x")).has_site, "{name}");
         }
         for dialect in [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini] {
             for name in upstream::forwarded_names(dialect) {

@@ -62,6 +62,7 @@ mod route;
 mod settings;
 mod translate;
 mod upstream;
+mod web_page;
 
 pub use admin::{Admin, AdminHooks};
 pub use auth::{KeyDigest, Tenant, Tenants, key_digest};

@@ -15,7 +15,7 @@ fn c01_slow_heads_are_dropped_and_others_go_on() {
     let slow: Vec<_> = (0..200)
         .map(|_| {
             let mut client = Client::connect(server.data);
-            client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n");
+            client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n");
             client
         })
         .collect();
@@ -62,7 +62,8 @@ fn c02_a_body_that_does_not_come_costs_no_place_upstream() {
     let server = Server::start(&provider.config("[timeouts]\nrequest_body = \"300ms\""));
     for head in ["content-length: 1000", "transfer-encoding: chunked"] {
         let mut client = Client::connect(server.data);
-        client.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n1\r\n{{"));
+        client
+            .send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n1\r\n{{"));
         let answer = client.answer();
         assert_eq!(answer.status, 408, "{}", answer.text());
         assert!(client.is_closed_within(Duration::from_secs(2)));

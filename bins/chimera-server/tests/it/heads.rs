@@ -15,20 +15,22 @@ fn ask(server: &Server, bytes: impl AsRef<[u8]>) -> (u16, String, bool) {
 #[test]
 fn c04_heads_and_bodies_over_their_bounds_are_refused_before_they_are_read() {
     let server = Server::start("[limits]\nrequest = \"64KiB\"\n");
-    let huge = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\na: {}", "y".repeat(1 << 20));
+    let huge = format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\na: {}", "y".repeat(1 << 20));
     let mut client = Client::connect(server.data);
     // The server may close while this is still being written.
     let _ = std::io::Write::write_all(&mut client.stream, huge.as_bytes());
     assert_eq!(client.try_answer().map(|answer| answer.status), Some(431));
     let many: String = (0..101).map(|n| format!("h{n}: v\r\n")).collect();
-    let (status, _, closed) = ask(&server, format!("GET /v1/models HTTP/1.1\r\nhost: x\r\n{many}\r\n"));
+    let (status, _, closed) =
+        ask(&server, format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"));
     assert_eq!((status, closed), (431, true));
-    let by_length = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 104857600\r\n\r\n";
+    let by_length =
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 104857600\r\n\r\n";
     let (status, text, closed) = ask(&server, by_length);
     assert_eq!((status, closed), (413, true), "{text}");
     let chunk = format!("8000\r\n{}\r\n", "z".repeat(0x8000));
     let by_chunks = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}{chunk}"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}{chunk}"
     );
     let (status, text, closed) = ask(&server, by_chunks);
     assert_eq!((status, closed), (413, true), "{text}");
@@ -115,7 +117,7 @@ fn c17_expect_head_options_and_encoded_bodies() {
     let body = "{\"model\":\"sim-small\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}";
     let mut client = Client::connect(server.data);
     client.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         body.len()
     ));
     let mut interim = [0; 25];
@@ -124,16 +126,16 @@ fn c17_expect_head_options_and_encoded_bodies() {
     client.send(body);
     assert_eq!(client.answer().status, 200);
 
-    client.send("HEAD /v1/models HTTP/1.1\r\nhost: x\r\n\r\n");
+    client.send("HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let head = client.head().unwrap();
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-length"), "{head}");
     // No body followed, or this would not be read as a response.
-    client.send("OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n");
+    client.send("OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let options = client.head().unwrap();
     assert!(options.starts_with("HTTP/1.1 204") && options.contains("allow: POST"), "{options}");
     let (status, text, _) = ask(
         &server,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
     );
     assert_eq!(status, 415, "{text}");
     for (method, path, allow) in [("DELETE", "/metrics", "GET, HEAD"), ("GET", "/api/v1/reload", "POST")] {

@@ -31,7 +31,7 @@ fn pain_15_no_key_leaves_the_gateway_but_to_its_own_provider() {
     for text in ["fine", "echo", "denied", "broken", "html", "fine"] {
         let mut client = Client::connect(server.data);
         let key = format!(
-            "host: x\r\nauthorization: Bearer {CLIENT_KEY}\r\ncookie: session={CLIENT_KEY}\r\nx-forwarded-for: {CLIENT_KEY}"
+            "host: localhost\r\nauthorization: Bearer {CLIENT_KEY}\r\ncookie: session={CLIENT_KEY}\r\nx-forwarded-for: {CLIENT_KEY}"
         );
         client.send(chat("gpt-test", text, false).replace("host: localhost", &key));
         let answer = client.answer();
@@ -40,7 +40,8 @@ fn pain_15_no_key_leaves_the_gateway_but_to_its_own_provider() {
     }
     let mut stranger = Client::connect(server.data);
     stranger.send(
-        chat("gpt-test", "x", false).replace("host: localhost", "host: x\r\nx-api-key: chim-canary-unknown"),
+        chat("gpt-test", "x", false)
+            .replace("host: localhost", "host: localhost\r\nx-api-key: chim-canary-unknown"),
     );
     let refused = stranger.answer();
     assert_eq!(refused.status, 401);

@@ -11,3 +11,4 @@ mod support;
 mod tenants;
 mod timeouts;
 mod upstream;
+mod web_pages;

@@ -167,7 +167,7 @@ async fn model_lists_are_merged_and_a_silent_provider_is_left_out() {
     let dead = Scripted::new([Script::Refuse]);
     let gateway = crate::support::duo(&listing, &dead, chimera_provider_pool::Failover::default());
     let list = |anthropic: bool, path: &str| {
-        let mut request = http::Request::get(path).header("host", "h");
+        let mut request = http::Request::get(path).header("host", "localhost");
         if anthropic {
             request = request.header("anthropic-version", "2023-06-01");
         }

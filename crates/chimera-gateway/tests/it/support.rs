@@ -249,7 +249,7 @@ pub(crate) fn duo(one: &Arc<Scripted>, two: &Arc<Scripted>, failover: Failover) 
 
 pub(crate) fn post(path: &str, body: &str) -> Request<Full<Bytes>> {
     Request::post(path)
-        .header("host", "gateway.test")
+        .header("host", "localhost")
         .header("content-type", "application/json")
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .unwrap()

@@ -192,7 +192,8 @@ async fn c07_c08_c09_bad_bodies_are_400_with_an_offset_and_without_an_echo() {
 async fn c02_a_body_that_never_comes_is_408_and_nobody_is_called() {
     let upstream = Scripted::answering(unary(200, ANSWER));
     let gateway = gateway(DialectId::OpenAi, &upstream);
-    let request = http::Request::post("/v1/chat/completions").header("host", "h").body(Silent).unwrap();
+    let request =
+        http::Request::post("/v1/chat/completions").header("host", "localhost").body(Silent).unwrap();
     let answer = crate::support::finish(gateway.handle(request).await).await;
     assert_eq!(
         (
@@ -248,7 +249,7 @@ async fn c02_the_bodies_of_all_requests_share_one_budget() {
     settings.sizes.requests_in_flight = 1000;
     let gateway = Gateway::new(settings, [7; 32]).unwrap();
     let half = Half(Some(bytes::Bytes::from(vec![b' '; 900])));
-    let request = http::Request::post("/v1/chat/completions").header("host", "h").body(half).unwrap();
+    let request = http::Request::post("/v1/chat/completions").header("host", "localhost").body(half).unwrap();
     let mut slow = Box::pin(gateway.handle(request));
     assert!(at_once(&mut slow).await.is_none());
     let refused = call(&gateway, chat("gpt-x", &"x".repeat(100), false)).await;
@@ -313,7 +314,7 @@ async fn c12_heads_that_could_mean_two_things_are_refused() {
         *request.method_mut() = method;
         assert_eq!(call(&gateway, request).await.status, 405);
     }
-    let absolute = with(|r| *r.uri_mut() = "http://gateway.test/v1/chat/completions".parse().unwrap());
+    let absolute = with(|r| *r.uri_mut() = "http://localhost/v1/chat/completions".parse().unwrap());
     assert_eq!(call(&gateway, absolute).await.status, 200);
     let upgrade = with(|r| {
         r.headers_mut().insert("upgrade", "websocket".parse().unwrap());
@@ -328,7 +329,7 @@ async fn c17_methods_are_answered_as_http_says() {
         http::Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "h")
+            .header("host", "localhost")
             .body(http_body_util::Full::new(bytes::Bytes::from("x")))
             .unwrap()
     };
