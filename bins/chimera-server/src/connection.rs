@@ -22,6 +22,10 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior},
 };
 
+use chimera_gateway::Body;
+
+use crate::stream::{Stream, Streams};
+
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -51,6 +55,8 @@ pub(crate) struct Activity {
     since: AtomicU64,
     /// When a write first found the client not reading; 0 while it reads.
     blocked: AtomicU64,
+    /// Where it speaks HTTP/2, its streams.
+    streams: Streams,
 }
 
 impl Activity {
@@ -62,6 +68,7 @@ impl Activity {
             http2: AtomicBool::new(false),
             since: AtomicU64::new(UNSEEN),
             blocked: AtomicU64::new(0),
+            streams: Streams::default(),
         })
     }
 
@@ -80,8 +87,8 @@ impl Activity {
         let over =
             |since: u64, limit: Duration| u128::from(self.now().saturating_sub(since)) > limit.as_millis();
         let blocked = self.blocked.load(Relaxed);
-        if blocked > 0 && over(blocked, patience.write_stall) {
-            return true;
+        if blocked > 0 {
+            return over(blocked, patience.write_stall);
         }
         if self.answering.load(Relaxed) > 0 {
             return false;
@@ -100,7 +107,16 @@ impl Activity {
 }
 
 /// A request being answered, to the last byte of its body.
+#[derive(Debug)]
 pub(crate) struct Answering(Arc<Activity>);
+
+impl Answering {
+    /// Watches the body of its answer as a stream of the connection.
+    pub(crate) fn stream(self, body: Body) -> Stream {
+        let activity = self.0.clone();
+        activity.streams.watch(body, self)
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -125,6 +141,11 @@ impl<T> Watched<T> {
         if polled.is_ready() {
             if blocked.load(Relaxed) != 0 {
                 blocked.store(0, Relaxed);
+            }
+            // The last of an answer is written when nothing is being answered any more: that is not
+            // idleness. On HTTP/2 these may be pings.
+            if self.activity.answering.load(Relaxed) == 0 && !self.activity.http2.load(Relaxed) {
+                self.activity.since.store(UNSEEN, Relaxed);
             }
         } else if blocked.load(Relaxed) == 0 {
             blocked.store(self.activity.now().max(1), Relaxed);
@@ -224,6 +245,7 @@ impl<C: Graceful> Future for Guarded<C> {
             if self.tick.poll_tick(cx).is_pending() {
                 return Poll::Pending;
             }
+            self.activity.streams.look(self.patience.write_stall);
             if self.activity.is_stalled(&self.patience) {
                 return Poll::Ready(());
             }

@@ -9,6 +9,7 @@ mod resolve;
 mod run;
 mod serve;
 mod sim;
+mod stream;
 mod units;
 mod upstreams;
 

@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use chimera_gateway::{Admin, Body, Gateway};
+use http::Version;
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -28,7 +29,10 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{Activity, Answering, Graceful, Guarded, Patience, Watched};
+use crate::{
+    connection::{Activity, Answering, Graceful, Guarded, Patience, Watched},
+    stream::Stream,
+};
 
 /// The most that is buffered of one connection, in each direction.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -196,29 +200,49 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// A response body, and the note that its request is still being answered.
-struct Noted {
-    body: Body,
-    _answering: Answering,
+/// The body of an answer, watched as its protocol needs it.
+enum Answer {
+    /// HTTP/1: its request is being answered until the body is dropped; stalls are seen at the socket.
+    Plain(Body, #[expect(dead_code, reason = "it counts while it lives")] Answering),
+    /// HTTP/2.
+    Stream(Stream),
 }
 
-impl http_body::Body for Noted {
+impl Answer {
+    fn new(version: Version, body: Body, answering: Answering) -> Self {
+        match version {
+            Version::HTTP_2 => Self::Stream(answering.stream(body)),
+            _ => Self::Plain(body, answering),
+        }
+    }
+}
+
+impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = chimera_gateway::Aborted;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        match self.get_mut() {
+            Self::Plain(body, _) => Pin::new(body).poll_frame(cx),
+            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match self {
+            Self::Plain(body, _) => body.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self {
+            Self::Plain(body, _) => body.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
+        }
     }
 }
 
@@ -249,8 +273,9 @@ fn serve_data(
         let answering = noted.request();
         let gateway = gateway.clone();
         async move {
+            let version = request.version();
             let response = gateway.handle(request).await;
-            Ok::<_, Infallible>(response.map(|body| Noted { body, _answering: answering }))
+            Ok::<_, Infallible>(response.map(|body| Answer::new(version, body, answering)))
         }
     });
     let connection = builder().serve_connection(io, service).into_owned();
@@ -275,7 +300,8 @@ pub(crate) async fn serve_admin(listener: TcpListener, admin: Admin, shared: Sha
         let service = service_fn(move |request: http::Request<Incoming>| {
             let answering = noted.request();
             let response = admin.handle(&request);
-            async move { Ok::<_, Infallible>(response.map(|body| Noted { body, _answering: answering })) }
+            let response = response.map(|body| Answer::new(request.version(), body, answering));
+            async move { Ok::<_, Infallible>(response) }
         });
         let connection = builder().serve_connection(io, service).into_owned();
         connections.spawn(Guarded::new(connection, activity, shared.patience, shared.draining.clone()));

@@ -112,6 +112,28 @@ fn c03_a_slow_reader_gets_every_byte_and_is_not_buffered_for() {
     assert!(last.ends_with(b"data: [DONE]\n\n"));
 }
 
+/// A whole answer is on its way when nothing is being answered any more; that is not idling.
+#[test]
+fn c03_a_slow_reader_of_a_whole_answer_is_not_idle() {
+    let text = "z".repeat(8 << 20);
+    let long = text.clone();
+    let provider = Provider::start(move |_| vec![answer(&long)]);
+    let server =
+        Server::start(&provider.config("[cache]\npolicy = \"off\"\n[server]\nidle_timeout = \"1s\"\n"));
+    let mut client = Client::connect(server.data);
+    client.stream = tiny_receive_buffer(server.data);
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(chat("gpt-test", "long", false));
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(200));
+        for _ in 0..10 {
+            assert!(client.more(), "it was cut");
+        }
+    }
+    let whole = client.answer();
+    assert_eq!(whole.json()["choices"][0]["message"]["content"].as_str().map(str::len), Some(text.len()));
+}
+
 #[test]
 fn c03_a_reader_that_stops_for_good_is_dropped() {
     let provider = Provider::start(|_| {

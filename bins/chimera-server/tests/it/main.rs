@@ -6,6 +6,7 @@ mod admin;
 mod clients;
 mod commands;
 mod heads;
+mod http2;
 mod lifecycle;
 mod secrets;
 mod smuggling;
