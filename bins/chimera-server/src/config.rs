@@ -95,6 +95,7 @@ pub(crate) struct Timeouts {
     pub(crate) health: Span,
     pub(crate) connect: Span,
     pub(crate) request_body: Span,
+    pub(crate) request_body_idle: Span,
 }
 
 impl Default for Timeouts {
@@ -107,6 +108,7 @@ impl Default for Timeouts {
             health: secs(5),
             connect: secs(2),
             request_body: secs(30),
+            request_body_idle: secs(10),
         }
     }
 }

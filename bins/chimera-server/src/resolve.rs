@@ -215,6 +215,7 @@ fn timeouts(file: &File) -> Result<Timeouts, ConfigError> {
         ("health", timeouts.health.0),
         ("connect", timeouts.connect.0),
         ("request_body", timeouts.request_body.0),
+        ("request_body_idle", timeouts.request_body_idle.0),
     ];
     let first_event = timeouts.first_event.map(|span| ("first_event", span.0));
     above_zero("timeouts", named.into_iter().chain(first_event))?;
@@ -225,6 +226,7 @@ fn timeouts(file: &File) -> Result<Timeouts, ConfigError> {
         stream_idle: timeouts.stream_idle.0,
         health: timeouts.health.0,
         request_body: timeouts.request_body.0,
+        request_body_idle: timeouts.request_body_idle.0,
     })
 }
 
@@ -379,6 +381,7 @@ mod tests {
         }
         assert_eq!(refused("[timeouts]\nllm = \"0s\""), "timeouts.llm");
         assert_eq!(refused("[timeouts]\nfirst_event = \"0s\""), "timeouts.first_event");
+        assert_eq!(refused("[timeouts]\nrequest_body_idle = \"0s\""), "timeouts.request_body_idle");
         assert_eq!(refused("[server]\nheader_timeout = \"0s\""), "server.header_timeout");
         assert_eq!(refused("[server]\nmax_connections = 0"), "server.max_connections");
         assert_eq!(refused("[server]\nworkers = 100000"), "server.workers");

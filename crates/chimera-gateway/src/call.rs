@@ -193,8 +193,7 @@ where
 {
     intake::check_kind(&parts.headers)?;
     let settings = &context.state.settings;
-    let limit = settings.timeouts.request_body;
-    intake::read(body, &parts.headers, &context.gateway.shared, &settings.sizes, limit).await
+    intake::read(body, &parts.headers, &context.gateway.shared, &settings.sizes, &settings.timeouts).await
 }
 
 /// What is passed on of a call's query.

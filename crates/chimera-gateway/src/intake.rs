@@ -15,7 +15,7 @@ use http_body::Body as HttpBody;
 use crate::{
     failure::{Code, Failure},
     gateway::Shared,
-    settings::SizeLimits,
+    settings::{SizeLimits, Timeouts},
 };
 
 /// Refuses heads that could mean two things: routing must never depend on which one was read.
@@ -87,13 +87,14 @@ impl Drop for InFlight {
     }
 }
 
-/// Reads a body whole, under the caps of one body and of all bodies, within `limit` of time.
+/// Reads a body whole, under the caps of one body and of all bodies, within the time for all of it and
+/// for each pause.
 pub(crate) async fn read<B>(
     mut body: B,
     headers: &HeaderMap,
     shared: &Arc<Shared>,
     sizes: &SizeLimits,
-    limit: Duration,
+    timeouts: &Timeouts,
 ) -> Result<(Bytes, InFlight), Failure>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -107,7 +108,10 @@ where
     let reading = async {
         let mut first: Option<Bytes> = None;
         let mut gathered = BytesMut::new();
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let idle = timeouts.request_body_idle;
+        while let Some(frame) =
+            within(idle, poll_fn(|cx| Pin::new(&mut body).poll_frame(cx))).await.ok_or_else(late)?
+        {
             let frame = frame.map_err(|_| Failure::invalid("the body ended before its end").close())?;
             let Ok(data) = frame.into_data() else { continue };
             if in_flight.bytes + data.len() > sizes.request {
@@ -126,10 +130,12 @@ where
         }
         Ok(first.unwrap_or_else(|| gathered.freeze()))
     };
-    match within(limit, reading).await {
-        Some(read) => Ok((read?, in_flight)),
-        None => Err(Failure::new(Code::Timeout, "the body did not arrive in time").status(408).close()),
-    }
+    let read = within(timeouts.request_body, reading).await.ok_or_else(late)?;
+    Ok((read?, in_flight))
+}
+
+fn late() -> Failure {
+    Failure::new(Code::Timeout, "the body did not arrive in time").status(408).close()
 }
 
 /// Waits for a future for so long. Most bodies come with their head: a timer is made only when not.

@@ -20,6 +20,8 @@ pub struct Timeouts {
     pub health: Duration,
     /// Reading a request's body. Default 30 s.
     pub request_body: Duration,
+    /// Silence while a request's body is read. Default 10 s.
+    pub request_body_idle: Duration,
 }
 
 impl Default for Timeouts {
@@ -31,6 +33,7 @@ impl Default for Timeouts {
             stream_idle: Duration::from_secs(60),
             health: Duration::from_secs(5),
             request_body: Duration::from_secs(30),
+            request_body_idle: Duration::from_secs(10),
         }
     }
 }

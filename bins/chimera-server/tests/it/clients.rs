@@ -59,14 +59,17 @@ fn c01_an_idle_http2_connection_is_kept_for_as_long_as_it_may_idle() {
 #[test]
 fn c02_a_body_that_does_not_come_costs_no_place_upstream() {
     let provider = Provider::start(|_| vec![answer("hi")]);
-    let server = Server::start(&provider.config("[timeouts]\nrequest_body = \"300ms\""));
-    for head in ["content-length: 1000", "transfer-encoding: chunked"] {
-        let mut client = Client::connect(server.data);
-        client
-            .send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n1\r\n{{"));
-        let answer = client.answer();
-        assert_eq!(answer.status, 408, "{}", answer.text());
-        assert!(client.is_closed_within(Duration::from_secs(2)));
+    for timeout in ["request_body", "request_body_idle"] {
+        let server = Server::start(&provider.config(&format!("[timeouts]\n{timeout} = \"300ms\"")));
+        for head in ["content-length: 1000", "transfer-encoding: chunked"] {
+            let mut client = Client::connect(server.data);
+            client.send(format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n1\r\n{{"
+            ));
+            let answer = client.answer();
+            assert_eq!(answer.status, 408, "{}", answer.text());
+            assert!(client.is_closed_within(Duration::from_secs(2)));
+        }
     }
     assert!(provider.requests().is_empty());
 }

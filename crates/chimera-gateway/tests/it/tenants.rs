@@ -1,9 +1,10 @@
 //! Who may call, how much, and that tenants never meet; and bad input on the data listener.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chimera_gateway::{DialectId, Gateway, Limits, Models, Settings, Tenant, Tenants, key_digest};
 use http::Method;
+use tokio::time::Instant;
 
 use crate::support::{ANSWER, Scripted, Silent, call, chat, gateway, post, provider, unary};
 
@@ -186,6 +187,41 @@ async fn c07_c08_c09_bad_bodies_are_400_with_an_offset_and_without_an_echo() {
     gzip.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
     assert_eq!(call(&gateway, gzip).await.status, 415);
     assert_eq!(upstream.count(), 0);
+}
+
+/// A body that comes piece by piece, with a pause before each.
+struct Slow(Duration, std::pin::Pin<Box<tokio::time::Sleep>>);
+
+impl http_body::Body for Slow {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::ready!(self.1.as_mut().poll(cx));
+        let pause = self.0;
+        self.1.as_mut().reset(Instant::now() + pause);
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(bytes::Bytes::from_static(b" ")))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c02_a_body_has_a_time_for_each_pause_and_one_for_all() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    for (pause, first, ends) in [(11, 0, 10), (11, 9, 19), (9, 0, 30), (1, 1, 30)] {
+        let [pause, first] = [pause, first].map(Duration::from_secs);
+        let body = Slow(pause, Box::pin(tokio::time::sleep(first)));
+        let request =
+            http::Request::post("/v1/chat/completions").header("host", "localhost").body(body).unwrap();
+        let began = Instant::now();
+        let answer = crate::support::finish(gateway.handle(request).await).await;
+        assert_eq!((answer.status, answer.header("connection")), (408, "close"));
+        assert_eq!(began.elapsed().as_secs(), ends, "{pause:?} {first:?}");
+    }
+    assert_eq!(upstream.connects.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
