@@ -1,6 +1,9 @@
 //! A caller that leaves ends its upstream call, whatever it was waiting for.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use chimera_gateway::DialectId;
 use tokio::time::{Instant, timeout};
@@ -12,7 +15,7 @@ use crate::support::{
 
 /// Starts a request, lets it get as far as it can, and drops it; the upstream must see the end at once,
 /// without any time passing.
-async fn leaves(upstream: &std::sync::Arc<Scripted>, stream: bool) {
+async fn leaves(upstream: &Arc<Scripted>, stream: bool) {
     let gateway = gateway(DialectId::OpenAi, upstream);
     let request = gateway.handle(chat("gpt-x", "x", stream));
     assert!(timeout(Duration::from_millis(50), request).await.is_err(), "it was still waiting");
@@ -62,6 +65,62 @@ async fn p07_a_panic_ends_one_request_and_nothing_else() {
     for gateway in [gateway, other] {
         assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 200);
     }
+}
+
+/// Counts one metric and forgets the others.
+struct Counting(&'static str, Arc<std::sync::atomic::AtomicU64>);
+
+impl metrics::Recorder for Counting {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        if key.name() == self.0 {
+            metrics::Counter::from_arc(self.1.clone())
+        } else {
+            metrics::Counter::noop()
+        }
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p07_panics_are_counted_once_each() {
+    let begun = [SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat();
+    let planted = chunk("data: planted\n\n");
+    let upstream = Scripted::new([
+        Script::Panic,
+        Script::Acts(vec![
+            Act::Read,
+            Act::Write(begun),
+            Act::Sleep(Duration::from_secs(1)),
+            Act::Write(planted),
+            Act::AwaitClose,
+        ]),
+        Script::Acts(vec![
+            Act::Read,
+            Act::Write(crate::support::unary(200, crate::support::ANSWER)),
+            Act::Again,
+        ]),
+    ]);
+    let panics = Arc::default();
+    let recorder = Counting("chimera_panics_total", panics);
+    let gateway = metrics::with_local_recorder(&recorder, || gateway(DialectId::OpenAi, &upstream));
+    let counted = || recorder.1.load(SeqCst);
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 500);
+    assert_eq!(counted(), 1);
+    assert!(call(&gateway, chat("gpt-x", "x", true)).await.aborted);
+    assert_eq!(counted(), 2);
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 200);
+    assert_eq!(counted(), 2);
 }
 
 /// In the middle of a stream, too, whoever follows it: the transfer is cut and the connection, on which

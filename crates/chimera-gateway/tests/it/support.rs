@@ -32,7 +32,7 @@ pub(crate) enum Act {
     Read,
     Write(Vec<u8>),
     Sleep(Duration),
-    /// Waits until the other side closes; notes that it did.
+    /// Waits until the other side closes; notes that it did, and how much came until then.
     AwaitClose,
     /// Begins again with the first act.
     Again,
@@ -55,6 +55,8 @@ pub(crate) struct Scripted {
     pub(crate) requests: Mutex<Vec<Vec<u8>>>,
     pub(crate) connects: AtomicUsize,
     pub(crate) closed: AtomicUsize,
+    /// Bytes that came after the script was done with reading.
+    pub(crate) drained: AtomicUsize,
 }
 
 impl Scripted {
@@ -99,7 +101,12 @@ impl Scripted {
                     }
                 }
                 Act::Sleep(time) => tokio::time::sleep(time).await,
-                Act::AwaitClose => while matches!(io.read(&mut [0; 1024]).await, Ok(n) if n > 0) {},
+                Act::AwaitClose => {
+                    let mut buffer = vec![0; 64 << 10];
+                    while let Ok(read @ 1..) = io.read(&mut buffer).await {
+                        self.drained.fetch_add(read, SeqCst);
+                    }
+                }
             }
         }
         self.closed.fetch_add(1, SeqCst);

@@ -543,6 +543,27 @@ async fn u25_a_redirect_is_never_followed_and_informational_answers_are_skipped(
     assert_eq!(answer.status, 502);
 }
 
+/// A provider that will not have the request says so before it has read it: no more is sent, what it
+/// said is passed on, and the connection, on which the rest would be expected, is not used again.
+#[tokio::test]
+async fn u25_a_413_before_the_request_was_read_is_passed_on() {
+    const BODY: usize = 8 << 20;
+    let no = unary(413, r#"{"error":{"message":"too long"}}"#);
+    let early = Script::Acts(vec![written(no), Act::AwaitClose]);
+    let good = Script::Acts(vec![Act::Read, written(unary(200, ANSWER)), Act::Again]);
+    for stream in [false, true] {
+        let upstream = Scripted::new([early.clone(), good.clone()]);
+        let gateway = gateway(DialectId::OpenAi, &upstream);
+        let answer = call(&gateway, chat("gpt-x", &"x".repeat(BODY), stream)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (413, r#"{"error":{"message":"too long"}}"#));
+        crate::support::settle().await;
+        assert_eq!(upstream.closed.load(SeqCst), 1);
+        assert!(upstream.drained.load(SeqCst) < BODY / 2, "{}", upstream.drained.load(SeqCst));
+        assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 200);
+        assert_eq!(upstream.connects.load(SeqCst), 2);
+    }
+}
+
 #[tokio::test]
 async fn u26_the_end_is_what_the_protocol_says() {
     let whole = [ROLE, &delta("a"), STOP, DONE].concat();
