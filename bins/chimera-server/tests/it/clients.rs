@@ -33,6 +33,37 @@ fn c01_slow_heads_are_dropped_and_others_go_on() {
     assert_eq!(healthy.answer().status, 200);
 }
 
+/// However many come, so many are served at once; the others wait and are served when a place is free.
+#[test]
+fn c01_connections_beyond_the_bound_wait_for_a_place() {
+    let server = Server::start("[server]\nheader_timeout = \"2s\"\nmax_connections = 50\n");
+    let mut healthy = Client::connect(server.data);
+    healthy.send(chat("sim-small", "before", false));
+    assert_eq!(healthy.answer().status, 200);
+    let slow: Vec<_> = (0..300)
+        .map(|_| {
+            let mut client = Client::connect(server.data);
+            client.send("POST /v1/chat/completions HTTP/1.1\r\n");
+            client
+        })
+        .collect();
+    let mut late = Client::connect(server.data);
+    late.send(chat("sim-small", "late", false));
+    let before = server.resident();
+    // One that has its place is served as ever.
+    for n in 0..20 {
+        healthy.send(chat("sim-small", &n.to_string(), false));
+        assert_eq!(healthy.answer().status, 200);
+    }
+    late.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(!late.more(), "beyond the bound nobody is served");
+    assert!(server.resident() < before + (8 << 20));
+    // The slow ones lose their places to those behind them.
+    late.stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    drop(slow);
+    assert_eq!(late.answer().status, 200);
+}
+
 /// Frames of HTTP/2 that are no request, such as a ping, are no unfinished head: such a connection may
 /// idle for as long as any other.
 #[test]

@@ -8,6 +8,7 @@ mod commands;
 mod heads;
 mod http2;
 mod lifecycle;
+mod providers;
 mod secrets;
 mod smuggling;
 mod support;

@@ -313,12 +313,17 @@ pub(crate) fn post(path: &str, body: &str) -> String {
 }
 
 /// What the provider does with a request.
+#[derive(Clone)]
 pub(crate) enum Step {
     Write(Vec<u8>),
     Pause(Duration),
     /// Waits until the gateway closes the connection, and notes when.
     AwaitClose,
     Close,
+    /// Leaves with a reset instead of a proper end.
+    Reset,
+    /// Writes the same bytes again and again.
+    Repeat(Vec<u8>, usize),
 }
 
 type Script = dyn Fn(&str) -> Vec<Step> + Send + Sync;
@@ -417,6 +422,17 @@ fn serve(mut stream: TcpStream, script: &Script, seen: &Mutex<Vec<String>>, clos
                     return;
                 }
                 Step::Close => return,
+                Step::Reset => {
+                    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                    return;
+                }
+                Step::Repeat(bytes, times) => {
+                    for _ in 0..times {
+                        if stream.write_all(&bytes).is_err() {
+                            return;
+                        }
+                    }
+                }
             }
         }
     }
