@@ -368,6 +368,15 @@ mod tests {
             "providers.p.max_in_flight"
         );
         assert_eq!(refused(&provider("base_url = \"http://h\"\nmodels = [\"\"]")), "providers.p.models");
+        let many: Vec<_> = (0..100_000).map(|n| format!("\"m{n}\"")).collect();
+        let many = format!("base_url = \"http://h\"\nmodels = [{}]", many.join(","));
+        assert_eq!(refused(&provider(&many)), "providers.p.models");
+        let group =
+            |n: usize| format!("[groups.g{n}]\ndeployments = [{{ provider = \"p\", model = \"m\" }}]\n");
+        let groups: String = (0..100_000).map(group).collect();
+        assert_eq!(refused(&provider(&format!("base_url = \"http://h\"\n{groups}"))), "groups");
+        let same = "[server]\nlisten = \"127.0.0.1:7\"\nadmin_listen = \"127.0.0.1:7\"";
+        assert_eq!(refused(same), "server.admin_listen");
         assert_eq!(refused("[groups.g]\ndeployments = []"), "groups.g.deployments");
         assert_eq!(
             refused("[groups.g]\ndeployments = [{ provider = \"none\", model = \"m\" }]"),

@@ -36,8 +36,8 @@ use crate::{
 pub(crate) enum Error {
     #[error("configuration: {0}")]
     Config(#[from] ConfigError),
-    #[error("cannot listen on {0}: {1}")]
-    Listen(std::net::SocketAddr, io::Error),
+    #[error("{0}: cannot listen on {1}: {2}")]
+    Listen(&'static str, std::net::SocketAddr, io::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -123,8 +123,9 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     let around = Arc::new(surroundings(workers)?);
     let settings = resolve::settings(&file, &addresses, &around)?;
     let gateway = Gateway::new(settings, random_seed()?).map_err(|error| Error::Start(error.to_string()))?;
-    let data = serve::bind(addresses.data).map_err(|error| Error::Listen(addresses.data, error))?;
-    let admin = serve::bind(addresses.admin).map_err(|error| Error::Listen(addresses.admin, error))?;
+    let bind = |key, address| serve::bind(address).map_err(|error| Error::Listen(key, address, error));
+    let data = bind("server.listen", addresses.data)?;
+    let admin = bind("server.admin_listen", addresses.admin)?;
     let listening = Addresses { data: data.local_addr()?, admin: admin.local_addr()? };
     let shared = Shared {
         patience: Patience {

@@ -24,12 +24,19 @@ const OPENAI_MODELS: &[&str] =
 const ANTHROPIC_MODELS: &[&str] = &["claude-*"];
 const GEMINI_MODELS: &[&str] = &["gemini-*", "gemma-*", "gemini-embedding-*", "embedding-*", "learnlm-*"];
 
+/// More names of models than anybody has. Each group has breakers and series of its own, and a name is
+/// looked for among the patterns of every provider.
+const MOST_MODELS: usize = 10_000;
+
 /// The providers and groups of a file; the simulated provider, where it names none.
 pub(crate) fn models(
     file: &File,
     addresses: &Addresses,
     around: &Surroundings,
 ) -> Result<Models, ConfigError> {
+    if file.groups.len() > MOST_MODELS {
+        return Err(ConfigError::new("groups", format!("there must be at most {MOST_MODELS}")));
+    }
     let breaker = breaker_settings(file)?;
     let mut models = Models::default();
     for (name, provider) in &file.providers {
@@ -93,6 +100,9 @@ fn provider(
     }
     if given.max_in_flight == 0 {
         return Err(ConfigError::new(at("max_in_flight"), "it must be at least 1"));
+    }
+    if given.models.len() > MOST_MODELS {
+        return Err(ConfigError::new(at("models"), format!("it must hold at most {MOST_MODELS} names")));
     }
     if given.models.iter().any(String::is_empty) {
         return Err(ConfigError::new(at("models"), "a model name is empty"));

@@ -56,6 +56,24 @@ fn it_serves_although_nobody_reads_its_banner() {
 }
 
 #[test]
+fn p04_a_port_that_is_taken_is_told_with_its_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (flag, other, key) in [
+        ("--listen", "--admin-listen", "server.listen"),
+        ("--admin-listen", "--listen", "server.admin_listen"),
+    ] {
+        let refused = run(&["serve", flag, &address, other, "127.0.0.1:0"], None, &[]);
+        let why = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{why}");
+        assert!(why.contains(&format!("{key}: ")) && why.contains(&address), "{why}");
+    }
+    let refused = run(&["serve", "--listen", "127.0.0.1:7", "--admin-listen", "127.0.0.1:7"], None, &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("server.admin_listen"), "{}", text(&refused.stderr));
+}
+
+#[test]
 fn beyond_loopback_it_wants_keys_and_says_so() {
     for (flag, named) in [("--listen", "clients"), ("--admin-listen", "admin.key_sha256")] {
         let refused = run(&["serve", flag, "0.0.0.0:0"], None, &[]);
