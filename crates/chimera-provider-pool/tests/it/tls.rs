@@ -144,6 +144,14 @@ async fn refused(settings: ProviderSettings, served: &AtomicUsize) {
     let error = send(&group).await.err().unwrap();
     assert!(matches!(&error, SendError::Connect(ConnectError::Tls(_))), "{error}");
     assert!(error.is_unsent(), "the next deployment may have it");
+    // What callers and the log are told names no file of this machine.
+    let mut told = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        told.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    assert!(!told.contains('/') && !told.contains(".rs"), "{told}");
     assert_eq!(served.load(SeqCst), 0);
 }
 
@@ -178,6 +186,41 @@ async fn u18_a_certificate_of_an_unknown_authority_is_refused() {
 async fn u18_a_server_without_tls_gets_no_plain_request() {
     let (address, _, served) = crate::support::plain(Duration::ZERO).await;
     refused(Authority::new().client(address), &served).await;
+}
+
+/// A server that knows TLS 1.0 and nothing newer: it takes up what every client hello offers, and
+/// answers with its own version.
+#[tokio::test]
+async fn u18_a_server_that_speaks_only_tls_1_0_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let after = Arc::new(AtomicUsize::new(0));
+    let counted = after.clone();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = vec![0; 4096];
+        assert!(stream.read(&mut hello).await.unwrap() > 0);
+        // A ServerHello of version 3.1: no session, TLS_RSA_WITH_AES_128_CBC_SHA, no compression.
+        let body = [&[3, 1][..], &[7; 32], &[0, 0x00, 0x2f, 0]].concat();
+        let message = [&[2, 0, 0, body.len() as u8][..], &body].concat();
+        let record = [&[22, 3, 1, 0, message.len() as u8][..], &message].concat();
+        stream.write_all(&record).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        // An alert, and nothing that could be a request.
+        assert_eq!(answer.first(), Some(&21));
+        assert!(!answer.windows(4).any(|word| word == b"POST"));
+        counted.fetch_add(1, SeqCst);
+    });
+    refused(Authority::new().client(address), &AtomicUsize::new(0)).await;
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while after.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
