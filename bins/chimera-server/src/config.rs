@@ -254,6 +254,14 @@ fn yes() -> bool {
     true
 }
 
+fn ten() -> u32 {
+    10
+}
+
+fn three() -> u32 {
+    3
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Group {
@@ -264,6 +272,10 @@ pub(crate) struct Group {
     pub(crate) failover_refused: bool,
     #[serde(default)]
     pub(crate) failover_broken: bool,
+    #[serde(default = "ten")]
+    pub(crate) retry_percent: u32,
+    #[serde(default = "three")]
+    pub(crate) retry_floor: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]

@@ -234,7 +234,19 @@ fn group(
         Picker::RoundRobin => Arc::new(RoundRobin::default()),
         Picker::LeastLatency => Arc::new(LeastLatency::default()),
     };
-    let failover = Failover { refused: given.failover_refused, broken: given.failover_broken };
+    for (key, value, most) in
+        [("retry_percent", given.retry_percent, 100), ("retry_floor", given.retry_floor, 10_000)]
+    {
+        if value > most {
+            return Err(ConfigError::new(at(key.into()), format!("it must be at most {most}")));
+        }
+    }
+    let failover = Failover {
+        refused: given.failover_refused,
+        broken: given.failover_broken,
+        retry_percent: given.retry_percent,
+        retry_floor: given.retry_floor,
+    };
     Ok(Group::new(name, deployments, picker, failover))
 }
 

@@ -161,8 +161,9 @@ impl Gateway {
         for provider in state.settings.models.providers() {
             provider.provider.maintain();
         }
-        for deployment in state.settings.models.deployments() {
-            deployment.publish();
+        for group in state.settings.models.every_group() {
+            group.publish();
+            group.deployments().iter().for_each(|deployment| deployment.publish());
         }
         let now = std::time::Instant::now();
         self.shared.cache.publish(now);

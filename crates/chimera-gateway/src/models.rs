@@ -123,12 +123,17 @@ impl Models {
         names
     }
 
-    /// Every deployment once, in a stable order.
-    pub fn deployments(&self) -> Vec<Arc<Deployment>> {
+    /// Every group once, those of a single provider first, in a stable order.
+    pub fn every_group(&self) -> impl Iterator<Item = &Arc<Group>> {
         let own = self.providers.iter().map(|provider| &provider.group);
         let mut groups: Vec<_> = self.groups.values().map(|known| &known.group).collect();
         groups.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        own.chain(groups).flat_map(|group| group.deployments()).cloned().collect()
+        own.chain(groups)
+    }
+
+    /// Every deployment once, in a stable order.
+    pub fn deployments(&self) -> Vec<Arc<Deployment>> {
+        self.every_group().flat_map(|group| group.deployments()).cloned().collect()
     }
 
     /// The provider behind a deployment.

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
+    budget::RetryBudget,
     connect::SharedConnect,
     error::SettingsError,
     keys::KeyRing,
@@ -157,6 +158,7 @@ pub struct Group {
     pub(crate) picker: SharedPicker,
     pub(crate) failover: Failover,
     pub(crate) retries: RetryMetrics,
+    pub(crate) budget: RetryBudget,
     /// How many requests may wait for a slot of one deployment, and for how long one waits at most
     /// before the next deployment is tried.
     pub(crate) max_wait: Duration,
@@ -170,12 +172,14 @@ impl Group {
         picker: SharedPicker,
         failover: Failover,
     ) -> Arc<Self> {
+        let name = name.into();
         Arc::new(Self {
-            name: name.into(),
+            retries: RetryMetrics::new(&name),
+            name,
             deployments,
             picker,
             failover,
-            retries: RetryMetrics::new(),
+            budget: RetryBudget::new(failover.retry_percent, failover.retry_floor, Instant::now().into_std()),
             max_wait: Duration::from_secs(10),
         })
     }
@@ -183,6 +187,11 @@ impl Group {
     /// The group's configured name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Refreshes the gauges.
+    pub fn publish(&self) {
+        self.retries.publish(self.budget.ratio(Instant::now().into_std()));
     }
 
     /// Its deployments in configured order.

@@ -39,9 +39,10 @@
 //! - **Secrets**: keys are never printed; redirects are never followed.
 //!
 //! # What it does not do
-//! No retry budget, hedging or adaptive limits yet; it never retries after
+//! No hedging or adaptive limits yet; it never retries after
 //! the first content was passed on.
 
+mod budget;
 mod classify;
 mod connect;
 mod connection;

@@ -125,12 +125,25 @@ pub(crate) struct RetryMetrics {
     pub(crate) unsent: Counter,
     pub(crate) refused: Counter,
     pub(crate) broken: Counter,
+    pub(crate) denied: Counter,
+    budget: Gauge,
 }
 
 impl RetryMetrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(group: &str) -> Self {
         let retries = |reason: &'static str| counter!("chimera_retries_total", "reason" => reason);
-        Self { unsent: retries("unsent"), refused: retries("refused"), broken: retries("broken") }
+        let budget = gauge!("chimera_retry_budget_ratio", "group" => group.to_owned());
+        Self {
+            unsent: retries("unsent"),
+            refused: retries("refused"),
+            broken: retries("broken"),
+            denied: retries("denied"),
+            budget,
+        }
+    }
+
+    pub(crate) fn publish(&self, budget: f64) {
+        self.budget.set(budget);
     }
 }
 
@@ -183,6 +196,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_retries_total",
         "counter",
         "reason",
-        "Further attempts for one request: unsent, refused, broken.",
+        "Further attempts for one request: unsent, refused, broken; and those that the budget denied.",
+    ),
+    (
+        "chimera_retry_budget_ratio",
+        "gauge",
+        "group",
+        "What is left of a group's retry budget, from 0 to 1. At 0 refusals are passed on instead of tried again.",
     ),
 ];

@@ -73,7 +73,8 @@ impl Group {
     /// `build` makes the request for a deployment and a credential; it is called once per attempt,
     /// with the body at hand in full. `host` and the credential are set here. A deployment whose
     /// breaker, keys or slots refuse is passed over; what was never sent moves on to the next; what
-    /// was refused or broken moves on when the group's `Failover` says so. When all refuse, the last
+    /// was refused or broken moves on when the group's `Failover` says so and its retry budget holds.
+    /// When all refuse, the last
     /// refusal is returned as a reply. Dropping the future ends the attempt under way at once.
     pub async fn send<C: Classify>(
         &self,
@@ -87,6 +88,7 @@ impl Group {
         let mut failed = SendError::NoDeployment;
         let mut broken = 0;
         let mut keys_tried = 0;
+        self.budget.deposit();
         loop {
             let started = Instant::now();
             let Some(index) = self.picker.pick(&self.deployments, tried, started.into_std()) else { break };
@@ -98,12 +100,14 @@ impl Group {
                     let another_key = rest(deployment, &refusal, key);
                     reply.refusal = Some(refusal);
                     refused = Some(reply);
-                    if !self.failover.refused {
+                    keys_tried += 1;
+                    let another_key = another_key && keys_tried < deployment.provider().keys.len();
+                    let others = self.others(index, tried);
+                    if !self.failover.refused || !(another_key || others) || !self.may_retry() {
                         break;
                     }
                     self.retries.refused.increment(1);
-                    keys_tried += 1;
-                    if another_key && keys_tried < deployment.provider().keys.len() {
+                    if another_key {
                         continue;
                     }
                     keys_tried = 0;
@@ -113,7 +117,12 @@ impl Group {
                     self.retries.unsent.increment(1);
                     failed = more_telling(failed, error);
                 }
-                Err(error) if self.failover.broken && broken == 0 => {
+                Err(error)
+                    if self.failover.broken
+                        && broken == 0
+                        && self.others(index, tried)
+                        && self.may_retry() =>
+                {
                     broken += 1;
                     self.retries.broken.increment(1);
                     failed = error;
@@ -123,6 +132,21 @@ impl Group {
             tried.insert(index);
         }
         refused.ok_or(failed)
+    }
+
+    /// Whether there is a deployment besides this one that was not tried.
+    fn others(&self, index: usize, mut tried: Tried) -> bool {
+        tried.insert(index);
+        (0..self.deployments.len()).any(|index| !tried.contains(index))
+    }
+
+    /// Takes a further attempt out of the budget.
+    fn may_retry(&self) -> bool {
+        let granted = self.budget.withdraw(Instant::now().into_std());
+        if !granted {
+            self.retries.denied.increment(1);
+        }
+        granted
     }
 
     async fn attempt<C: Classify>(

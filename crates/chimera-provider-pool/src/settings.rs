@@ -73,10 +73,15 @@ pub struct Failover {
     /// The request was sent and the connection broke, or the answer was not valid, before any
     /// content was passed on. The provider may bill it. Default off; at most one further attempt.
     pub broken: bool,
+    /// The share of requests that may be attempted once more for one of these reasons, in percent.
+    /// Default 10: when everything fails, providers see at most a tenth more than they are asked.
+    pub retry_percent: u32,
+    /// Further attempts a second that are free, ten seconds of them at once. Default 3.
+    pub retry_floor: u32,
 }
 
 impl Default for Failover {
     fn default() -> Self {
-        Self { refused: true, broken: false }
+        Self { refused: true, broken: false, retry_percent: 10, retry_floor: 3 }
     }
 }

@@ -83,6 +83,18 @@ fn fleet(picker: SharedPicker, members: &[(u64, &'static [u8])]) -> (Arc<Group>,
     (Group::new("g", deployments, picker, Failover::default()), counts)
 }
 
+fn bounds() -> Bounds {
+    Bounds {
+        deadline: Instant::now() + Duration::from_secs(60),
+        shortened: false,
+        body_deadline: None,
+        idle: None,
+        hold_limit: 1024,
+        at_limit: AtLimit::Refuse,
+        worker: 0,
+    }
+}
+
 /// `count` requests, eight at a time; how long each took, sorted.
 async fn load(group: &Arc<Group>, count: usize) -> Vec<Duration> {
     let left = Arc::new(AtomicUsize::new(count));
@@ -93,15 +105,7 @@ async fn load(group: &Arc<Group>, count: usize) -> Vec<Duration> {
                 let mut times = Vec::new();
                 while left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
                     let began = Instant::now();
-                    let bounds = Bounds {
-                        deadline: began + Duration::from_secs(60),
-                        shortened: false,
-                        body_deadline: None,
-                        idle: None,
-                        hold_limit: 1024,
-                        at_limit: AtLimit::Refuse,
-                        worker: 0,
-                    };
+                    let bounds = bounds();
                     let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
                     let reply = group.send(&bounds, &mut Plain(0), &build).await.unwrap();
                     assert_eq!(reply.held, "ok");
@@ -117,6 +121,21 @@ async fn load(group: &Arc<Group>, count: usize) -> Vec<Duration> {
     }
     times.sort_unstable();
     times
+}
+
+/// Three deployments that all refuse see hardly more than they were asked.
+#[tokio::test(start_paused = true)]
+async fn o04_when_everybody_refuses_nobody_is_asked_much_more() {
+    let (group, counts) = fleet(Arc::new(RoundRobin::default()), &[(1, THROTTLED); 3]);
+    let bounds = bounds();
+    for _ in 0..3000 {
+        let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
+        let reply = group.send(&bounds, &mut Plain(0), &build).await.unwrap();
+        assert_eq!((reply.parts.status.as_u16(), &reply.held[..]), (429, &b"no"[..]));
+    }
+    let asked: usize = counts.iter().map(|count| count.load(SeqCst)).sum();
+    // A tenth, the floor at the start, and that of the three to four simulated seconds.
+    assert!((3300..=3300 + 30 + 12).contains(&asked), "{asked}");
 }
 
 #[tokio::test(start_paused = true)]
