@@ -1,52 +1,96 @@
 //! A tiered cache with one computation per key.
 //!
-//! Two parts that work apart or together: a [`MemoryTier`] that holds values by weight in bytes and by
-//! time, and [`Flights`], which let any number of callers follow one computation of a key.
+//! [`TieredCache`] holds values in memory by weight in bytes and by time, with a second tier behind it that
+//! several processes may share; [`get_or_load`](TieredCache::get_or_load) computes what neither has, once.
+//! Its parts work apart too: [`MemoryTier`], [`Flights`], and any [`Tier`] of your own behind [`Guarded`].
 //!
 //! ```
 //! use std::{sync::Arc, time::{Duration, Instant}};
-//! use chimera_cache::{MemorySettings, MemoryTier, Put};
+//! use chimera_cache::{Item, Lifetime, MemorySettings, NoLabels, TieredCache, TieredSettings};
 //!
-//! let weight = |key: &String, value: &Arc<str>| key.len() + value.len();
-//! let cache = MemoryTier::new(MemorySettings::new("l1", 1 << 20, 64 << 10), weight)?;
+//! let weigh = |key: &String, item: &Item<Arc<str>>| key.len() + item.value.len();
+//! let settings = TieredSettings::new(MemorySettings::new("l1", 1 << 20, 64 << 10));
+//! let cache = TieredCache::new(settings, NoLabels, weigh)?;
 //! let now = Instant::now();
-//! let put = cache.put("answer".to_owned(), Arc::from("42"), Duration::from_secs(60), now);
-//! assert_eq!(put, Put::Stored);
-//! let hit = cache.get(&"answer".to_owned(), now + Duration::from_secs(5)).expect("it is fresh");
-//! assert_eq!((&*hit.value, hit.age), ("42", Duration::from_secs(5)));
+//! let item = Item::new(Arc::from("42"), Lifetime::fresh(Duration::from_secs(60)), Duration::ZERO);
+//! cache.put("answer".to_owned(), item, None, now);
+//! let found = cache.near(&"answer".to_owned(), now + Duration::from_secs(5)).expect("it is fresh");
+//! assert_eq!((&*found.value, found.age), ("42", Duration::from_secs(5)));
 //! # Ok::<(), chimera_cache::SettingsError>(())
 //! ```
 //!
 //! # How it works
-//! The memory tier is quick_cache (S3-FIFO) with a lifetime kept beside each value. Its shards are
-//! chosen so large that the largest entry fits, because a shard refuses what does not. A flight has no
-//! task of its own: whoever of its followers is polled drives it, with one waker that wakes them all.
-//! So a follower that leaves hands over without a word, and a slow one holds nobody up.
+//! The near tier is quick_cache (S3-FIFO) with a lifetime kept beside each value. Its shards are chosen so
+//! large that the largest entry fits, because a shard refuses what does not. The far tier is anything behind
+//! [`Tier`]. What is found there goes up while there is room, and then at its second hit of late, so that a
+//! scan pushes nothing out; what the near tier pushes out after it was used goes down, if the far tier has
+//! not got it. Writes go down through a bounded queue that drops and counts.
+//!
+//! A flight has no task of its own: whoever of its followers is polled drives it, with one waker that wakes
+//! them all. So a follower that leaves hands over without a word, and a slow one holds nobody up.
 //!
 //! # Guarantees
-//! - **Freshness**: an expired value is never returned.
-//! - **Cancellation**: a flight goes on while anybody follows it; when the last follower is dropped,
-//!   the computation is dropped at once.
-//! - **Memory**: the tier's weight stays below its capacity; a flight's log is bounded.
-//! - **Errors**: none of the memory tier's operations fails. A panic in a computation reaches the
-//!   follower that drove it; the others end, and say that they were interrupted.
+//! - **Freshness**: a value is fresh for its `ttl`, jittered by a tenth; it is served beyond only within the
+//!   bounds that its [`Lifetime`] gives, and then marked.
+//! - **Coherence**: what another process writes or purges is dropped here when it is told. While it is not
+//!   told, the near tier is emptied, and keeps what it takes in meanwhile for 30 s at most.
+//! - **Trust**: a value of the Redis tier is used only if version, key, expiry and a keyed checksum stand.
+//! - **Time**: no operation waits for a far tier beyond its deadline; a tier that is slow or fails is left
+//!   alone, and asked now and then.
+//! - **Cancellation**: every future may be dropped at any point. A computation goes on while anybody follows
+//!   it; when the last is dropped, it is dropped at once. Renewals of stale values belong to the cache.
+//! - **Memory**: the near tier's weight stays below its capacity; queue and logs are bounded.
+//! - **Errors**: no error of a tier reaches a caller who looks or stores. An error of a computation reaches
+//!   all that wait for it, and is not kept. A panic in it reaches the follower that drove it.
 //!
 //! # What it does not do
-//! There is no second tier yet, no stale-while-revalidate and no early refresh.
+//! A purge does not wait until other processes have heard of it. A write to a far tier that was dropped or
+//! failed is not tried again. Values are not encrypted. The client of the Redis tier bounds neither the depth
+//! nor the time of parsing an answer, so a Redis that means harm can keep its threads busy: give the tier a
+//! runtime of its own where that matters. Callers wait no longer than their deadline even then.
+//!
+//! # Features
+//! `redis`: [`RedisTier`], with the [`Codec`] it needs.
+#![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "redis")]
+mod codec;
+#[cfg(feature = "redis")]
+mod envelope;
 mod error;
 mod flight;
+mod guard;
+mod guarded;
+mod item;
 mod latency;
+mod load;
 mod memory;
 mod metrics;
+mod purge;
+#[cfg(feature = "redis")]
+mod redis;
 mod settings;
+mod sketch;
 mod stats;
 mod tier;
+mod tiered;
+mod writer;
 
+#[cfg(feature = "redis")]
+pub use codec::{Codec, SharedCodec, TextCodec};
 pub use error::{SettingsError, TierError};
 pub use flight::{Flights, Role, Source, Subscription};
+pub use guard::{GuardSettings, GuardState};
+pub use guarded::{Guarded, GuardedSettings};
+pub use item::{Freshness, Item, Lifetime};
+pub use load::{LoadError, Loaded};
 pub use memory::{MemoryTier, Put};
 pub use metrics::METRICS;
-pub use settings::{FlightSettings, MemorySettings};
+pub use purge::{Labels, NoLabels, Purge, SharedLabels};
+#[cfg(feature = "redis")]
+pub use redis::{RedisSettings, RedisTier, RedisUrlError};
+pub use settings::{FlightSettings, MemorySettings, TieredSettings, WritePolicy};
 pub use stats::{Evictions, HitRate, OperationLatency, TierSnapshot};
-pub use tier::{Hit, Tier};
+pub use tier::{Change, Changes, Hit, Lease, SharedTier, Tier};
+pub use tiered::{Coherence, Found, Place, Ticket, TieredCache, TieredSnapshot};
+pub use writer::WriteTotals;

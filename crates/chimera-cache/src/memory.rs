@@ -11,7 +11,8 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use crate::{
     error::{SettingsError, TierError},
     latency::Latency,
-    metrics::TierMetrics,
+    metrics::{SizeMetrics, TierMetrics},
+    purge::Purge,
     settings::MemorySettings,
     stats::{OperationLatency, Stats, TierSnapshot},
     tier::{Hit, Tier},
@@ -34,6 +35,16 @@ struct Stored<V> {
     weight: u64,
 }
 
+impl<V> Stored<V> {
+    fn at_time(self, now: Instant) -> Hit<V> {
+        Hit {
+            age: now.saturating_duration_since(self.at),
+            remaining: self.expires.saturating_duration_since(now),
+            value: self.value,
+        }
+    }
+}
+
 /// Weights are taken when a value is stored, or grows: the cache asks again while it evicts.
 #[derive(Clone, Copy)]
 struct StoredWeight;
@@ -48,23 +59,37 @@ impl<K, V> Weighter<K, Stored<V>> for StoredWeight {
 #[derive(Clone, Copy)]
 struct CountEvicted;
 
-/// One insertion: its key, and how many others gave way.
-struct Insertion<K> {
+type Entries<K, V> = Vec<(K, Stored<V>)>;
+
+/// One insertion: its key, how many others gave way, and those of them that were used more than once, if
+/// anybody wants them.
+struct Insertion<K, V> {
     key: Option<K>,
     evicted: u64,
+    used: Option<Vec<(K, V)>>,
 }
 
-impl<K> Default for Insertion<K> {
+impl<K, V> Default for Insertion<K, V> {
     fn default() -> Self {
-        Self { key: None, evicted: 0 }
+        Self { key: None, evicted: 0, used: None }
     }
 }
 
 impl<K: Eq, V> Lifecycle<K, V> for CountEvicted {
-    type RequestState = Insertion<K>;
+    type RequestState = Insertion<K, V>;
 
-    fn on_evict(&self, insertion: &mut Insertion<K>, key: K, _: V) {
+    fn on_evict(&self, insertion: &mut Insertion<K, V>, key: K, _: V) {
         insertion.evicted += u64::from(insertion.key.as_ref() != Some(&key));
+    }
+
+    fn on_evict_hot(&self, insertion: &mut Insertion<K, V>, key: K, value: V) {
+        if insertion.key.as_ref() == Some(&key) {
+            return;
+        }
+        insertion.evicted += 1;
+        if let Some(used) = &mut insertion.used {
+            used.push((key, value));
+        }
     }
 }
 
@@ -82,6 +107,7 @@ pub struct MemoryTier<K, V> {
     get: Latency,
     put: Latency,
     metrics: TierMetrics,
+    sizes: SizeMetrics,
 }
 
 /// What quick_cache keeps for an entry besides key and value: a slot of its slab and one of its table.
@@ -122,6 +148,7 @@ where
             get: Latency::default(),
             put: Latency::default(),
             metrics: TierMetrics::new(settings.name),
+            sizes: SizeMetrics::new(settings.name),
         })
     }
 
@@ -154,11 +181,7 @@ where
             }
             return None;
         }
-        Some(Hit {
-            age: now.saturating_duration_since(stored.at),
-            remaining: stored.expires.saturating_duration_since(now),
-            value: stored.value,
-        })
+        Some(stored.at_time(now))
     }
 
     fn weight(&self, key: &K, value: &V) -> u64 {
@@ -168,16 +191,46 @@ where
 
     /// Stores a value for `ttl`, in place of any other of its key.
     pub fn put(&self, key: K, value: V, ttl: Duration, now: Instant) -> Put {
+        self.insert(key, Hit { value, age: Duration::ZERO, remaining: ttl }, now, None).0
+    }
+
+    /// Stores a value that already has an age. What it pushed out and what had been used more than once
+    /// is handed to `demote`, unless it has expired.
+    pub(crate) fn store(
+        &self,
+        key: K,
+        entry: Hit<V>,
+        now: Instant,
+        mut demote: impl FnMut(K, Hit<V>),
+    ) -> Put {
+        let (put, used) = self.insert(key, entry, now, Some(Vec::new()));
+        for (key, stored) in used.into_iter().flatten() {
+            let hit = stored.at_time(now);
+            if !hit.remaining.is_zero() {
+                demote(key, hit);
+            }
+        }
+        put
+    }
+
+    fn insert(
+        &self,
+        key: K,
+        entry: Hit<V>,
+        now: Instant,
+        used: Option<Entries<K, V>>,
+    ) -> (Put, Option<Entries<K, V>>) {
         let sampled = self.puts.fetch_add(1, Relaxed).is_multiple_of(SAMPLE).then(Instant::now);
+        let Hit { value, age, remaining } = entry;
         let weight = self.weight(&key, &value);
-        let expires = now.checked_add(ttl);
-        let (Some(expires), false) = (expires, weight > self.settings.max_entry_bytes || ttl.is_zero())
+        let expires = now.checked_add(remaining);
+        let (Some(expires), false) = (expires, weight > self.settings.max_entry_bytes || remaining.is_zero())
         else {
             self.stats.refused.fetch_add(1, Relaxed);
-            return Put::Refused;
+            return (Put::Refused, None);
         };
-        let mut insertion = Insertion { key: Some(key.clone()), evicted: 0 };
-        let stored = Stored { value, at: now, expires, weight };
+        let stored = Stored { value, at: now.checked_sub(age).unwrap_or(now), expires, weight };
+        let mut insertion = Insertion { key: Some(key.clone()), evicted: 0, used };
         self.map.insert_with_lifecycle(key, stored, &mut insertion);
         if insertion.evicted > 0 {
             self.stats.room.fetch_add(insertion.evicted, Relaxed);
@@ -187,7 +240,17 @@ where
             self.put.record(latency);
             self.metrics.put(latency);
         }
-        Put::Stored
+        (Put::Stored, insertion.used)
+    }
+
+    /// Entries held, expired ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is room for one more entry of the heaviest kind without pushing another out.
+    pub(crate) fn has_room(&self) -> bool {
+        self.map.weight().saturating_add(self.settings.max_entry_bytes) <= self.settings.capacity_bytes
     }
 
     /// Weighs the value of a key again, which has grown since it was stored. Others give way to it; if it
@@ -195,7 +258,7 @@ where
     pub fn reweigh(&self, key: &K) {
         let Some(stored) = self.map.peek(key) else { return };
         let weight = self.weight(key, &stored.value);
-        let mut insertion = Insertion { key: Some(key.clone()), evicted: 0 };
+        let mut insertion = Insertion { key: Some(key.clone()), evicted: 0, used: None };
         if weight > self.settings.max_entry_bytes {
             insertion.evicted = u64::from(self.map.remove(key).is_some());
         } else {
@@ -238,6 +301,7 @@ where
         TierSnapshot {
             tier: self.settings.name,
             up: true,
+            why_down: None,
             entries: self.map.len() as u64,
             bytes: self.map.weight(),
             capacity_bytes: self.settings.capacity_bytes,
@@ -245,6 +309,7 @@ where
             misses,
             hit_rate: self.stats.hit_rate(now),
             evictions: self.stats.evictions(),
+            flawed: 0,
             get: OperationLatency::of(&self.get),
             put: OperationLatency::of(&self.put),
         }
@@ -256,13 +321,8 @@ where
         self.stats.sample(now);
         let entries = self.map.len() as u64;
         let capacity = self.settings.capacity_bytes;
-        self.metrics.publish(
-            self.stats.totals(),
-            self.stats.evictions(),
-            entries,
-            self.map.weight(),
-            capacity,
-        );
+        self.metrics.publish(self.stats.totals(), self.stats.evictions());
+        self.sizes.publish(entries, self.map.weight(), capacity);
     }
 }
 
@@ -279,15 +339,26 @@ where
         Ok(MemoryTier::get(self, key, now))
     }
 
-    async fn put(&self, key: K, value: V, ttl: Duration, now: Instant) -> Result<Put, TierError> {
-        Ok(MemoryTier::put(self, key, value, ttl, now))
+    async fn store(&self, key: K, entry: Hit<V>, now: Instant) -> Result<Put, TierError> {
+        Ok(self.insert(key, entry, now, None).0)
     }
 
     async fn remove(&self, key: &K) -> Result<bool, TierError> {
         Ok(MemoryTier::remove(self, key))
     }
 
+    /// By itself it knows of no labels: whatever the purge, everything is forgotten.
+    async fn purge(&self, _: &Purge) -> Result<u64, TierError> {
+        let entries = self.map.len() as u64;
+        self.clear();
+        Ok(entries)
+    }
+
     fn snapshot(&self, now: Instant) -> TierSnapshot {
         MemoryTier::snapshot(self, now)
+    }
+
+    fn publish(&self, now: Instant) {
+        MemoryTier::publish(self, now);
     }
 }

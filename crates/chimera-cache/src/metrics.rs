@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::stats::Evictions;
+use crate::{
+    stats::Evictions,
+    tiered::{Coherence, TieredSnapshot},
+};
 
 /// The metrics of one tier. Totals are kept by the tier itself and published when it is asked to.
 pub(crate) struct TierMetrics {
     hits: Counter,
     misses: Counter,
-    entries: Gauge,
-    bytes: Gauge,
-    capacity: Gauge,
-    up: Gauge,
     room: Counter,
     expired: Counter,
     invalidated: Counter,
@@ -30,10 +29,6 @@ impl TierMetrics {
         Self {
             hits: lookups("hit"),
             misses: lookups("miss"),
-            entries: gauge!("chimera_cache_entries", "tier" => tier),
-            bytes: gauge!("chimera_cache_bytes", "tier" => tier),
-            capacity: gauge!("chimera_cache_capacity_bytes", "tier" => tier),
-            up: gauge!("chimera_cache_tier_up", "tier" => tier),
             room: evictions("room"),
             expired: evictions("expired"),
             invalidated: evictions("invalidated"),
@@ -51,20 +46,35 @@ impl TierMetrics {
         self.put.record(latency.as_secs_f64());
     }
 
-    pub(crate) fn publish(
-        &self,
-        (hits, misses): (u64, u64),
-        evictions: Evictions,
-        entries: u64,
-        bytes: u64,
-        capacity: u64,
-    ) {
+    pub(crate) fn publish(&self, (hits, misses): (u64, u64), evictions: Evictions) {
         self.hits.absolute(hits);
         self.misses.absolute(misses);
         self.room.absolute(evictions.room);
         self.expired.absolute(evictions.expired);
         self.invalidated.absolute(evictions.invalidated);
         self.refused.absolute(evictions.refused);
+    }
+}
+
+/// The metrics of a tier that knows its size, and is always there.
+pub(crate) struct SizeMetrics {
+    entries: Gauge,
+    bytes: Gauge,
+    capacity: Gauge,
+    up: Gauge,
+}
+
+impl SizeMetrics {
+    pub(crate) fn new(tier: &'static str) -> Self {
+        Self {
+            entries: gauge!("chimera_cache_entries", "tier" => tier),
+            bytes: gauge!("chimera_cache_bytes", "tier" => tier),
+            capacity: gauge!("chimera_cache_capacity_bytes", "tier" => tier),
+            up: gauge!("chimera_cache_tier_up", "tier" => tier),
+        }
+    }
+
+    pub(crate) fn publish(&self, entries: u64, bytes: u64, capacity: u64) {
         self.entries.set(entries as f64);
         self.bytes.set(bytes as f64);
         self.capacity.set(capacity as f64);
@@ -72,9 +82,104 @@ impl TierMetrics {
     }
 }
 
+/// The metrics of a tier that may be away.
+pub(crate) struct RemoteMetrics {
+    up: Gauge,
+    errors: Counter,
+    left_alone: Counter,
+}
+
+impl RemoteMetrics {
+    pub(crate) fn new(tier: &'static str) -> Self {
+        Self {
+            up: gauge!("chimera_cache_tier_up", "tier" => tier),
+            errors: counter!("chimera_cache_lookups_total", "tier" => tier, "result" => "error"),
+            left_alone: counter!("chimera_cache_left_alone_total", "tier" => tier),
+        }
+    }
+
+    pub(crate) fn publish(&self, up: bool, errors: u64, left_alone: u64) {
+        self.up.set(f64::from(u8::from(up)));
+        self.errors.absolute(errors);
+        self.left_alone.absolute(left_alone);
+    }
+}
+
+/// The metrics of a cache of two tiers.
+pub(crate) struct TieredMetrics {
+    promoted: Counter,
+    demoted: Counter,
+    stored: Counter,
+    refused: Counter,
+    failed: Counter,
+    dropped: Counter,
+    queued: Gauge,
+    while_revalidate: Counter,
+    if_error: Counter,
+    early: Counter,
+    tracking: Gauge,
+}
+
+impl TieredMetrics {
+    pub(crate) fn new() -> Self {
+        let moves = |direction: &'static str| counter!("chimera_cache_moves_total", "direction" => direction);
+        let writes = |result: &'static str| counter!("chimera_cache_writes_total", "result" => result);
+        let stale = |reason: &'static str| counter!("chimera_cache_renewals_total", "reason" => reason);
+        Self {
+            promoted: moves("promote"),
+            demoted: moves("demote"),
+            stored: writes("stored"),
+            refused: writes("refused"),
+            failed: writes("failed"),
+            dropped: writes("dropped"),
+            queued: gauge!("chimera_cache_write_queue"),
+            while_revalidate: stale("stale"),
+            if_error: stale("error"),
+            early: stale("early"),
+            tracking: gauge!("chimera_cache_tracking_up"),
+        }
+    }
+
+    pub(crate) fn publish(&self, seen: &TieredSnapshot) {
+        self.promoted.absolute(seen.promoted);
+        self.demoted.absolute(seen.demoted);
+        self.stored.absolute(seen.writes.stored);
+        self.refused.absolute(seen.writes.refused);
+        self.failed.absolute(seen.writes.failed);
+        self.dropped.absolute(seen.writes.dropped);
+        self.queued.set(seen.writes.queued as f64);
+        self.while_revalidate.absolute(seen.stale);
+        self.if_error.absolute(seen.stale_on_error);
+        self.early.absolute(seen.early);
+        self.tracking.set(f64::from(u8::from(seen.coherence == Coherence::Tracked)));
+    }
+}
+
+/// What is counted of values in a remote tier that did not stand the check.
+#[cfg(feature = "redis")]
+pub(crate) struct CheckMetrics([Counter; 6]);
+
+#[cfg(feature = "redis")]
+impl CheckMetrics {
+    pub(crate) fn new(tier: &'static str) -> Self {
+        let reasons = crate::envelope::Flaw::ALL;
+        Self(
+            reasons.map(
+                |flaw| counter!("chimera_cache_bad_values_total", "tier" => tier, "reason" => flaw.name()),
+            ),
+        )
+    }
+
+    pub(crate) fn bad(&self, flaw: crate::envelope::Flaw) {
+        if let Some(counter) = self.0.get(flaw as usize) {
+            counter.increment(1);
+        }
+    }
+}
+
 /// The name, kind, labels and meaning of each metric, for the documentation.
 pub const METRICS: &[(&str, &str, &str, &str)] = &[
-    ("chimera_cache_lookups_total", "counter", "tier, result", "Look-ups: hit, miss."),
+    ("chimera_cache_lookups_total", "counter", "tier, result", "Look-ups: hit, miss, error."),
     ("chimera_cache_entries", "gauge", "tier", "Entries held."),
     ("chimera_cache_bytes", "gauge", "tier", "Bytes held, the overhead of entries included."),
     ("chimera_cache_capacity_bytes", "gauge", "tier", "Bytes that the tier may hold."),
@@ -85,6 +190,38 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "Entries gone: room, expired, invalidated; refused ones were too heavy to be let in.",
     ),
     ("chimera_cache_tier_up", "gauge", "tier", "1 while the tier answers."),
+    (
+        "chimera_cache_left_alone_total",
+        "counter",
+        "tier",
+        "Operations spared a tier that did not answer well.",
+    ),
+    (
+        "chimera_cache_moves_total",
+        "counter",
+        "direction",
+        "Entries that went up after a hit (promote) or down when pushed out (demote).",
+    ),
+    (
+        "chimera_cache_writes_total",
+        "counter",
+        "result",
+        "Writes to the far tier: stored, refused (too large), failed, dropped (no room in the queue).",
+    ),
+    ("chimera_cache_write_queue", "gauge", "", "Writes to the far tier that wait."),
+    (
+        "chimera_cache_renewals_total",
+        "counter",
+        "reason",
+        "Old values served: stale (while it is renewed), error (it cannot be), early (before it expires).",
+    ),
+    ("chimera_cache_tracking_up", "gauge", "", "1 while changes by other processes are told."),
+    (
+        "chimera_cache_bad_values_total",
+        "counter",
+        "tier, reason",
+        "Values that did not stand the check on reading: version, damaged, forged, key, expired, value.",
+    ),
     (
         "chimera_cache_operation_seconds",
         "histogram",

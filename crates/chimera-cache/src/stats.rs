@@ -19,7 +19,9 @@ pub struct TierSnapshot {
     pub tier: &'static str,
     /// Whether it answers.
     pub up: bool,
-    /// Entries held.
+    /// Why it does not, if it does not.
+    pub why_down: Option<&'static str>,
+    /// Entries held; zero where nobody counts them.
     pub entries: u64,
     /// Bytes held, overhead included.
     pub bytes: u64,
@@ -33,10 +35,43 @@ pub struct TierSnapshot {
     pub hit_rate: HitRate,
     /// Entries that are gone, by reason.
     pub evictions: Evictions,
+    /// Values found that did not stand the check, and so were misses.
+    pub flawed: u64,
     /// Sampled latencies of look-ups.
     pub get: OperationLatency,
     /// Sampled latencies of writes.
     pub put: OperationLatency,
+}
+
+#[cfg(feature = "redis")]
+impl TierSnapshot {
+    /// Of a tier that counts nothing itself.
+    pub(crate) fn unknown(tier: &'static str, now: Instant) -> Self {
+        let stats = Stats::new();
+        let nothing = OperationLatency { p50: None, p99: None };
+        Self {
+            tier,
+            up: true,
+            why_down: None,
+            entries: 0,
+            bytes: 0,
+            capacity_bytes: 0,
+            hits: 0,
+            misses: 0,
+            hit_rate: stats.hit_rate(now),
+            evictions: Evictions::default(),
+            flawed: 0,
+            get: nothing,
+            put: nothing,
+        }
+    }
+
+    pub(crate) fn connected(mut self, up: bool, flawed: u64) -> Self {
+        self.up = up;
+        self.flawed = flawed;
+        self.why_down = (!up).then_some("not connected");
+        self
+    }
 }
 
 /// Hits as a share of look-ups; `None` where there were no look-ups.

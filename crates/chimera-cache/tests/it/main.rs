@@ -1,5 +1,6 @@
-//! The memory tier and flights, one named case per rule.
+//! The memory tier, flights and two tiers as one, one named case per rule.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod flights;
 mod memory;
+mod tiered;

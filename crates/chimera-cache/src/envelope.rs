@@ -1,0 +1,331 @@
+//! A value as it lies in a tier that others can write to, and every check on the way back.
+//!
+//! ```text
+//! schema 1 · flags 1 · created 8 · expires 8 · ttl 4 · stale 4 · error 4 · cost 4
+//! · key length 2 · labels length 2 · value length 4          (all big-endian)
+//! · key · labels · value, compressed or not · keyed BLAKE3 of all before, 32
+//! ```
+//! The checksum is keyed: whoever can write to the tier and does not know the key cannot make a value
+//! that is believed, nor move one to another key, nor let one live longer.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::item::{Item, Times};
+
+/// The version of this layout. Its number is part of the names in the tier too, so that two versions
+/// live side by side.
+pub(crate) const SCHEMA: u8 = 1;
+
+const HEAD: usize = 42;
+const CHECKSUM: usize = 32;
+const COMPRESSED: u8 = 1;
+const NEGATIVE: u8 = 2;
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Written by another version.
+    Version,
+    /// Too short for what it says it holds, too long, or larger than allowed.
+    Size,
+    /// Not what was written, or not written by one of us.
+    Checksum,
+    /// Another key's.
+    Key,
+    /// Past its time, though the tier still has it.
+    Expired,
+    /// The codec cannot read it.
+    Value,
+}
+
+impl Flaw {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Version, Self::Size, Self::Checksum, Self::Key, Self::Expired, Self::Value];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Size => "size",
+            Self::Checksum => "checksum",
+            Self::Key => "key",
+            Self::Expired => "expired",
+            Self::Value => "value",
+        }
+    }
+
+    /// Whether the entry is to be deleted. Another version's is left to it.
+    pub(crate) fn is_to_be_deleted(self) -> bool {
+        self != Self::Version
+    }
+}
+
+/// What an envelope says besides its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// When it was made.
+    pub(crate) created: SystemTime,
+    /// When it is of no use any more.
+    pub(crate) expires: SystemTime,
+    pub(crate) times: Times,
+}
+
+/// How values are packed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packing<'a> {
+    pub(crate) secret: &'a [u8; 32],
+    /// Values of so many bytes are compressed, if that makes them smaller.
+    pub(crate) compress_over: usize,
+    /// The largest value, packed or not.
+    pub(crate) max_value: usize,
+}
+
+/// Level 1: the tier is a network away, and the point is to be quick.
+const ZSTD_LEVEL: i32 = 1;
+
+impl Packing<'_> {
+    /// The largest envelope of a value that is allowed.
+    pub(crate) fn max_envelope(&self) -> usize {
+        self.max_value.saturating_add(HEAD + CHECKSUM + 2 * usize::from(u16::MAX))
+    }
+
+    /// Packs a value; `None` when it is larger than allowed. `labels` are length-prefixed texts.
+    pub(crate) fn seal(&self, stamp: &Stamp, key: &[u8], labels: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+        if value.len() > self.max_value {
+            return None;
+        }
+        let packed = (value.len() >= self.compress_over)
+            .then(|| zstd::bulk::compress(value, ZSTD_LEVEL).ok())
+            .flatten()
+            .filter(|packed| packed.len() < value.len());
+        let body = packed.as_deref().unwrap_or(value);
+        let mut flags = if packed.is_some() { COMPRESSED } else { 0 };
+        if stamp.times.negative {
+            flags |= NEGATIVE;
+        }
+        let mut out = Vec::with_capacity(HEAD + key.len() + labels.len() + body.len() + CHECKSUM);
+        out.push(SCHEMA);
+        out.push(flags);
+        out.extend_from_slice(&millis(stamp.created).to_be_bytes());
+        out.extend_from_slice(&millis(stamp.expires).to_be_bytes());
+        let Times { ttl, while_revalidate, if_error, cost, .. } = stamp.times;
+        for time in [ttl, while_revalidate, if_error, cost] {
+            out.extend_from_slice(&time.to_be_bytes());
+        }
+        out.extend_from_slice(&u16::try_from(key.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(&u16::try_from(labels.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(&u32::try_from(value.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(key);
+        out.extend_from_slice(labels);
+        out.extend_from_slice(body);
+        let checksum = blake3::keyed_hash(self.secret, &out);
+        out.extend_from_slice(checksum.as_bytes());
+        Some(out)
+    }
+
+    /// Unpacks and checks a value that is believed to be that of `key`.
+    pub(crate) fn open(&self, bytes: &Bytes, key: &[u8], now: SystemTime) -> Result<(Stamp, Bytes), Flaw> {
+        if bytes.len() > self.max_envelope() {
+            return Err(Flaw::Size);
+        }
+        let head = Head::read(bytes)?;
+        let end = bytes.len().checked_sub(CHECKSUM).ok_or(Flaw::Size)?;
+        let (content, checksum) = bytes.split_at_checked(end).ok_or(Flaw::Size)?;
+        let checksum = <[u8; CHECKSUM]>::try_from(checksum).map_err(|_| Flaw::Size)?;
+        // Compared in constant time.
+        if blake3::keyed_hash(self.secret, content) != blake3::Hash::from_bytes(checksum) {
+            return Err(Flaw::Checksum);
+        }
+        // From here on the bytes are some gateway's own, so a flaw is an accident or a replay.
+        if content.get(HEAD..HEAD + head.key) != Some(key) {
+            return Err(Flaw::Key);
+        }
+        if head.stamp.expires <= now {
+            return Err(Flaw::Expired);
+        }
+        let from = HEAD + head.key + head.labels;
+        if from > end {
+            return Err(Flaw::Size);
+        }
+        if !head.is_compressed {
+            return if end - from == head.value {
+                Ok((head.stamp, bytes.slice(from..end)))
+            } else {
+                Err(Flaw::Size)
+            };
+        }
+        if head.value > self.max_value {
+            return Err(Flaw::Size);
+        }
+        let body = content.get(from..).unwrap_or_default();
+        let value = zstd::bulk::decompress(body, head.value).map_err(|_| Flaw::Size)?;
+        if value.len() == head.value { Ok((head.stamp, value.into())) } else { Err(Flaw::Size) }
+    }
+}
+
+struct Head {
+    stamp: Stamp,
+    is_compressed: bool,
+    key: usize,
+    labels: usize,
+    value: usize,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Self, Flaw> {
+        let (&schema, rest) = bytes.split_first().ok_or(Flaw::Size)?;
+        if schema != SCHEMA {
+            return Err(Flaw::Version);
+        }
+        let mut rest = rest.get(..HEAD - 1).ok_or(Flaw::Size)?;
+        let flags = take::<1>(&mut rest)?[0];
+        let created = u64::from_be_bytes(take(&mut rest)?);
+        let expires = u64::from_be_bytes(take(&mut rest)?);
+        let times = Times {
+            ttl: u32::from_be_bytes(take(&mut rest)?),
+            while_revalidate: u32::from_be_bytes(take(&mut rest)?),
+            if_error: u32::from_be_bytes(take(&mut rest)?),
+            cost: u32::from_be_bytes(take(&mut rest)?),
+            negative: flags & NEGATIVE != 0,
+            below: true,
+        };
+        let key = usize::from(u16::from_be_bytes(take(&mut rest)?));
+        let labels = usize::from(u16::from_be_bytes(take(&mut rest)?));
+        let value = u32::from_be_bytes(take(&mut rest)?) as usize;
+        Ok(Self {
+            stamp: Stamp { created: from_millis(created), expires: from_millis(expires), times },
+            is_compressed: flags & COMPRESSED != 0,
+            key,
+            labels,
+            value,
+        })
+    }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Flaw> {
+    let (taken, rest) = bytes.split_first_chunk::<N>().ok_or(Flaw::Size)?;
+    *bytes = rest;
+    Ok(*taken)
+}
+
+/// How many bytes of an envelope hold its head, key and labels; zero when it cannot be read.
+pub(crate) fn labels_end(bytes: &[u8]) -> usize {
+    Head::read(bytes).map_or(0, |head| HEAD + head.key + head.labels)
+}
+
+/// The labels of an envelope of which at least the front is at hand. They are not authenticated: good
+/// enough for choosing what to delete.
+pub(crate) fn labels(bytes: &[u8]) -> Option<&[u8]> {
+    let head = Head::read(bytes).ok()?;
+    bytes.get(HEAD + head.key..HEAD + head.key + head.labels)
+}
+
+/// So many bytes hold the head, the key and the labels of nearly every envelope.
+pub(crate) const FRONT: usize = 512;
+
+fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn from_millis(millis: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
+}
+
+impl<V> Item<V> {
+    pub(crate) fn from_parts(value: V, times: Times) -> Self {
+        Self { value, times }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: [u8; 32] = [7; 32];
+    const PACKING: Packing<'_> = Packing { secret: &SECRET, compress_over: 64, max_value: 4096 };
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000)
+    }
+
+    fn stamp() -> Stamp {
+        let times =
+            Times { ttl: 60_000, while_revalidate: 1, if_error: 2, cost: 3, negative: true, below: true };
+        Stamp { created: now(), expires: now() + Duration::from_secs(60), times }
+    }
+
+    fn sealed(value: &[u8]) -> Bytes {
+        PACKING.seal(&stamp(), b"key", b"labels", value).unwrap().into()
+    }
+
+    fn flaw(bytes: impl Into<Bytes>) -> Flaw {
+        PACKING.open(&bytes.into(), b"key", now()).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened() {
+        for value in [&b""[..], b"short", &[b'x'; 4096]] {
+            let bytes = sealed(value);
+            let (found, opened) = PACKING.open(&bytes, b"key", now()).unwrap();
+            assert_eq!((found, &opened[..]), (stamp(), value));
+            assert_eq!(labels(&bytes), Some(&b"labels"[..]));
+        }
+        assert!(sealed(&[b'x'; 4096]).len() < 300, "it is compressed");
+        assert!(PACKING.seal(&stamp(), b"key", b"", &[0; 4097]).is_none(), "it is too large");
+    }
+
+    #[test]
+    fn r07_another_keys_value_is_refused() {
+        assert_eq!(PACKING.open(&sealed(b"v"), b"kez", now()).unwrap_err(), Flaw::Key);
+    }
+
+    #[test]
+    fn r07_a_value_written_without_the_secret_is_refused() {
+        let other = Packing { secret: &[8; 32], ..PACKING };
+        assert_eq!(flaw(other.seal(&stamp(), b"key", b"", b"v").unwrap()), Flaw::Checksum);
+    }
+
+    #[test]
+    fn r08_another_version_is_a_miss_and_stays() {
+        let mut bytes = sealed(b"v").to_vec();
+        bytes[0] = SCHEMA + 1;
+        assert_eq!(flaw(bytes), Flaw::Version);
+        assert!(!Flaw::Version.is_to_be_deleted() && Flaw::Checksum.is_to_be_deleted());
+    }
+
+    #[test]
+    fn r12_the_expiry_inside_holds() {
+        let late = now() + Duration::from_secs(60);
+        assert_eq!(PACKING.open(&sealed(b"v"), b"key", late).unwrap_err(), Flaw::Expired);
+    }
+
+    #[test]
+    fn u20_a_bomb_is_not_blown_up() {
+        let open = Packing { max_value: 1 << 20, ..PACKING };
+        let bomb = open.seal(&stamp(), b"key", b"", &vec![0; 1 << 20]).unwrap();
+        assert!(bomb.len() < 1000);
+        assert_eq!(flaw(bomb), Flaw::Size);
+    }
+
+    proptest! {
+        #[test]
+        fn r07_no_bit_can_be_flipped_and_no_byte_cut(value in proptest::collection::vec(any::<u8>(), 0..200), at in any::<usize>(), bit in 0..8) {
+            let bytes = sealed(&value);
+            let mut flipped = bytes.to_vec();
+            let place = at % flipped.len();
+            flipped[place] ^= 1_u8 << bit;
+            prop_assert!(PACKING.open(&flipped.into(), b"key", now()).is_err());
+            let cut = bytes.slice(..at % bytes.len());
+            prop_assert!(PACKING.open(&cut, b"key", now()).is_err());
+        }
+
+        #[test]
+        fn r07_rubbish_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = labels(&bytes);
+            prop_assert!(PACKING.open(&bytes.into(), b"key", now()).is_err());
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! A tier behind deadlines and guards: whatever it does, a caller waits for no longer than it said.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{SettingsError, TierError},
+    guard::{Guard, GuardSettings, GuardState, Pass, Turn},
+    latency::Latency,
+    memory::Put,
+    metrics::{RemoteMetrics, TierMetrics},
+    purge::Purge,
+    sketch::Dice,
+    stats::{OperationLatency, Stats, TierSnapshot},
+    tier::{Changes, Hit, Lease, Tier},
+};
+
+/// How long the operations of a remote tier may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuardedSettings {
+    /// A look-up, any wait for a connection included. Default 25 ms.
+    pub get: Duration,
+    /// A look-up that takes so long counts against the tier, though it succeeds. Default 15 ms.
+    pub slow: Duration,
+    /// A write. Nobody waits for it but the queue. Default 500 ms.
+    pub write: Duration,
+    /// A purge, which looks at every key. Default 60 s.
+    pub purge: Duration,
+    /// When the tier is left alone. Look-ups and writes are judged apart: a tier that is full can still
+    /// be read.
+    pub guard: GuardSettings,
+}
+
+impl Default for GuardedSettings {
+    fn default() -> Self {
+        Self {
+            get: Duration::from_millis(25),
+            slow: Duration::from_millis(15),
+            write: Duration::from_millis(500),
+            purge: Duration::from_secs(60),
+            guard: GuardSettings::default(),
+        }
+    }
+}
+
+impl GuardedSettings {
+    /// Checks the ranges; the error names the field.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let wrong = |field, want| Err(SettingsError { field, want });
+        if self.get.is_zero() {
+            return wrong("get", "above zero");
+        }
+        if self.slow.is_zero() || self.slow > self.get {
+            return wrong("slow", "above zero and at most get");
+        }
+        if self.write.is_zero() {
+            return wrong("write", "above zero");
+        }
+        if self.guard.threshold == 0 {
+            return wrong("guard.threshold", "above zero");
+        }
+        Ok(())
+    }
+}
+
+/// A tier that is left alone while it is slow or fails, and never waited for beyond a deadline.
+///
+/// An operation that is not let through fails with [`TierError::LeftAlone`] at once.
+pub struct Guarded<T> {
+    tier: T,
+    settings: GuardedSettings,
+    reads: Guard,
+    writes: Guard,
+    dice: Dice,
+    stats: Stats,
+    errors: AtomicU64,
+    get: Latency,
+    put: Latency,
+    metrics: TierMetrics,
+    remote: RemoteMetrics,
+    name: &'static str,
+}
+
+impl<T> Guarded<T> {
+    /// Puts a tier behind guards. `name` is what metrics call it.
+    pub fn new(name: &'static str, tier: T, settings: GuardedSettings) -> Result<Self, SettingsError> {
+        settings.validate()?;
+        Ok(Self {
+            tier,
+            settings,
+            reads: Guard::new(settings.guard),
+            writes: Guard::new(settings.guard),
+            dice: Dice::new(),
+            stats: Stats::new(),
+            errors: AtomicU64::new(0),
+            get: Latency::default(),
+            put: Latency::default(),
+            metrics: TierMetrics::new(name),
+            remote: RemoteMetrics::new(name),
+            name,
+        })
+    }
+
+    /// The tier itself.
+    pub fn inner(&self) -> &T {
+        &self.tier
+    }
+
+    /// What the guard before look-ups does.
+    pub fn reads(&self) -> GuardState {
+        self.reads.state()
+    }
+
+    /// What the guard before writes does.
+    pub fn writes(&self) -> GuardState {
+        self.writes.state()
+    }
+
+    /// Does one operation under a deadline and tells its guard how it went.
+    async fn guarded<R>(
+        &self,
+        what: &'static str,
+        guard: &Guard,
+        limits: (Duration, Duration),
+        operation: impl Future<Output = Result<R, TierError>>,
+    ) -> (Result<R, TierError>, Duration) {
+        let began = tokio::time::Instant::now();
+        let Some(pass) = guard.admit(began.into_std()) else {
+            return (Err(TierError::LeftAlone), Duration::ZERO);
+        };
+        let (deadline, slow) = limits;
+        let result = tokio::time::timeout(deadline, operation).await.unwrap_or(Err(TierError::Timeout));
+        let took = began.elapsed();
+        let turn = match &result {
+            Ok(_) if took < slow => pass.good(),
+            Ok(_) => self.bad(pass, "slow", began + took),
+            Err(error) => self.bad(pass, error.why(), began + took),
+        };
+        self.tell(what, turn);
+        (result, took)
+    }
+
+    fn bad(&self, pass: Pass<'_>, why: &'static str, now: tokio::time::Instant) -> Option<Turn> {
+        pass.bad(why, now.into_std(), self.dice.draw())
+    }
+
+    /// One line per change of state.
+    fn tell(&self, what: &'static str, turn: Option<Turn>) {
+        match turn {
+            None => {}
+            Some(Turn::Off(why)) => {
+                tracing::warn!(tier = self.name, what, why, "a cache tier is left alone for a while");
+            }
+            Some(Turn::On) => tracing::info!(tier = self.name, what, "a cache tier is used again"),
+        }
+    }
+
+    fn write_limits(&self) -> (Duration, Duration) {
+        // A write that succeeds in time is good, however slow: nobody waits for it.
+        (self.settings.write, Duration::MAX)
+    }
+
+    /// What is not as it should be, if anything: look-ups matter more.
+    fn why(&self) -> Option<&'static str> {
+        self.reads.why().or_else(|| self.writes.why())
+    }
+}
+
+impl<K, V, T> Tier<K, V> for Guarded<T>
+where
+    K: Send + Sync,
+    V: Send,
+    T: Tier<K, V>,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn get(&self, key: &K, now: Instant) -> Result<Option<Hit<V>>, TierError> {
+        let limits = (self.settings.get, self.settings.slow);
+        let (result, took) = self.guarded("reads", &self.reads, limits, self.tier.get(key, now)).await;
+        let counter = match &result {
+            Ok(Some(_)) => &self.stats.hits,
+            Ok(None) => &self.stats.misses,
+            Err(_) => &self.errors,
+        };
+        counter.fetch_add(1, Relaxed);
+        if !matches!(result, Err(TierError::LeftAlone)) {
+            self.get.record(took);
+            self.metrics.got(took);
+        }
+        result
+    }
+
+    async fn store(&self, key: K, entry: Hit<V>, now: Instant) -> Result<Put, TierError> {
+        let write = self.tier.store(key, entry, now);
+        let (result, took) = self.guarded("writes", &self.writes, self.write_limits(), write).await;
+        if matches!(result, Ok(Put::Refused)) {
+            self.stats.refused.fetch_add(1, Relaxed);
+        }
+        if !matches!(result, Err(TierError::LeftAlone)) {
+            self.put.record(took);
+            self.metrics.put(took);
+        }
+        result
+    }
+
+    async fn remove(&self, key: &K) -> Result<bool, TierError> {
+        // Not refused by the guard: whoever asks for it needs it done.
+        let done = tokio::time::timeout(self.settings.write, self.tier.remove(key)).await;
+        let done = done.unwrap_or(Err(TierError::Timeout));
+        self.stats.invalidated.fetch_add(u64::from(matches!(done, Ok(true))), Relaxed);
+        done
+    }
+
+    async fn purge(&self, purge: &Purge) -> Result<u64, TierError> {
+        let done = tokio::time::timeout(self.settings.purge, self.tier.purge(purge)).await;
+        let done = done.unwrap_or(Err(TierError::Timeout));
+        self.stats.invalidated.fetch_add(*done.as_ref().unwrap_or(&0), Relaxed);
+        done
+    }
+
+    fn watch(&self, changes: Changes<K>) {
+        self.tier.watch(changes);
+    }
+
+    async fn lease(&self, key: &K, ttl: Duration) -> Result<Lease, TierError> {
+        let limits = (self.settings.get, self.settings.slow);
+        self.guarded("reads", &self.reads, limits, self.tier.lease(key, ttl)).await.0
+    }
+
+    async fn release(&self, key: &K, token: u64) -> Result<(), TierError> {
+        self.guarded("writes", &self.writes, self.write_limits(), self.tier.release(key, token)).await.0
+    }
+
+    fn snapshot(&self, now: Instant) -> TierSnapshot {
+        self.stats.sample(now);
+        let (hits, misses) = self.stats.totals();
+        let inner = self.tier.snapshot(now);
+        let is_on = self.reads.state() == GuardState::On;
+        TierSnapshot {
+            tier: self.name,
+            up: inner.up && is_on,
+            why_down: if inner.up { self.why() } else { inner.why_down.or_else(|| self.why()) },
+            hits,
+            misses,
+            hit_rate: self.stats.hit_rate(now),
+            evictions: self.stats.evictions(),
+            get: OperationLatency::of(&self.get),
+            put: OperationLatency::of(&self.put),
+            ..inner
+        }
+    }
+
+    fn publish(&self, now: Instant) {
+        let seen = Tier::<K, V>::snapshot(self, now);
+        self.metrics.publish((seen.hits, seen.misses), seen.evictions);
+        self.remote.publish(seen.up, self.errors.load(Relaxed), self.reads.refused() + self.writes.refused());
+        self.tier.publish(now);
+    }
+}

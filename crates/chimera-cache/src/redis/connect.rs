@@ -1,0 +1,98 @@
+//! The clients: every setting of fred's that waits for ever by default is given an end.
+
+use std::time::Duration;
+
+use fred::{
+    clients::{Client, WithOptions},
+    interfaces::ClientLike,
+    types::{
+        Builder, RespVersion,
+        config::{Options, ReconnectPolicy, UnresponsiveConfig},
+    },
+};
+
+use super::settings::RedisSettings;
+
+/// Commands that wait in one client; beyond, they fail at once.
+const MOST_WAITING: usize = 4096;
+/// Without a byte for so long, while something was asked, a connection is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(2);
+/// The longest that fred itself waits for an answer; deadlines before it are the caller's.
+const COMMAND: Duration = Duration::from_secs(5);
+
+/// A client that connects on its own for as long as it lives, and lets commands fail at once while it is
+/// not connected.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) quick: WithOptions<Client>,
+    task: fred::types::ConnectHandle,
+}
+
+impl Connected {
+    pub(super) fn start(settings: &RedisSettings) -> Result<Self, fred::error::Error> {
+        let mut config = settings.config.clone();
+        config.version = RespVersion::RESP3;
+        config.fail_fast = false;
+        let client = Builder::from_config(config)
+            .with_performance_config(|performance| {
+                performance.default_command_timeout = COMMAND;
+                performance.broadcast_channel_capacity = settings.most_told;
+            })
+            .with_connection_config(|connection| {
+                connection.connection_timeout = settings.connect;
+                connection.internal_command_timeout = settings.connect;
+                connection.max_command_attempts = 1;
+                connection.max_redirections = 2;
+                connection.max_command_buffer_len = MOST_WAITING;
+                connection.tcp.nodelay = Some(true);
+                connection.unresponsive = UnresponsiveConfig {
+                    max_timeout: Some(DEAD_AFTER),
+                    interval: Duration::from_millis(500),
+                };
+            })
+            .set_policy(reconnect())
+            .build()?;
+        let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
+        let quick = client.with_options(&options);
+        let task = client.connect();
+        Ok(Self { client, quick, task })
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// From 100 ms to 1 s, for ever, with jitter: a Redis that is back is used within two seconds.
+fn reconnect() -> ReconnectPolicy {
+    let mut policy = ReconnectPolicy::new_exponential(0, 100, 1000, 2);
+    policy.set_jitter(100);
+    policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// fred waits for ever, and remembers without end, wherever it is not told otherwise.
+    #[tokio::test]
+    async fn nothing_is_endless() {
+        let settings = RedisSettings::new("redis://127.0.0.1:1", [0; 32]).unwrap();
+        let connected = Connected::start(&settings).unwrap();
+        let (connection, performance) =
+            (connected.client.connection_config(), connected.client.perf_config());
+        assert!(!performance.default_command_timeout.is_zero());
+        assert_eq!(performance.broadcast_channel_capacity, 4096);
+        assert!(connection.max_command_buffer_len > 0);
+        assert!(connection.unresponsive.max_timeout.is_some());
+        assert_eq!(connection.connection_timeout, settings.connect);
+        assert_eq!(connection.internal_command_timeout, settings.connect);
+        assert_eq!(connection.max_command_attempts, 1);
+        assert_eq!(connected.client.protocol_version(), RespVersion::RESP3);
+        assert!(!connected.client.client_config().fail_fast, "a Redis that is away is no error at the start");
+        let policy = connected.client.client_reconnect_policy().unwrap();
+        assert_eq!(policy.max_attempts(), 0, "it reconnects for ever");
+    }
+}

@@ -1,0 +1,163 @@
+//! Forgetting many entries: others are told first, then the entries are looked for.
+//!
+//! Writes keep no index for it. A purge is rare, and reads the front of every entry of this cache; each
+//! write would pay for an index, and an index can be wrong.
+
+use bytes::Bytes;
+use fred::{
+    clients::Client,
+    error::Error,
+    interfaces::{ClientLike, ClusterInterface, KeysInterface},
+    types::{Expiration, Key, config::Server},
+};
+
+use super::names::Names;
+use crate::{
+    codec::Codec,
+    envelope::{self, FRONT},
+    purge::Purge,
+};
+
+/// Entries looked at in one go.
+const PAGE: u32 = 512;
+/// How long a note of a purge stays. It has done its work when it was written.
+const NOTE_SECONDS: i64 = 60;
+
+/// The labels of an entry as an envelope holds them: the scope, then the tags, each behind its length.
+/// What is too long for that is left out, and cannot be purged by.
+pub(super) fn write_labels<K: 'static, V: 'static>(codec: &dyn Codec<K, V>, key: &K, value: &V) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut push = |text: &str| {
+        if let Ok(length) = u8::try_from(text.len()) {
+            out.push(length);
+            out.extend_from_slice(text.as_bytes());
+        }
+    };
+    push(codec.scope(key, value).unwrap_or_default());
+    codec.tags(key, value).into_iter().take(32).for_each(push);
+    out
+}
+
+fn read_labels(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut labels = Vec::new();
+    while let Some((&length, rest)) = bytes.split_first() {
+        let Some((label, rest)) = rest.split_at_checked(usize::from(length)) else { break };
+        labels.push(label);
+        bytes = rest;
+    }
+    labels
+}
+
+fn has(front: &[u8], purge: &Purge) -> bool {
+    let labels = envelope::labels(front).map(read_labels).unwrap_or_default();
+    match purge {
+        Purge::Scope(scope) => labels.first().is_some_and(|found| *found == scope.as_bytes()),
+        Purge::Tag(tag) => labels.iter().skip(1).any(|found| *found == tag.as_bytes()),
+        _ => false,
+    }
+}
+
+/// Tells everybody, then deletes.
+pub(super) async fn purge(client: &Client, names: &Names, purge: &Purge) -> Result<u64, Error> {
+    let expires = Some(Expiration::EX(NOTE_SECONDS));
+    client.set::<(), _, _>(names.purge(purge), 1, expires, None, false).await?;
+    if let Purge::Key(key) = purge {
+        return client.unlink(names.entry(key)).await;
+    }
+    let mut gone = 0;
+    for server in servers(client) {
+        gone += purge_server(client, server.as_ref(), names, purge).await?;
+    }
+    Ok(gone)
+}
+
+/// The masters of a cluster; nobody in particular where there is one.
+pub(super) fn servers(client: &Client) -> Vec<Option<Server>> {
+    match client.cached_cluster_state() {
+        Some(state) => state.unique_primary_nodes().into_iter().map(Some).collect(),
+        None => vec![None],
+    }
+}
+
+async fn purge_server(
+    client: &Client,
+    server: Option<&Server>,
+    names: &Names,
+    purge: &Purge,
+) -> Result<u64, Error> {
+    let (mut cursor, mut gone) = ("0".to_owned(), 0);
+    loop {
+        let pattern = names.pattern();
+        let (next, found): (String, Vec<Key>) = match server {
+            None => client.scan_page(cursor, pattern, Some(PAGE), None).await?,
+            Some(server) => {
+                client.with_cluster_node(server).scan_page(cursor, pattern, Some(PAGE), None).await?
+            }
+        };
+        gone += delete(client, selected(client, names, purge, found).await?).await?;
+        if next == "0" {
+            return Ok(gone);
+        }
+        cursor = next;
+    }
+}
+
+async fn selected(
+    client: &Client,
+    names: &Names,
+    purge: &Purge,
+    mut found: Vec<Key>,
+) -> Result<Vec<Key>, Error> {
+    match purge {
+        Purge::All | Purge::Key(_) => Ok(found),
+        Purge::Prefix(prefix) => {
+            let key = |name: &Key| name.as_bytes().get(names.entries.len()..).map(<[u8]>::to_vec);
+            found.retain(|name| key(name).is_some_and(|key| key.starts_with(prefix)));
+            Ok(found)
+        }
+        Purge::Scope(_) | Purge::Tag(_) => {
+            if found.is_empty() {
+                return Ok(found);
+            }
+            let fronts = fronts(client, &found, FRONT).await;
+            let mut selected = Vec::new();
+            for (name, front) in found.into_iter().zip(fronts) {
+                let mut front = front.unwrap_or_default();
+                let wanted = envelope::labels_end(&front);
+                if wanted > front.len() {
+                    front = client.getrange::<Bytes, _>(name.clone(), 0, wanted).await?;
+                }
+                if has(&front, purge) {
+                    selected.push(name);
+                }
+            }
+            Ok(selected)
+        }
+    }
+}
+
+/// The fronts of entries, asked for in one pipeline. An entry that is gone or no string has none.
+async fn fronts(client: &Client, names: &[Key], length: usize) -> Vec<Result<Bytes, Error>> {
+    let pipeline = client.pipeline();
+    for name in names {
+        // Queued only: the answer comes with the others.
+        let _ = pipeline.getrange::<(), _>(name.clone(), 0, length).await;
+    }
+    pipeline.try_all().await
+}
+
+async fn delete(client: &Client, names: Vec<Key>) -> Result<u64, Error> {
+    if names.is_empty() {
+        return Ok(0);
+    }
+    if !client.is_clustered() {
+        return client.unlink(names).await;
+    }
+    // In a cluster, keys of one command must lie on one node.
+    let pipeline = client.pipeline();
+    for name in names {
+        let _ = pipeline.unlink::<(), _>(name).await;
+    }
+    let gone: Vec<Result<u64, Error>> = pipeline.try_all().await;
+    Ok(gone.into_iter().flatten().sum())
+}

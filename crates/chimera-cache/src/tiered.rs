@@ -1,0 +1,502 @@
+//! Two tiers as one cache: what goes up, what goes down, and what is trusted.
+
+use std::{
+    hash::{BuildHasher, Hash},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use foldhash::fast::RandomState;
+
+use crate::{
+    error::{SettingsError, TierError},
+    flight::Flights,
+    item::{Freshness, Item},
+    load::Outcome,
+    memory::{MemoryTier, Put},
+    metrics::TieredMetrics,
+    purge::{Labels, Purge, SharedLabels},
+    settings::{TieredSettings, WritePolicy},
+    sketch::{Dice, Sketch},
+    stats::TierSnapshot,
+    tier::{Change, Hit, SharedTier, Tier},
+    writer::{WriteTotals, Writer},
+};
+
+/// Where a value was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the near tier.
+    Near,
+    /// In the far tier.
+    Far,
+    /// Nowhere: it was computed.
+    Computed,
+}
+
+/// A value found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found<V> {
+    /// The value.
+    pub value: V,
+    /// Since it was computed.
+    pub age: Duration,
+    /// Until it is no longer fresh; zero when it is not.
+    pub fresh_for: Duration,
+    /// How good it is. Never [`Freshness::Expired`].
+    pub freshness: Freshness,
+    /// Where it was.
+    pub place: Place,
+    /// Whether it says "there is no such thing".
+    pub is_negative: bool,
+}
+
+/// Whether the near tier knows what others do to the far one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Coherence {
+    /// There is no far tier, or nobody tells.
+    Alone,
+    /// Changes are told.
+    Tracked,
+    /// They were told and are not at the moment.
+    Lost,
+}
+
+/// A cache of two tiers at one moment.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TieredSnapshot {
+    /// The near tier.
+    pub near: TierSnapshot,
+    /// The far one, if there is one.
+    pub far: Option<TierSnapshot>,
+    /// Entries that went up.
+    pub promoted: u64,
+    /// Entries that went down when they were pushed out.
+    pub demoted: u64,
+    /// What became of writes to the far tier.
+    pub writes: WriteTotals,
+    /// Whether changes by others are told.
+    pub coherence: Coherence,
+    /// Times that the near tier was emptied because changes may have been missed.
+    pub distrusted: u64,
+    /// Stale values served while they were renewed.
+    pub stale: u64,
+    /// Stale values served because they could not be renewed.
+    pub stale_on_error: u64,
+    /// Values renewed before they expired.
+    pub early: u64,
+    /// Computations under way.
+    pub flights: u64,
+}
+
+/// What was known when a computation began. A value that was purged or changed since is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    slot: usize,
+    changes: u32,
+    purges: u32,
+}
+
+/// Keys share these counters of changes. A false alarm costs one promotion.
+const SLOTS: usize = 1024;
+/// Keys of which the sketch for promotion keeps count.
+const SKETCH_KEYS: usize = 1 << 16;
+
+/// A cache of two tiers, one of them in memory, the other anywhere or nowhere. Clones share it.
+///
+/// A look-up asks the near tier, then the far one. What is found far goes up while the near tier has
+/// room, and from then on at its second hit of late, so that a scan pushes nothing out. What is pushed
+/// out of the near tier after having been used more than once goes down, if the far tier has not got it.
+pub struct TieredCache<K, V>(pub(crate) Arc<Inner<K, V>>);
+
+impl<K, V> Clone for TieredCache<K, V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub(crate) struct Inner<K, V> {
+    pub(crate) settings: TieredSettings,
+    near: MemoryTier<K, Item<V>>,
+    pub(crate) far: Option<Far<K, V>>,
+    labels: SharedLabels<K, V>,
+    hasher: RandomState,
+    slots: Box<[AtomicU32]>,
+    purges: AtomicU32,
+    tracked: AtomicBool,
+    lost: AtomicBool,
+    pub(crate) flights: Flights<K, Outcome<V>>,
+    /// Look-ups in the far tier under way.
+    pub(crate) looks: Flights<K, Option<Found<V>>>,
+    pub(crate) renewing: Arc<tokio::sync::Semaphore>,
+    pub(crate) tasks: std::sync::Mutex<tokio::task::JoinSet<()>>,
+    pub(crate) counts: Counts,
+    pub(crate) dice: Dice,
+    metrics: TieredMetrics,
+}
+
+pub(crate) struct Far<K, V> {
+    pub(crate) tier: SharedTier<K, Item<V>>,
+    writer: Writer<K, Item<V>>,
+    sketch: Sketch,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    promoted: AtomicU64,
+    demoted: AtomicU64,
+    distrusted: AtomicU64,
+    pub(crate) stale: AtomicU64,
+    pub(crate) stale_on_error: AtomicU64,
+    pub(crate) early: AtomicU64,
+}
+
+impl<K, V> TieredCache<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// A cache with a near tier only. `weigh` says what a key and its value take on the heap.
+    pub fn new(
+        settings: TieredSettings,
+        labels: impl Labels<K, V>,
+        weigh: fn(&K, &Item<V>) -> usize,
+    ) -> Result<Self, SettingsError> {
+        Self::build(settings, Arc::new(labels), weigh, None)
+    }
+
+    /// A cache with a far tier. Its writes and renewals run as tasks of the runtime in which this is
+    /// called, and end when the last clone is dropped.
+    pub fn with_far(
+        settings: TieredSettings,
+        labels: impl Labels<K, V>,
+        weigh: fn(&K, &Item<V>) -> usize,
+        far: SharedTier<K, Item<V>>,
+    ) -> Result<Self, SettingsError> {
+        Self::build(settings, Arc::new(labels), weigh, Some(far))
+    }
+
+    fn build(
+        settings: TieredSettings,
+        labels: SharedLabels<K, V>,
+        weigh: fn(&K, &Item<V>) -> usize,
+        far: Option<SharedTier<K, Item<V>>>,
+    ) -> Result<Self, SettingsError> {
+        settings.validate()?;
+        let near = MemoryTier::new(settings.near, weigh)?;
+        let queue = (settings.queue_entries, settings.queue_bytes);
+        let far = far.map(|tier| Far {
+            writer: Writer::start(&tier, queue, weigh),
+            sketch: Sketch::new(SKETCH_KEYS),
+            tier,
+        });
+        let inner = Arc::new(Inner {
+            settings,
+            near,
+            far,
+            labels,
+            hasher: RandomState::default(),
+            slots: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            purges: AtomicU32::new(0),
+            tracked: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            flights: Flights::new(settings.flights, |_| size_of::<Outcome<V>>()),
+            looks: Flights::new(settings.flights, |_| size_of::<Found<V>>()),
+            renewing: Arc::new(tokio::sync::Semaphore::new(settings.renewals)),
+            tasks: Default::default(),
+            counts: Counts::default(),
+            dice: Dice::new(),
+            metrics: TieredMetrics::new(),
+        });
+        if let Some(far) = &inner.far {
+            let weak = Arc::downgrade(&inner);
+            far.tier.watch(Arc::new(move |change| {
+                if let Some(inner) = weak.upgrade() {
+                    inner.changed(change);
+                }
+            }));
+        }
+        Ok(Self(inner))
+    }
+
+    /// Looks in the near tier. This is the fast path: it waits for nothing.
+    #[inline]
+    pub fn near(&self, key: &K, now: Instant) -> Option<Found<V>> {
+        self.0.judge(self.0.near.get(key, now)?, Place::Near)
+    }
+
+    /// [`near`](Self::near) without a trace in the statistics: for a second look.
+    pub fn peek(&self, key: &K, now: Instant) -> Option<Found<V>> {
+        self.0.judge(self.0.near.peek(key, now)?, Place::Near)
+    }
+
+    /// Looks in the far tier, and moves up what is worth it.
+    pub async fn far(&self, key: &K, now: Instant) -> Option<Found<V>> {
+        let far = self.0.far.as_ref()?;
+        let ticket = self.ticket(key);
+        // An error is counted by the tier, and here a miss like any other.
+        let mut hit = far.tier.get(key, now).await.ok().flatten()?;
+        hit.value.times.below = true;
+        if self.0.near.has_room() || far.sketch.see(key) >= 2 {
+            self.0.promote(key, hit.clone(), ticket, now);
+        }
+        self.0.judge(hit, Place::Far)
+    }
+
+    /// Looks in the near tier, then in the far one.
+    pub async fn get(&self, key: &K, now: Instant) -> Option<Found<V>> {
+        match self.near(key, now) {
+            Some(found) => Some(found),
+            None => self.far(key, now).await,
+        }
+    }
+
+    /// Whether there is a far tier.
+    pub fn has_far(&self) -> bool {
+        self.0.far.is_some()
+    }
+
+    /// What is known of a key now, to be handed to [`put`](Self::put) with the value that is computed.
+    pub fn ticket(&self, key: &K) -> Ticket {
+        self.0.ticket(key)
+    }
+
+    /// Stores a value; nobody waits for the far tier. With a ticket, only if the key was neither changed
+    /// nor purged since.
+    pub fn put(&self, key: K, item: Item<V>, ticket: Option<Ticket>, now: Instant) -> Put {
+        let whole = item.lifetime().whole();
+        self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, ticket, now, true)
+    }
+
+    /// Stores a value and waits for the far tier, within its deadline.
+    pub async fn put_through(&self, key: K, mut item: Item<V>, ticket: Option<Ticket>, now: Instant) -> Put {
+        let whole = item.lifetime().whole();
+        let Some(far) = &self.0.far else { return self.put(key, item, ticket, now) };
+        if ticket.is_some_and(|ticket| !self.0.holds(ticket)) {
+            return Put::Refused;
+        }
+        let entry = Hit { value: item.clone(), age: Duration::ZERO, remaining: whole };
+        item.times.below = matches!(far.tier.store(key.clone(), entry, now).await, Ok(Put::Stored));
+        self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, ticket, now, false)
+    }
+
+    /// Weighs the value of a key in the near tier again, which has grown since it was stored.
+    pub fn reweigh(&self, key: &K) {
+        self.0.near.reweigh(key);
+    }
+
+    /// Forgets a key, in both tiers and in those of other processes.
+    pub async fn remove(&self, key: &K) {
+        self.0.touch(key);
+        self.0.near.remove(key);
+        if let Some(far) = &self.0.far {
+            far.writer.remove(key.clone()).await;
+        }
+    }
+
+    /// Forgets what is selected, in both tiers and in those of other processes, and says how many
+    /// entries of each tier that were. What is being computed is not stored.
+    pub async fn purge(&self, purge: &Purge) -> Result<(u64, u64), TierError> {
+        let near = self.0.purge_near(purge);
+        let Some(far) = &self.0.far else { return Ok((near, 0)) };
+        far.writer.forget();
+        far.writer.flush().await;
+        Ok((near, far.tier.purge(purge).await?))
+    }
+
+    /// Waits until the writes that are queued are done: for a clean end.
+    pub async fn flush(&self) {
+        if let Some(far) = &self.0.far {
+            far.writer.flush().await;
+        }
+    }
+
+    /// All that can be seen of it.
+    pub fn snapshot(&self, now: Instant) -> TieredSnapshot {
+        let (inner, counts) = (&self.0, &self.0.counts);
+        TieredSnapshot {
+            near: inner.near.snapshot(now),
+            far: inner.far.as_ref().map(|far| far.tier.snapshot(now)),
+            promoted: counts.promoted.load(Relaxed),
+            demoted: counts.demoted.load(Relaxed),
+            writes: inner.far.as_ref().map(|far| far.writer.totals()).unwrap_or_default(),
+            coherence: inner.coherence(),
+            distrusted: counts.distrusted.load(Relaxed),
+            stale: counts.stale.load(Relaxed),
+            stale_on_error: counts.stale_on_error.load(Relaxed),
+            early: counts.early.load(Relaxed),
+            flights: inner.flights.len() as u64,
+        }
+    }
+
+    /// Brings the metrics up to date. Call it about once a second.
+    pub fn publish(&self, now: Instant) {
+        self.0.near.publish(now);
+        if let Some(far) = &self.0.far {
+            far.tier.publish(now);
+            self.0.metrics.publish(&self.snapshot(now));
+        }
+    }
+}
+
+impl<K, V> Inner<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    #[inline]
+    fn judge(&self, hit: Hit<Item<V>>, place: Place) -> Option<Found<V>> {
+        let freshness = hit.value.freshness(hit.age, || self.dice.draw());
+        if freshness == Freshness::Expired {
+            return None;
+        }
+        Some(Found {
+            age: hit.age,
+            fresh_for: hit.value.lifetime().ttl.saturating_sub(hit.age),
+            freshness,
+            place,
+            is_negative: hit.value.times.negative,
+            value: hit.value.value,
+        })
+    }
+
+    fn slot(&self, key: &K) -> usize {
+        self.hasher.hash_one(key) as usize % SLOTS
+    }
+
+    fn changes(&self, slot: usize) -> u32 {
+        self.slots.get(slot).map_or(0, |slot| slot.load(SeqCst))
+    }
+
+    pub(crate) fn ticket(&self, key: &K) -> Ticket {
+        let slot = self.slot(key);
+        Ticket { slot, changes: self.changes(slot), purges: self.purges.load(SeqCst) }
+    }
+
+    fn holds(&self, ticket: Ticket) -> bool {
+        ticket.changes == self.changes(ticket.slot) && ticket.purges == self.purges.load(SeqCst)
+    }
+
+    /// Makes the tickets of a key void.
+    fn touch(&self, key: &K) {
+        if let Some(slot) = self.slots.get(self.slot(key)) {
+            slot.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn put(&self, key: K, mut entry: Hit<Item<V>>, ticket: Option<Ticket>, now: Instant, write: bool) -> Put {
+        if ticket.is_some_and(|ticket| !self.holds(ticket)) {
+            return Put::Refused;
+        }
+        if write
+            && self.settings.writes != WritePolicy::Demote
+            && let Some(far) = &self.far
+        {
+            entry.value.times.below = true;
+            let below = far.writer.store(key.clone(), entry.clone(), now);
+            entry.value.times.below = below;
+        }
+        self.put_near(key, entry, ticket, now)
+    }
+
+    fn promote(&self, key: &K, entry: Hit<Item<V>>, ticket: Ticket, now: Instant) {
+        if self.holds(ticket) && self.put_near(key.clone(), entry, Some(ticket), now) == Put::Stored {
+            self.counts.promoted.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn put_near(&self, key: K, mut entry: Hit<Item<V>>, ticket: Option<Ticket>, now: Instant) -> Put {
+        if let Some(cap) = self.near_cap() {
+            entry.remaining = entry.remaining.min(cap);
+        }
+        let Some(far) = &self.far else {
+            return self.near.store(key, entry, now, |_, _| {});
+        };
+        let again = ticket.map(|_| key.clone());
+        let put = self.near.store(key, entry, now, |key, out| self.demote(far, key, out, now));
+        // Whoever changes the key counts first and removes then: either the count is seen here, or
+        // the removal comes after the write.
+        if let (Some(ticket), Some(key)) = (ticket, again)
+            && !self.holds(ticket)
+        {
+            self.near.remove(&key);
+            return Put::Refused;
+        }
+        put
+    }
+
+    fn near_cap(&self) -> Option<Duration> {
+        if self.lost.load(Relaxed) {
+            let cap = self.settings.untracked_cap;
+            return Some(self.settings.near_cap.map_or(cap, |other| other.min(cap)));
+        }
+        self.settings.near_cap
+    }
+
+    /// What was pushed out goes down, if it is worth it.
+    fn demote(&self, far: &Far<K, V>, key: K, mut out: Hit<Item<V>>, now: Instant) {
+        // What the near tier's cap took from its time, it gets back.
+        out.remaining = out.value.lifetime().whole().saturating_sub(out.age);
+        if out.value.times.below || out.value.times.negative || out.remaining < self.settings.demote_remaining
+        {
+            return;
+        }
+        out.value.times.below = true;
+        if far.writer.store(key, out, now) {
+            self.counts.demoted.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn purge_near(&self, purge: &Purge) -> u64 {
+        self.purges.fetch_add(1, SeqCst);
+        let labels = &*self.labels;
+        self.near.retain(|key, item| !purge.selects(labels, key, &item.value))
+    }
+
+    fn coherence(&self) -> Coherence {
+        match (self.tracked.load(Relaxed), self.lost.load(Relaxed)) {
+            (_, true) => Coherence::Lost,
+            (true, false) => Coherence::Tracked,
+            (false, false) => Coherence::Alone,
+        }
+    }
+
+    /// Somebody else changed the far tier, or changes may have been missed.
+    fn changed(&self, change: Change<K>) {
+        match change {
+            Change::Key(key) => {
+                self.touch(&key);
+                self.near.remove(&key);
+            }
+            Change::Purged(purge) => {
+                self.purge_near(&purge);
+            }
+            Change::Lost => {
+                if !self.lost.swap(true, SeqCst) {
+                    self.distrust("changes by others are not told any more");
+                }
+            }
+            Change::Restored => {
+                self.tracked.store(true, SeqCst);
+                // Still lost while it is emptied: what is stored meanwhile is capped, and then gone.
+                self.distrust("changes by others are told again");
+                self.lost.store(false, SeqCst);
+            }
+            Change::Missed => self.distrust("changes by others were missed"),
+        }
+    }
+
+    /// Empties the near tier: what it holds may have been changed by others.
+    fn distrust(&self, why: &'static str) {
+        self.purges.fetch_add(1, SeqCst);
+        let entries = self.near.len();
+        self.near.clear();
+        self.counts.distrusted.fetch_add(1, Relaxed);
+        tracing::info!(entries, why, "the near cache tier was emptied");
+    }
+}

@@ -1,0 +1,196 @@
+//! Writes that nobody waits for: a bounded queue before the far tier, which drops and counts.
+
+use std::{
+    hash::{BuildHasher, Hash},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use foldhash::fast::RandomState;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use crate::{
+    memory::Put,
+    tier::{Hit, SharedTier, Tier},
+};
+
+/// How many writes are under way at once. Those of one key are in one lane, so they keep their order.
+const LANES: usize = 4;
+
+enum Job<K, V> {
+    Store {
+        key: K,
+        entry: Hit<V>,
+        at: Instant,
+        weight: usize,
+        round: u64,
+    },
+    Remove {
+        key: K,
+    },
+    /// Everything before it is done.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// What became of writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteTotals {
+    /// The far tier has them.
+    pub stored: u64,
+    /// The far tier did not want them: too large, mostly.
+    pub refused: u64,
+    /// The far tier could not take them.
+    pub failed: u64,
+    /// There was no room in the queue, or they were purged in it.
+    pub dropped: u64,
+    /// They wait at the moment.
+    pub queued: u64,
+}
+
+#[derive(Default)]
+struct Books {
+    stored: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+    queued: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Grows with every purge: what was queued before one is not written after it.
+    round: AtomicU64,
+}
+
+pub(crate) struct Writer<K, V> {
+    hasher: RandomState,
+    lanes: Vec<mpsc::Sender<Job<K, V>>>,
+    books: Arc<Books>,
+    most_bytes: usize,
+    weigh: fn(&K, &V) -> usize,
+    /// Dropped with the writer, and the tasks with it.
+    _tasks: JoinSet<()>,
+}
+
+impl<K, V> Writer<K, V>
+where
+    K: Hash + Send + Sync + 'static,
+    V: Send + 'static,
+{
+    /// Starts the lanes on the runtime of the caller.
+    pub(crate) fn start(
+        tier: &SharedTier<K, V>,
+        (entries, most_bytes): (usize, usize),
+        weigh: fn(&K, &V) -> usize,
+    ) -> Self {
+        let books = Arc::new(Books::default());
+        let mut tasks = JoinSet::new();
+        let lanes = (0..LANES)
+            .map(|_| {
+                let (sender, jobs) = mpsc::channel(entries.div_ceil(LANES).max(1));
+                tasks.spawn(work(tier.clone(), jobs, books.clone()));
+                sender
+            })
+            .collect();
+        Self { hasher: RandomState::default(), lanes, books, most_bytes, weigh, _tasks: tasks }
+    }
+
+    fn lane(&self, key: &K) -> Option<&mpsc::Sender<Job<K, V>>> {
+        self.lanes.get(self.hasher.hash_one(key) as usize % LANES)
+    }
+
+    /// Queues a write; false if it was dropped.
+    pub(crate) fn store(&self, key: K, entry: Hit<V>, now: Instant) -> bool {
+        let weight = (self.weigh)(&key, &entry.value);
+        let round = self.books.round.load(Relaxed);
+        let fits = self.books.bytes.fetch_add(weight, Relaxed).saturating_add(weight) <= self.most_bytes;
+        self.books.queued.fetch_add(1, Relaxed);
+        let sent = fits
+            && self
+                .lane(&key)
+                .is_some_and(|lane| lane.try_send(Job::Store { key, entry, at: now, weight, round }).is_ok());
+        if !sent {
+            self.books.left(weight);
+            self.books.dropped.fetch_add(1, Relaxed);
+        }
+        sent
+    }
+
+    /// Removes a key after the writes of it that are queued. Waits for room: it must not be dropped.
+    pub(crate) async fn remove(&self, key: K) {
+        if let Some(lane) = self.lane(&key) {
+            // A lane ends only with the writer.
+            let _ = lane.send(Job::Remove { key }).await;
+        }
+    }
+
+    /// Forgets the writes that are queued.
+    pub(crate) fn forget(&self) {
+        self.books.round.fetch_add(1, Relaxed);
+    }
+
+    /// Waits until everything queued so far is done.
+    pub(crate) async fn flush(&self) {
+        for lane in &self.lanes {
+            let (done, wait) = oneshot::channel();
+            if lane.send(Job::Barrier(done)).await.is_ok() {
+                let _ = wait.await;
+            }
+        }
+    }
+
+    pub(crate) fn totals(&self) -> WriteTotals {
+        let books = &self.books;
+        WriteTotals {
+            stored: books.stored.load(Relaxed),
+            refused: books.refused.load(Relaxed),
+            failed: books.failed.load(Relaxed),
+            dropped: books.dropped.load(Relaxed),
+            queued: books.queued.load(Relaxed) as u64,
+        }
+    }
+}
+
+impl Books {
+    fn left(&self, weight: usize) {
+        self.queued.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(weight, Relaxed);
+    }
+}
+
+async fn work<K, V>(tier: SharedTier<K, V>, mut jobs: mpsc::Receiver<Job<K, V>>, books: Arc<Books>)
+where
+    K: Send + Sync + 'static,
+    V: Send + 'static,
+{
+    while let Some(job) = jobs.recv().await {
+        match job {
+            Job::Store { key, mut entry, at, weight, round } => {
+                let counter = if round != books.round.load(Relaxed) {
+                    &books.dropped
+                } else {
+                    let waited = at.elapsed();
+                    entry.age += waited;
+                    entry.remaining = entry.remaining.saturating_sub(waited);
+                    match tier.store(key, entry, at + waited).await {
+                        Ok(Put::Stored) => &books.stored,
+                        Ok(Put::Refused) => &books.refused,
+                        Err(_) => &books.failed,
+                    }
+                };
+                counter.fetch_add(1, Relaxed);
+                books.left(weight);
+            }
+            Job::Remove { key } => {
+                if let Err(error) = tier.remove(&key).await {
+                    tracing::warn!(why = error.why(), "an entry could not be removed from the far tier");
+                }
+            }
+            Job::Barrier(done) => drop(done.send(())),
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! The rows of the fault catalogue about the second tier, each under its id.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use super::{
+    proxy::{Fault, Proxy},
+    server::{Server, free_port},
+    *,
+};
+
+/// Looks until the guard before look-ups leaves the tier alone.
+async fn off(cache: &Cache) -> &'static str {
+    let began = Instant::now();
+    while far(cache).up {
+        assert!(began.elapsed() < Duration::from_secs(20), "the guard does not turn it off");
+        assert_eq!(get_far(cache, "absent").await, None);
+    }
+    far(cache).why_down.unwrap()
+}
+
+/// Looks until the tier is used again.
+async fn on(cache: &Cache) {
+    until("it is connected", || far(cache).why_down != Some("not connected")).await;
+    let began = Instant::now();
+    while !far(cache).up {
+        assert!(began.elapsed() < Duration::from_secs(20), "the guard does not turn it on");
+        get_far(cache, "absent").await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A value is in Redis, whatever it takes.
+async fn stored(cache: &Cache, server: &Server, key: &str, text: &str) {
+    let began = Instant::now();
+    while server.value(&name(key)).await.is_none() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{key} is not written");
+        put(cache, key, text);
+        cache.flush().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r01_a_redis_that_is_absent_at_the_start_is_used_when_it_comes() {
+    if server::skipped() {
+        return;
+    }
+    let port = free_port();
+    let cache = cache(&format!("redis://127.0.0.1:{port}"));
+    put(&cache, "early", "v");
+    assert_eq!(get_far(&cache, "early").await, None);
+    assert_eq!(get_near(&cache, "early").as_deref(), Some("v"), "memory works alone");
+    assert!(!far(&cache).up);
+    assert_eq!(far(&cache).why_down, Some("not connected"));
+    let server = Server::start_on(port, &[]).await;
+    until("it is connected", || far(&cache).why_down != Some("not connected")).await;
+    on(&cache).await;
+    stored(&cache, &server, "k", "v").await;
+    assert_eq!(get_far(&cache, "k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r02_a_redis_that_is_killed_costs_misses_only() {
+    if server::skipped() {
+        return;
+    }
+    let mut server = Server::start().await;
+    let port = server.port;
+    let cache = connected(&server.url()).await;
+    for n in 0..100 {
+        put(&cache, &format!("k{n}"), "v");
+    }
+    cache.flush().await;
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let cache = cache.clone();
+        callers.spawn(async move {
+            for round in 0..500 {
+                // Each answer is the right one or none.
+                let key = format!("k{}", (n * 7 + round) % 100);
+                let found = cache.far(&key, Instant::now()).await;
+                assert!(found.is_none_or(|found| &*found.value == b"v"));
+                put(&cache, &key, "v");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    server.kill();
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    until("the loss is noticed", || !far(&cache).up).await;
+    let server = Server::start_on(port, &[]).await;
+    until("it is connected", || far(&cache).why_down != Some("not connected")).await;
+    on(&cache).await;
+    stored(&cache, &server, "again", "v").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r03_a_redis_that_is_frozen_is_left_alone_and_used_again() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    stored(&cache, &server, "k", "v").await;
+    server.freeze();
+    // The first few wait for their deadline, the rest for nothing.
+    let why = off(&cache).await;
+    assert!(["timeout", "unavailable", "not connected"].contains(&why), "{why}");
+    for n in 0..100 {
+        put(&cache, &format!("w{n}"), "v");
+        assert_eq!(get_far(&cache, "k").await, None);
+    }
+    server.thaw();
+    on(&cache).await;
+    until("values are found again", || {
+        let found = futures_block(get_far(&cache, "k"));
+        found.as_deref() == Some("v")
+    })
+    .await;
+}
+
+fn futures_block<T>(future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r03_a_network_that_is_frozen_is_left_alone() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let cache = connected(&proxy.url()).await;
+    proxy.set(Fault::Freeze);
+    off(&cache).await;
+    proxy.set(Fault::None);
+    on(&cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r04_a_slow_redis_is_switched_off_and_probed() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let settings = GuardedSettings {
+        get: Duration::from_secs(5),
+        slow: Duration::from_millis(100),
+        ..GuardedSettings::default()
+    };
+    let cache = cache_with(tiered(1 << 20), settings, redis(&proxy.url()));
+    ready(&cache).await;
+    proxy.set(Fault::DelayHalf(Duration::from_millis(200)));
+    assert_eq!(off(&cache).await, "slow");
+    proxy.set(Fault::None);
+    on(&cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_a_full_redis_is_read_and_not_written() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    stored(&cache, &server, "k", "v").await;
+    server.text(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    server.text(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    until("writes are spared", || {
+        put(&cache, "more", "v");
+        far(&cache).why_down == Some("full")
+    })
+    .await;
+    assert!(far(&cache).up, "look-ups go on");
+    assert_eq!(get_far(&cache, "k").await.as_deref(), Some("v"));
+    server.text(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    stored(&cache, &server, "later", "v").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_a_value_that_redis_evicted_is_a_miss() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    stored(&cache, &server, "k", "v").await;
+    server.text(&["DEL", "t:1:e:k"]).await;
+    assert_eq!(get_far(&cache, "k").await, None);
+    assert!(far(&cache).up);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r06_a_key_of_another_type_is_a_miss_and_goes() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    server.text(&["RPUSH", "t:1:e:k", "v"]).await;
+    assert_eq!(get_far(&cache, "k").await, None);
+    assert!(far(&cache).up);
+    assert_eq!(far(&cache).flawed, 1);
+    until("it is deleted", || futures_block(server.text(&["EXISTS", "t:1:e:k"])) == ":0\r\n").await;
+}
+
+/// What a Redis says that is loading, was demoted, or lost its master: a miss, and no loop.
+#[tokio::test(flavor = "multi_thread")]
+async fn r06_errors_are_misses() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let cache = connected(&proxy.url()).await;
+    stored(&cache, &server, "k", "v").await;
+    for error in [
+        "LOADING Redis is loading the dataset in memory",
+        "READONLY You can't write against a read only replica.",
+        "NOAUTH Authentication required.",
+        "MOVED 3999 127.0.0.1:1",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "ERR something new",
+    ] {
+        on(&cache).await;
+        proxy.set(Fault::Answer(format!("-{error}\r\n").into_bytes()));
+        assert_eq!(get_far(&cache, "k").await, None, "{error}");
+        proxy.set(Fault::None);
+    }
+    on(&cache).await;
+    stored(&cache, &server, "later", "v").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r06_a_wrong_password_is_no_loop() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start_on(free_port(), &["--requirepass", "right"]).await;
+    let cache = cache(&format!("redis://:wrong@127.0.0.1:{}", server.port));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    put(&cache, "k", "v");
+    assert_eq!(get_far(&cache, "k").await, None);
+    assert!(!far(&cache).up);
+    let info = say_with(&server, "right", &["INFO", "stats"]).await;
+    let connections = info.split("total_connections_received:").nth(1).unwrap();
+    let connections: u32 = connections.lines().next().unwrap().parse().unwrap();
+    assert!(connections < 60, "{connections} connections in half a second");
+}
+
+async fn say_with(server: &Server, password: &str, words: &[&str]) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    let line = format!("AUTH {password}\r\n{}\r\nQUIT\r\n", words.join(" "));
+    stream.write_all(line.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Puts bytes in the place of a value, and looks.
+async fn tampered(change: impl FnOnce(&mut Vec<u8>)) -> (Option<String>, Cache, Server) {
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    stored(&cache, &server, "k", "value").await;
+    let mut bytes = server.value(&name("k")).await.unwrap();
+    change(&mut bytes);
+    server.say(&[b"SET", &name("k"), &bytes]).await;
+    let found = get_far(&cache, "k").await;
+    (found, cache, server)
+}
+
+async fn is_deleted(server: &Server) {
+    until("it is deleted", || futures_block(server.value(&name("k"))).is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r07_damaged_values_are_misses_and_go() {
+    if server::skipped() {
+        return;
+    }
+    let changes: [fn(&mut Vec<u8>); 4] = [
+        |bytes| *bytes.last_mut().unwrap() ^= 1,
+        |bytes| bytes[20] ^= 0x80,
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.extend_from_slice(b"more"),
+    ];
+    for change in changes {
+        let (found, cache, server) = tampered(change).await;
+        assert_eq!((found, far(&cache).flawed), (None, 1));
+        is_deleted(&server).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r07_a_value_moved_to_another_key_or_tenant_is_a_miss() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    stored(&cache, &server, "acme:k", "secret of acme").await;
+    let bytes = server.value(&name("acme:k")).await.unwrap();
+    server.say(&[b"SET", &name("other:k"), &bytes]).await;
+    assert_eq!(get_far(&cache, "other:k").await, None);
+    assert_eq!(far(&cache).flawed, 1);
+    assert_eq!(get_far(&cache, "acme:k").await.as_deref(), Some("secret of acme"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r07_a_value_of_somebody_without_the_secret_is_a_miss() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let mut theirs = RedisSettings::new(&server.url(), [1; 32]).unwrap();
+    theirs.prefix = "t:".to_owned();
+    let attacker = cache_with(tiered(1 << 20), guarded(), theirs);
+    ready(&attacker).await;
+    stored(&attacker, &server, "k", "forged").await;
+    let cache = connected(&server.url()).await;
+    assert_eq!(get_far(&cache, "k").await, None);
+    assert_eq!(far(&cache).flawed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r07_bits_that_flip_on_the_way_are_misses() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let cache = connected(&proxy.url()).await;
+    let text: String = (0..500).map(|n| char::from(b'a' + n as u8 % 26)).collect();
+    stored(&cache, &server, "k", &text).await;
+    proxy.set(Fault::Flip);
+    assert_eq!(get_far(&cache, "k").await, None);
+    assert_eq!(far(&cache).flawed, 1);
+    proxy.set(Fault::Truncate(100));
+    assert_eq!(get_far(&cache, "k").await, None);
+    proxy.set(Fault::None);
+    on(&cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r08_a_value_of_another_schema_is_a_miss_and_stays() {
+    if server::skipped() {
+        return;
+    }
+    for version in [0, 2, 255] {
+        let (found, cache, server) = tampered(|bytes| bytes[0] = version).await;
+        assert_eq!((found, far(&cache).flawed), (None, 1));
+        assert!(server.value(&name("k")).await.is_some(), "its owner may still want it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r09_a_huge_value_is_not_fetched() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let mut settings = redis(&server.url());
+    settings.max_value = 16 << 10;
+    let cache = cache_with(tiered(1 << 20), guarded(), settings);
+    ready(&cache).await;
+    // 400 MiB, made in the server.
+    let answer = server.text(&["SETRANGE", "t:1:e:k", "419430400", "x"]).await;
+    assert_eq!(answer, ":419430401\r\n");
+    let sent = |info: String| -> u64 {
+        let rest = info.split("total_net_output_bytes:").nth(1).unwrap();
+        rest.lines().next().unwrap().parse().unwrap()
+    };
+    let before = sent(server.text(&["INFO", "stats"]).await);
+    assert_eq!(get_far(&cache, "k").await, None);
+    let after = sent(server.text(&["INFO", "stats"]).await);
+    assert!(after - before < 1 << 20, "{} bytes were sent", after - before);
+    assert_eq!(far(&cache).flawed, 1);
+    is_deleted(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r10_callers_that_leave_never_cross_answers() {
+    if server::skipped() {
+        return;
+    }
+    const KEYS: usize = 200;
+    static ANSWERED: AtomicU64 = AtomicU64::new(0);
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    for n in 0..KEYS {
+        put(&cache, &format!("k{n}"), &format!("value of k{n}"));
+    }
+    cache.flush().await;
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..16_usize {
+        let cache = cache.clone();
+        callers.spawn(async move {
+            for round in 0..6250_usize {
+                let n = (caller * 31 + round * 17) % KEYS;
+                let key = format!("k{n}");
+                let now = Instant::now();
+                let get = cache.far(&key, now);
+                tokio::pin!(get);
+                // Polled a few times and then, mostly, dropped while the answer is on its way.
+                for _ in 0..=round % 4 {
+                    let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(get.as_mut().poll(cx)));
+                    if let std::task::Poll::Ready(found) = polled.await {
+                        let Some(found) = found else { break };
+                        assert_eq!(&*found.value, format!("value of k{n}").as_bytes());
+                        ANSWERED.fetch_add(1, SeqCst);
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    for n in 0..KEYS {
+        let found = get_far(&cache, &format!("k{n}")).await;
+        if let Some(found) = found {
+            assert_eq!(found, format!("value of k{n}"));
+        }
+    }
+    assert_eq!(far(&cache).flawed, 0);
+    assert!(ANSWERED.load(SeqCst) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r12_the_expiry_inside_holds_when_redis_forgets_its_own() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    let short = Item::new(Value::from(*b"v"), Lifetime::fresh(Duration::from_secs(2)), Duration::ZERO);
+    cache.put("k".to_owned(), short, None, Instant::now());
+    cache.flush().await;
+    assert_eq!(server.text(&["PERSIST", "t:1:e:k"]).await, ":1\r\n");
+    assert_eq!(get_far(&cache, "k").await.as_deref(), Some("v"));
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert!(server.value(&name("k")).await.is_some(), "Redis still has it");
+    assert_eq!(get_far(&cache, "k").await, None);
+    assert_eq!(far(&cache).flawed, 1);
+}
+
+/// Two faults at once: no Redis, and a computation that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn pain_09_redis_and_upstream_down_together_fail_quickly_and_once() {
+    if server::skipped() {
+        return;
+    }
+    let mut server = Server::start().await;
+    let cache = connected(&server.url()).await;
+    server.kill();
+    static LOADS: AtomicU64 = AtomicU64::new(0);
+    for _ in 0..50 {
+        let load = || async {
+            LOADS.fetch_add(1, SeqCst);
+            Err::<chimera_cache::Loaded<Value>, _>(std::io::Error::other("upstream is down"))
+        };
+        let error = cache.get_or_load(&"k".to_owned(), Lifetime::fresh(MINUTE), load).await.unwrap_err();
+        assert_eq!(error.to_string(), "upstream is down");
+    }
+    assert_eq!(LOADS.load(SeqCst), 50, "nothing retries behind the caller's back");
+    assert_eq!(cache.snapshot(Instant::now()).writes.queued, 0);
+}
