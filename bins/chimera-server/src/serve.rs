@@ -300,8 +300,8 @@ pub(crate) async fn serve_admin(listener: TcpListener, admin: Admin, shared: Sha
         let service = service_fn(move |request: http::Request<Incoming>| {
             let answering = noted.request();
             let response = admin.handle(&request);
-            let response = response.map(|body| Answer::new(request.version(), body, answering));
-            async move { Ok::<_, Infallible>(response) }
+            let version = request.version();
+            async move { Ok::<_, Infallible>(response.await.map(|body| Answer::new(version, body, answering))) }
         });
         let connection = builder().serve_connection(io, service).into_owned();
         connections.spawn(Guarded::new(connection, activity, shared.patience, shared.draining.clone()));

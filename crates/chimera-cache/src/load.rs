@@ -100,7 +100,7 @@ where
     }
 
     /// Looks in the far tier, once for all that ask at the same time.
-    async fn far_once(&self, key: &K) -> Option<Found<V>> {
+    pub async fn far_once(&self, key: &K) -> Option<Found<V>> {
         if !self.has_far() {
             return None;
         }

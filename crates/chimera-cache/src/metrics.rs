@@ -220,7 +220,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_cache_bad_values_total",
         "counter",
         "tier, reason",
-        "Values that did not stand the check on reading: version, damaged, forged, key, expired, value.",
+        "Values that did not stand the check on reading: version, size, checksum, key, expired, value.",
     ),
     (
         "chimera_cache_operation_seconds",

@@ -1,6 +1,11 @@
 //! The admin listener: what the gateway is doing, and a few levers.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -10,9 +15,13 @@ use serde_json::{Value, json};
 use crate::{
     auth::{KeyDigest, key_digest},
     body::Body,
+    cache_page,
     gateway::Gateway,
     web_page::{is_cross_site, is_for_this_machine},
 };
+
+/// An answer of the admin plane on its way.
+pub type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// What the server around the gateway answers for.
 pub struct AdminHooks {
@@ -46,7 +55,17 @@ impl Admin {
     }
 
     /// Answers one request of the admin listener.
-    pub fn handle<B: HttpBody<Data = Bytes>>(&self, request: &Request<B>) -> Response<Body> {
+    pub fn handle<B: HttpBody<Data = Bytes>>(&self, request: &Request<B>) -> Answering {
+        if request.uri().path() == "/api/v1/cache/purge"
+            && *request.method() == Method::POST
+            && self.refusal(request.uri(), request.headers()).is_none()
+        {
+            return self.purge(request.headers(), request.uri().query());
+        }
+        Box::pin(ready(self.answer(request)))
+    }
+
+    fn answer<B: HttpBody<Data = Bytes>>(&self, request: &Request<B>) -> Response<Body> {
         let path = request.uri().path();
         if let Some(refusal) = self.refusal(request.uri(), request.headers()) {
             return refusal;
@@ -68,9 +87,8 @@ impl Admin {
             ("/health/ready", true) => {
                 json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }))
             }
-            ("/api/v1/cache/metrics", true) => json_answer(StatusCode::OK, &self.cache_metrics()),
-            ("/api/v1/cache/purge", false) if *request.method() == Method::POST => {
-                self.purge(request.headers())
+            ("/api/v1/cache/metrics", true) => {
+                json_answer(StatusCode::OK, &cache_page::metrics(&self.gateway))
             }
             ("/api/v1/providers", true) => json_answer(StatusCode::OK, &self.providers()),
             ("/api/v1/circuit-breakers", true) => json_answer(StatusCode::OK, &self.breakers()),
@@ -105,37 +123,27 @@ impl Admin {
         Some(json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "the admin key is missing or wrong" })))
     }
 
-    fn cache_metrics(&self) -> Value {
-        let shared = &self.gateway.shared;
-        let tier = shared.cache.snapshot(std::time::Instant::now());
-        json!({
-            "tiers": [{
-                "tier": tier.tier, "up": tier.up, "entries": tier.entries, "bytes": tier.bytes,
-                "capacity_bytes": tier.capacity_bytes, "hits": tier.hits, "misses": tier.misses,
-                "hit_rate": {
-                    "1m": tier.hit_rate.last_1m, "5m": tier.hit_rate.last_5m, "1h": tier.hit_rate.last_1h,
-                    "total": tier.hit_rate.total,
-                },
-                "evictions": {
-                    "room": tier.evictions.room, "expired": tier.evictions.expired,
-                    "invalidated": tier.evictions.invalidated, "refused": tier.evictions.refused,
-                },
-                "latency_seconds": {
-                    "get": { "p50": tier.get.p50, "p99": tier.get.p99 },
-                    "put": { "p50": tier.put.p50, "p99": tier.put.p99 },
-                },
-            }],
-            "flights": shared.flights.len(),
-        })
-    }
-
-    fn purge(&self, headers: &HeaderMap) -> Response<Body> {
+    fn purge(&self, headers: &HeaderMap, query: Option<&str>) -> Answering {
         if is_cross_site(headers) {
-            return cross_site();
+            return Box::pin(ready(cross_site()));
         }
-        let before = self.gateway.shared.cache.snapshot(std::time::Instant::now()).entries;
-        self.gateway.shared.cache.clear();
-        json_answer(StatusCode::OK, &json!({ "purged": before }))
+        let purge = match cache_page::asked(query) {
+            Ok(purge) => purge,
+            Err(why) => {
+                let refused = json_answer(StatusCode::BAD_REQUEST, &json!({ "error": why }));
+                return Box::pin(ready(refused));
+            }
+        };
+        let gateway = self.gateway.clone();
+        Box::pin(async move {
+            match gateway.shared.cache.purge(&purge).await {
+                Ok((near, far)) => json_answer(StatusCode::OK, &json!({ "purged": near, "purged_l2": far })),
+                Err(error) => json_answer(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &json!({ "error": "memory was purged, the second tier was not", "why": error.why() }),
+                ),
+            }
+        })
     }
 
     fn reload(&self, headers: &HeaderMap) -> Response<Body> {
@@ -222,7 +230,7 @@ chimera admin
 
 GET  /metrics                   Prometheus
 GET  /api/v1/cache/metrics      the cache's tiers
-POST /api/v1/cache/purge        forget every cached answer
+POST /api/v1/cache/purge        forget every cached answer; or ?tenant=NAME, or ?model=NAME
 GET  /api/v1/providers          connections and keys
 GET  /api/v1/circuit-breakers   one per deployment
 GET  /api/v1/config             the configuration in force, secrets redacted

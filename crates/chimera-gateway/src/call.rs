@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chimera_cache::{Hit, Role, Source};
+use chimera_cache::{Found, Freshness, Lifetime, Place, Role, Source};
 use chimera_protocol::{DialectId, Operation};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
@@ -238,11 +238,20 @@ async fn serve(
         }
     };
     let plan = Plan::new(context, call, parts, &looked)?;
-    if let Some((entry, age)) = plan.lookup(context, &looked) {
+    let mut found = plan.lookup(context, &looked);
+    if found.is_none() && plan.reads && shared.cache.has_far() {
+        found = plan.look_far(context, &looked).await;
+    }
+    // What is past its time waits for whether a provider answers.
+    let (fresh, stale) = match found {
+        Some(found) if is_fresh(&found) => (Some(found), None),
+        other => (None, other),
+    };
+    if let Some(found) = fresh {
         if !is_known && looked.foreign.is_none() {
             shared.aliases.put(raw, looked.clone(), now);
         }
-        if let Some(response) = hit(context, &entry, &looked, age, parts, books).await {
+        if let Some(response) = hit(context, &found, &looked, parts, books).await {
             return Ok(response);
         }
     }
@@ -282,14 +291,28 @@ async fn serve(
         operation: call.operation,
         framing: looked.form.framing,
         strip_usage: looked.strip_usage,
-        keep: plan.stores.then_some(Keep { fingerprint: looked.fingerprint, ttl: plan.ttl }),
+        keep: plan.stores.then(|| Keep {
+            fingerprint: looked.fingerprint,
+            lifetime: plan.lifetime,
+            ticket: shared.cache.ticket(&looked.fingerprint),
+        }),
         deadline,
         shortened: deadline < plan.tier_deadline,
         tier: plan.tier,
         worker: context.gateway.worker_index(),
         began: Instant::now(),
     };
-    follow(context, call, &plan, &looked, load, parts, books).await
+    let answered = follow(context, call, &plan, &looked, load, parts, books).await;
+    match (answered, stale) {
+        (Err(failure), Some(stale)) if failure.is_upstreams() => {
+            hit(context, &stale, &looked, parts, books).await.ok_or(failure)
+        }
+        (answered, _) => answered,
+    }
+}
+
+fn is_fresh(found: &Found<Arc<Entry>>) -> bool {
+    matches!(found.freshness, Freshness::Fresh | Freshness::RenewEarly)
 }
 
 /// Forwarded headers that the answer may depend on.
@@ -321,7 +344,7 @@ struct Plan {
     directives: Directives,
     reads: bool,
     stores: bool,
-    ttl: Duration,
+    lifetime: Lifetime,
     tier: &'static str,
     tier_deadline: Instant,
     /// The caller's own, if that is sooner.
@@ -354,10 +377,11 @@ impl Plan {
         let tier_deadline = arrived + limit;
         let asked = if head.has_timeout { asked_timeout(&parts.headers)? } else { None };
         let deadline = asked.map_or(tier_deadline, |asked| tier_deadline.min(arrived + asked));
+        let ttl = directives.ttl.map_or(settings.cache.ttl, |ttl| ttl.min(settings.cache.ttl));
         Ok(Self {
             reads: allowed && !directives.no_cache,
             stores: allowed && !directives.no_store,
-            ttl: directives.ttl.map_or(settings.cache.ttl, |ttl| ttl.min(settings.cache.ttl)),
+            lifetime: Lifetime::fresh(ttl).stale_if_error(settings.cache.stale_if_error),
             directives,
             tier,
             tier_deadline,
@@ -370,22 +394,28 @@ impl Plan {
         self.reads && self.stores
     }
 
-    fn lookup(&self, context: &Context<'_>, looked: &Looked) -> Option<(Arc<Entry>, Duration)> {
+    fn lookup(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
         if !self.reads {
             return None;
         }
-        let hit = context.gateway.shared.cache.get(&looked.fingerprint, context.arrival.at.into_std())?;
-        self.welcome(hit)
+        let now = context.arrival.at.into_std();
+        self.welcome(context.gateway.shared.cache.near(&looked.fingerprint, now)?)
+    }
+
+    /// A look at the second tier, one for all that ask the same at the same time.
+    async fn look_far(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
+        self.welcome(context.gateway.shared.cache.far_once(&looked.fingerprint).await?)
     }
 
     /// A second look, which counts for nothing.
-    fn look_again(&self, context: &Context<'_>, looked: &Looked) -> Option<(Arc<Entry>, Duration)> {
-        let hit = context.gateway.shared.cache.peek(&looked.fingerprint, context.arrival.at.into_std())?;
-        self.welcome(hit)
+    fn look_again(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
+        let now = context.arrival.at.into_std();
+        let found = context.gateway.shared.cache.peek(&looked.fingerprint, now)?;
+        self.welcome(found).filter(is_fresh)
     }
 
-    fn welcome(&self, hit: Hit<Arc<Entry>>) -> Option<(Arc<Entry>, Duration)> {
-        (!self.directives.refuses(hit.age)).then_some((hit.value, hit.age))
+    fn welcome(&self, found: Found<Arc<Entry>>) -> Option<Found<Arc<Entry>>> {
+        (!self.directives.refuses(found.age)).then_some(found)
     }
 
     /// What `x-chimera-cache` says of an answer that a provider gave.
@@ -468,8 +498,8 @@ async fn follow(
             }
             // Another call may have ended between the look-up and here.
             Role::Leader => {
-                if let Some((entry, age)) = plan.look_again(context, looked)
-                    && let Some(response) = hit(context, &entry, looked, age, parts, books).await
+                if let Some(found) = plan.look_again(context, looked)
+                    && let Some(response) = hit(context, &found, looked, parts, books).await
                 {
                     return Ok(response);
                 }
@@ -559,13 +589,12 @@ fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
 /// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
 async fn hit(
     context: &Context<'_>,
-    entry: &Arc<Entry>,
+    found: &Found<Arc<Entry>>,
     looked: &Looked,
-    age: Duration,
     parts: &Parts,
     books: &mut Books,
 ) -> Option<Response<Body>> {
-    let form = looked.form;
+    let (entry, form) = (&found.value, looked.form);
     let mut response = match (&looked.foreign, form.framing) {
         (Some(foreign), _) => {
             entry.prepare(foreign.provider_form(), None).await;
@@ -582,8 +611,13 @@ async fn hit(
     };
     weigh_again(context, entry, looked);
     let headers = response.headers_mut();
-    headers.insert(&names::CACHE, HeaderValue::from_static("l1"));
-    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
+    let said = match found.place {
+        _ if !is_fresh(found) => "stale",
+        Place::Far => "l2",
+        _ => "l1",
+    };
+    headers.insert(&names::CACHE, HeaderValue::from_static(said));
+    headers.insert(header::AGE, HeaderValue::from(found.age.as_secs()));
     headers.insert(&names::PROVIDER, entry.provider.clone());
     headers.insert(&names::MODEL, entry.model.clone());
     let total = books.ended(RequestOutcome::Success);

@@ -6,10 +6,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use chimera_protocol::{DialectId, Fingerprint, UnfoldOptions, sse};
+use chimera_protocol::{DialectId, UnfoldOptions, sse};
 use http::HeaderValue;
 
-use crate::{compress::Encoding, upstream::Framing};
+use crate::{compress::Encoding, second_tier::model_tag, upstream::Framing};
 
 /// The form in which a caller wants an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +36,9 @@ pub(crate) struct Entry {
     derived: OnceLock<Box<Derived>>,
     /// Whether a form was made since the entry was last weighed.
     grown: AtomicBool,
+    /// The tenant's name and the model's tag, by which answers are purged.
+    owner: Box<str>,
+    tag: Box<str>,
     /// Who answered, as the response headers say it.
     pub(crate) provider: HeaderValue,
     pub(crate) model: HeaderValue,
@@ -78,25 +81,64 @@ enum Origin {
 impl Entry {
     pub(crate) fn unary(
         dialect: DialectId,
+        owner: &str,
         body: Bytes,
         provider: HeaderValue,
         model: HeaderValue,
     ) -> Arc<Self> {
-        Self::new(dialect, Origin::Unary(body), provider, model)
+        Self::new(dialect, owner, Origin::Unary(body), provider, model)
     }
 
     pub(crate) fn stream(
         dialect: DialectId,
+        owner: &str,
         events: Bytes,
         provider: HeaderValue,
         model: HeaderValue,
     ) -> Arc<Self> {
-        Self::new(dialect, Origin::Stream(events), provider, model)
+        Self::new(dialect, owner, Origin::Stream(events), provider, model)
     }
 
-    fn new(dialect: DialectId, origin: Origin, provider: HeaderValue, model: HeaderValue) -> Arc<Self> {
-        let (derived, grown) = (OnceLock::new(), AtomicBool::new(false));
-        Arc::new(Self { dialect, origin, derived, grown, provider, model })
+    fn new(
+        dialect: DialectId,
+        owner: &str,
+        origin: Origin,
+        provider: HeaderValue,
+        model: HeaderValue,
+    ) -> Arc<Self> {
+        let tag = model_tag(model.to_str().unwrap_or_default()).into();
+        Arc::new(Self {
+            dialect,
+            origin,
+            derived: OnceLock::new(),
+            grown: AtomicBool::new(false),
+            owner: owner.into(),
+            tag,
+            provider,
+            model,
+        })
+    }
+
+    pub(crate) fn dialect(&self) -> DialectId {
+        self.dialect
+    }
+
+    /// Whether it came as a stream, and its bytes.
+    pub(crate) fn as_came(&self) -> (bool, &Bytes) {
+        match &self.origin {
+            Origin::Unary(body) => (false, body),
+            Origin::Stream(events) => (true, events),
+        }
+    }
+
+    /// The tenant whose it is.
+    pub(crate) fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The tag of its model.
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
     }
 
     /// The answer in a form; `None` when it cannot be put into that form.
@@ -187,7 +229,12 @@ impl Entry {
 
     /// Bytes that it holds.
     fn bytes(&self) -> usize {
-        let own = self.origin().len() + self.model.len() + size_of::<Self>() + ALLOCATIONS;
+        let own = self.origin().len()
+            + self.model.len()
+            + self.owner.len()
+            + self.tag.len()
+            + size_of::<Self>()
+            + ALLOCATIONS;
         let derived = self.derived.get().map_or(0, |derived| {
             let forms = derived.0.iter().filter_map(|slot| slot.get()?.as_ref());
             size_of::<Derived>() + forms.map(|form| form.len() + ALLOCATIONS).sum::<usize>()
@@ -236,7 +283,7 @@ fn whole_events(events: &Bytes) -> Option<Vec<Bytes>> {
 }
 
 /// What an entry weighs in the cache.
-pub(crate) fn weigh(_: &Fingerprint, entry: &Arc<Entry>) -> usize {
+pub(crate) fn weigh(entry: &Arc<Entry>) -> usize {
     entry.bytes()
 }
 
@@ -287,8 +334,8 @@ mod tests {
                 let body = Bytes::from(answer.to_string());
                 let events = dialect.dialect().unfold(&body, UnfoldOptions { include_usage: true }).unwrap();
                 for entry in [
-                    Entry::unary(dialect, body.clone(), none.clone(), none.clone()),
-                    Entry::stream(dialect, events.into(), none.clone(), none.clone()),
+                    Entry::unary(dialect, "", body.clone(), none.clone(), none.clone()),
+                    Entry::stream(dialect, "", events.into(), none.clone(), none.clone()),
                 ] {
                     let before = entry.bytes();
                     assert!(before >= entry.origin().len() && !entry.has_grown());

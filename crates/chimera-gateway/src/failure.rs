@@ -72,6 +72,18 @@ impl Failure {
         }
     }
 
+    /// Whether it is that no provider answered, so that an old answer is better than none.
+    pub(crate) fn is_upstreams(&self) -> bool {
+        matches!(
+            self.code,
+            Code::UpstreamUnreachable
+                | Code::UpstreamInvalidResponse
+                | Code::CircuitOpen
+                | Code::Timeout
+                | Code::Overloaded
+        )
+    }
+
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidRequest, message)
     }

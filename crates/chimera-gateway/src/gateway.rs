@@ -13,8 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use chimera_cache::{FlightSettings, Flights, MemorySettings, MemoryTier};
-use chimera_protocol::Fingerprint;
+use chimera_cache::{FlightSettings, Flights};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
@@ -23,7 +22,6 @@ use crate::{
     alias::Aliases,
     body::{Body, FlightKey},
     call::{self, Arrival},
-    entry::{self, Entry},
     failure::{Code, Failure},
     head::Head,
     load::Piece,
@@ -32,18 +30,20 @@ use crate::{
     models_list::ModelLists,
     request_id::{RequestId, RequestIds},
     respond,
+    second_tier::{self, Cache, SecondTier},
     settings::Settings,
 };
 
 /// What every request may use, whichever worker it is on.
 pub(crate) struct Shared {
     pub(crate) state: ArcSwap<State>,
-    pub(crate) cache: MemoryTier<Fingerprint, Arc<Entry>>,
+    pub(crate) cache: Cache,
     pub(crate) aliases: Aliases,
     pub(crate) flights: Flights<FlightKey, Piece>,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) lists: ModelLists,
-    /// Keys the fingerprints of this process: nobody outside can aim at an entry.
+    /// Keys the fingerprints of this process, and of those that share its second tier: nobody outside can
+    /// aim at an entry.
     pub(crate) fingerprint_key: [u8; 32],
     request_ids: RequestIds,
     /// Bytes of request bodies in flight.
@@ -97,10 +97,17 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway over settings. `seed` keys its cache fingerprints: random, and kept secret.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Result<Self, GatewayError> {
-        // An entry may come to hold its answer in several forms.
-        let heaviest = settings.cache.max_entry.saturating_mul(4).min(settings.cache.capacity / 2);
-        let cache =
-            MemoryTier::new(MemorySettings::new("l1", settings.cache.capacity, heaviest), entry::weigh)?;
+        Self::build(settings, seed, None)
+    }
+
+    /// A gateway whose cached answers are shared through a Redis. It connects in the background, in the
+    /// runtime in which this is called: give it one of its own. That Redis is not there is no error.
+    pub fn with_second_tier(settings: Settings, second: &SecondTier) -> Result<Self, GatewayError> {
+        Self::build(settings, second.seed(), Some(second))
+    }
+
+    fn build(settings: Settings, seed: [u8; 32], second: Option<&SecondTier>) -> Result<Self, GatewayError> {
+        let cache = second_tier::cache(settings.cache.capacity, settings.cache.max_entry, second)?;
         let max_log = usize::try_from(settings.cache.max_entry).unwrap_or(usize::MAX).saturating_mul(4);
         let shared = Shared {
             cache,
@@ -169,6 +176,11 @@ impl Gateway {
         self.shared.cache.publish(now);
         self.shared.aliases.publish(now);
         self.shared.metrics.bodies_in_flight.set(self.shared.bodies.load(Relaxed) as f64);
+    }
+
+    /// Waits until the answers on their way to the second tier are there: for a clean end.
+    pub async fn flush(&self) {
+        self.shared.cache.flush().await;
     }
 
     /// The models in force.

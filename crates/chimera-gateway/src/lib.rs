@@ -29,6 +29,7 @@
 //! - **Memory**: every body, event, log and cache is bounded by a setting.
 //! - **Errors**: every fault is an answer in the caller's dialect with a stable code; a panic ends one
 //!   request.
+//! - **Second tier**: a Redis that is away, slow or wrong costs misses, never an answer.
 //! - **Secrets**: bodies and keys are not logged; a provider's key never leaves in an answer.
 //!
 //! # What it does not do
@@ -39,6 +40,7 @@ mod alias;
 mod auth;
 mod body;
 mod books;
+mod cache_page;
 mod call;
 mod compress;
 mod directives;
@@ -59,12 +61,13 @@ mod reading;
 mod request_id;
 mod respond;
 mod route;
+mod second_tier;
 mod settings;
 mod translate;
 mod upstream;
 mod web_page;
 
-pub use admin::{Admin, AdminHooks};
+pub use admin::{Admin, AdminHooks, Answering};
 pub use auth::{KeyDigest, Tenant, Tenants, key_digest};
 pub use body::{Aborted, Body};
 pub use chimera_protocol::DialectId;
@@ -72,4 +75,5 @@ pub use gateway::{Gateway, GatewayError};
 pub use limits::Limits;
 pub use metrics::METRICS;
 pub use models::{ModelProvider, Models};
+pub use second_tier::SecondTier;
 pub use settings::{CachePolicy, CacheSettings, CompressionSettings, Settings, SizeLimits, Timeouts};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chimera_cache::Source;
+use chimera_cache::{Item, Lifetime, Source, Ticket};
 use chimera_protocol::{DialectId, Fingerprint, Observed, Operation, Shape, StreamWatch, Usage};
 use chimera_provider_pool::{AtLimit, AttemptOutcome, Bounds, Group, RefusalKind, Reply, SendError};
 use futures_core::Stream;
@@ -73,7 +73,9 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy)]
 pub(crate) struct Keep {
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) ttl: Duration,
+    pub(crate) lifetime: Lifetime,
+    /// What was known of the cache when the call began: an answer that was purged meanwhile is not kept.
+    pub(crate) ticket: Ticket,
 }
 
 /// Everything that a call needs, owned: it may outlive the request that started it.
@@ -174,7 +176,7 @@ impl Load {
             // A copy: what is kept for hours shares nothing with what is written out now.
             let own = if self.may_keep(&body) { Bytes::copy_from_slice(&body) } else { body.clone() };
             let (provider, model) = (provenance.provider.clone(), provenance.model.clone());
-            let entry = Entry::unary(self.dialect(), own, provider, model);
+            let entry = Entry::unary(self.dialect(), &self.tenant.name, own, provider, model);
             self.keep(&entry, reply.judged);
             return Piece::Answer(Arc::new(Answer {
                 status,
@@ -225,10 +227,11 @@ impl Load {
     }
 
     fn keep(&self, entry: &Arc<Entry>, now: Instant) {
-        if let Some(Keep { fingerprint, ttl }) = self.keep
+        if let Some(Keep { fingerprint, lifetime, ticket }) = self.keep
             && self.may_keep(entry.origin())
         {
-            self.shared.cache.put(fingerprint, entry.clone(), ttl, now.into_std());
+            let item = Item::new(entry.clone(), lifetime, Duration::ZERO);
+            self.shared.cache.put(fingerprint, item, Some(ticket), now.into_std());
         }
     }
 }
@@ -558,7 +561,8 @@ impl Passing {
         {
             let load = &self.load;
             let provenance = load.provenance(&self.reply);
-            let entry = Entry::stream(load.dialect(), events, provenance.provider, provenance.model);
+            let (provider, model) = (provenance.provider, provenance.model);
+            let entry = Entry::stream(load.dialect(), &load.tenant.name, events, provider, model);
             load.keep(&entry, Instant::now());
         }
     }

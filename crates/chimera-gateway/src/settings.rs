@@ -57,6 +57,8 @@ pub struct CacheSettings {
     pub policy: CachePolicy,
     /// How long an answer is fresh. Default 1 h.
     pub ttl: Duration,
+    /// How long past that it stands in when no provider answers. Default not at all.
+    pub stale_if_error: Duration,
     /// Bytes of memory for answers, overhead included. Default 256 MiB.
     pub capacity: u64,
     /// The largest answer kept. Default 1 MiB.
@@ -68,6 +70,7 @@ impl Default for CacheSettings {
         Self {
             policy: CachePolicy::All,
             ttl: Duration::from_secs(3600),
+            stale_if_error: Duration::ZERO,
             capacity: 256 << 20,
             max_entry: 1 << 20,
         }

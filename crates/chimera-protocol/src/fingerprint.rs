@@ -83,6 +83,13 @@ impl Hash for Fingerprint {
     }
 }
 
+/// The fingerprint of which these are the bytes, as it comes back from where it was stored.
+impl From<[u8; 32]> for Fingerprint {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -305,10 +305,10 @@ async fn m01_forms_that_are_made_weigh_when_they_are_made() {
     };
     let gateway = with(small, &upstream);
     let admin = admin(&gateway);
-    let held = || {
+    let held = async || {
         let request = http::Request::get("/api/v1/cache/metrics").body(http_body_util::Empty::new()).unwrap();
         let told: serde_json::Value =
-            serde_json::from_slice(admin.handle(&request).body().as_bytes().unwrap()).unwrap();
+            serde_json::from_slice(admin.handle(&request).await.body().as_bytes().unwrap()).unwrap();
         (told["tiers"][0]["entries"].as_u64().unwrap(), told["tiers"][0]["bytes"].as_u64().unwrap())
     };
     let ask = |stream: bool, accept: &'static str| {
@@ -318,17 +318,17 @@ async fn m01_forms_that_are_made_weigh_when_they_are_made() {
         async move { gateway.handle(request).await.into_body().as_bytes().unwrap().len() as u64 }
     };
     let mut sum = ask(false, "identity").await;
-    let (entries, first) = held();
+    let (entries, first) = held().await;
     assert!(entries == 1 && first >= sum && first < sum + 1024, "{first} for {sum}");
     for accept in ["br", "gzip", "zstd"] {
         sum += ask(false, accept).await;
         assert_eq!(ask(false, accept).await, ask(false, accept).await);
-        let (_, now) = held();
+        let (_, now) = held().await;
         assert!(now >= sum && now < sum + 2048, "{accept}: {now} for {sum}");
     }
-    let before = held().1;
+    let before = held().await.1;
     let streamed = ask(true, "identity").await;
     // The stream with its usage, and the one without it that was asked for.
-    assert!(held().1 >= before + 2 * streamed, "{:?}", held());
-    assert_eq!((held().0, upstream.count()), (1, 1));
+    assert!(held().await.1 >= before + 2 * streamed, "{:?}", held().await);
+    assert_eq!((held().await.0, upstream.count()), (1, 1));
 }

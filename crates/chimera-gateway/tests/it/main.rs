@@ -7,6 +7,10 @@ mod dialects;
 mod errors;
 mod native;
 mod offload;
+#[path = "../../../chimera-cache/tests/redis/server.rs"]
+#[allow(dead_code)]
+mod redis_server;
+mod second_tier;
 mod support;
 mod tenants;
 mod timeouts;

@@ -1,0 +1,190 @@
+//! Cached answers in Redis: where it is, how an answer is written, and what it belongs to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chimera_cache::{
+    Codec, Guarded, GuardedSettings, Item, Labels, MemorySettings, RedisSettings, RedisTier, RedisUrlError,
+    SettingsError, SharedTier, TieredCache, TieredSettings,
+};
+use chimera_protocol::{DialectId, Fingerprint};
+use http::HeaderValue;
+use sha2::{Digest, Sha256};
+
+use crate::entry::{self, Entry};
+
+/// The cache of a gateway: memory, and Redis where there is one.
+pub(crate) type Cache = TieredCache<Fingerprint, Arc<Entry>>;
+
+/// A Redis behind the memory cache, shared by every gateway that knows the same secret.
+///
+/// The secret keys both the names of answers and their checksums: whoever can read or write that Redis and
+/// does not know it can neither find the answer to a question nor put one there that is believed.
+#[derive(Debug, Clone)]
+pub struct SecondTier {
+    /// Where it is, and how answers lie in it.
+    pub redis: RedisSettings,
+    /// How long it may take.
+    pub limits: GuardedSettings,
+    seed: Seed,
+}
+
+#[derive(Clone, Copy)]
+struct Seed([u8; 32]);
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+fn derived(purpose: &str, secret: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(purpose).chain_update([0]).chain_update(secret).finalize().into()
+}
+
+impl SecondTier {
+    /// The Redis at a URL, with the defaults.
+    pub fn new(url: &str, secret: &[u8]) -> Result<Self, RedisUrlError> {
+        let mut redis = RedisSettings::new(url, derived("chimera answers: checksum", secret))?;
+        redis.prefix = "chimera:".to_owned();
+        let seed = Seed(derived("chimera answers: name", secret));
+        Ok(Self { redis, limits: GuardedSettings::default(), seed })
+    }
+
+    /// What keys the fingerprints of every gateway that shares it.
+    pub(crate) fn seed(&self) -> [u8; 32] {
+        self.seed.0
+    }
+}
+
+/// The cache of a gateway. With a second tier, it needs a runtime.
+pub(crate) fn cache(
+    capacity: u64,
+    max_entry: u64,
+    second: Option<&SecondTier>,
+) -> Result<Cache, SettingsError> {
+    // An entry may come to hold its answer in several forms.
+    let heaviest = max_entry.saturating_mul(4).min(capacity / 2);
+    let near = MemorySettings::new("l1", capacity, heaviest);
+    let settings = TieredSettings::new(near);
+    let weigh: fn(&Fingerprint, &Item<Arc<Entry>>) -> usize = |_, item| entry::weigh(&item.value);
+    let Some(second) = second else { return TieredCache::new(settings, AnswerCodec, weigh) };
+    let tier = RedisTier::start("l2", second.redis.clone(), AnswerCodec)?;
+    let tier = SharedTier::new(Guarded::new("l2", tier, second.limits)?);
+    TieredCache::with_far(settings, AnswerCodec, weigh, tier)
+}
+
+/// How answers are written.
+struct AnswerCodec;
+
+/// The tag of a model, for purging by it.
+pub(crate) fn model_tag(model: &str) -> String {
+    format!("m:{model}")
+}
+
+impl Labels<Fingerprint, Arc<Entry>> for AnswerCodec {
+    fn write_key(&self, key: &Fingerprint, out: &mut Vec<u8>) {
+        out.extend_from_slice(key.as_bytes());
+    }
+
+    fn scope<'a>(&self, _: &'a Fingerprint, entry: &'a Arc<Entry>) -> Option<&'a str> {
+        Some(entry.owner())
+    }
+
+    fn tags<'a>(&self, _: &'a Fingerprint, entry: &'a Arc<Entry>) -> Vec<&'a str> {
+        vec![entry.tag()]
+    }
+}
+
+const UNARY: u8 = 0;
+const STREAM: u8 = 1;
+
+impl Codec<Fingerprint, Arc<Entry>> for AnswerCodec {
+    fn read_key(&self, bytes: &[u8]) -> Option<Fingerprint> {
+        <[u8; 32]>::try_from(bytes).ok().map(Fingerprint::from)
+    }
+
+    fn write_value(&self, entry: &Arc<Entry>, out: &mut Vec<u8>) {
+        let (is_stream, bytes) = entry.as_came();
+        out.push(if is_stream { STREAM } else { UNARY });
+        for text in [entry.dialect().as_str().as_bytes(), entry.owner().as_bytes()] {
+            text_to(out, text);
+        }
+        for header in [&entry.provider, &entry.model] {
+            text_to(out, header.as_bytes());
+        }
+        out.extend_from_slice(bytes);
+    }
+
+    fn read_value(&self, mut bytes: Bytes) -> Option<Arc<Entry>> {
+        let (&kind, _) = bytes.split_first()?;
+        let _ = bytes.split_to(1);
+        let dialect = text_of(&mut bytes)?;
+        let dialect = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini]
+            .into_iter()
+            .find(|known| known.as_str().as_bytes() == dialect)?;
+        let owner = String::from_utf8(text_of(&mut bytes)?.to_vec()).ok()?;
+        let provider = HeaderValue::from_maybe_shared(text_of(&mut bytes)?).ok()?;
+        let model = HeaderValue::from_maybe_shared(text_of(&mut bytes)?).ok()?;
+        // What was read from Redis may be a slice of a larger buffer.
+        let bytes = Bytes::copy_from_slice(&bytes);
+        let make = match kind {
+            UNARY => Entry::unary,
+            STREAM => Entry::stream,
+            _ => return None,
+        };
+        Some(make(dialect, &owner, bytes, provider, model))
+    }
+}
+
+/// Appends a text behind its length; one that is too long is cut, which the header values never are.
+fn text_to(out: &mut Vec<u8>, text: &[u8]) {
+    let text = text.get(..usize::from(u16::MAX)).unwrap_or(text);
+    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    out.extend_from_slice(text);
+}
+
+fn text_of(bytes: &mut Bytes) -> Option<Bytes> {
+    let length = usize::from(u16::from_be_bytes(*bytes.first_chunk()?));
+    if bytes.len() < 2 + length {
+        return None;
+    }
+    let _ = bytes.split_to(2);
+    Some(bytes.split_to(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written() {
+        let header = HeaderValue::from_static;
+        for make in [Entry::unary, Entry::stream] {
+            let body = Bytes::from_static(b"{\"a\":1}");
+            let entry = make(DialectId::Gemini, "acme", body, header("one"), header("m"));
+            let mut bytes = Vec::new();
+            AnswerCodec.write_value(&entry, &mut bytes);
+            let read = AnswerCodec.read_value(bytes.into()).unwrap();
+            assert_eq!(read.as_came(), entry.as_came());
+            assert_eq!((read.dialect(), read.owner(), read.tag()), (DialectId::Gemini, "acme", "m:m"));
+            assert_eq!((&read.provider, &read.model), (&entry.provider, &entry.model));
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_and_differ_by_purpose() {
+        let second = SecondTier::new("redis://:canary@127.0.0.1", b"canary").unwrap();
+        assert!(!format!("{second:?}").contains("canary"));
+        assert_ne!(derived("a", b"canary"), derived("b", b"canary"));
+    }
+
+    proptest! {
+        #[test]
+        fn r07_rubbish_is_no_answer_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            prop_assert!(AnswerCodec.read_value(bytes.into()).is_none());
+        }
+    }
+}

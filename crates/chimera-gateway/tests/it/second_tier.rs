@@ -1,0 +1,218 @@
+//! Two gateways and one Redis, a real one; and what a gateway does without it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chimera_gateway::{
+    Admin, AdminHooks, DialectId, Gateway, Models, SecondTier, Settings, Tenant, Tenants, key_digest,
+};
+use http::Request;
+use http_body_util::{Empty, Full};
+
+use crate::{
+    redis_server::{Server, free_port, skipped},
+    support::{
+        ANSWER, Act, Answer, DONE, ROLE, STOP, Script, Scripted, USAGE, call, chat, delta, finish, provider,
+        stream, unary,
+    },
+};
+
+fn settings(upstream: &Arc<Scripted>) -> Settings {
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::OpenAi, upstream));
+    Settings::new(models)
+}
+
+fn keyed(upstream: &Arc<Scripted>) -> Settings {
+    let mut settings = settings(upstream);
+    settings.tenants = Tenants::keyed(
+        ["a", "b"].map(|name| (key_digest(&format!("key-{name}")), Tenant::new(name, Default::default()))),
+    );
+    settings
+}
+
+fn behind(url: &str, settings: Settings) -> Gateway {
+    let mut second = SecondTier::new(url, b"shared").unwrap();
+    // A busy machine is no slow Redis.
+    second.limits.get = Duration::from_millis(500);
+    second.limits.slow = Duration::from_millis(400);
+    second.redis.proof = Duration::from_millis(100);
+    Gateway::with_second_tier(settings, &second).unwrap()
+}
+
+fn admin(gateway: &Gateway) -> Admin {
+    let hooks = AdminHooks {
+        metrics: Box::new(String::new),
+        config: Box::new(|| serde_json::Value::Null),
+        reload: Box::new(|| Ok(())),
+        key: Box::new(|| None),
+    };
+    Admin::new(gateway.clone(), hooks)
+}
+
+async fn ask(gateway: &Gateway, method: &str, path: &str) -> Answer {
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    finish(admin(gateway).handle(&request.body(Empty::<bytes::Bytes>::new()).unwrap()).await).await
+}
+
+async fn page(gateway: &Gateway) -> serde_json::Value {
+    ask(gateway, "GET", "/api/v1/cache/metrics").await.json()
+}
+
+async fn until(what: &str, gateway: &Gateway, is_so: impl Fn(&serde_json::Value) -> bool) {
+    let began = Instant::now();
+    while !is_so(&page(gateway).await) {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn ready(gateway: &Gateway) {
+    until("changes are told", gateway, |page| page["tracking"]["state"] == "on").await;
+}
+
+fn with_key(key: &str, prompt: &str) -> Request<Full<bytes::Bytes>> {
+    let mut request = chat("gpt-x", prompt, false);
+    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn one_gateways_answer_is_anothers_hit() {
+    if skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let (a, b) = (behind(&server.url(), settings(&upstream)), behind(&server.url(), settings(&upstream)));
+    ready(&a).await;
+    ready(&b).await;
+    assert_eq!(call(&a, chat("gpt-x", "x", false)).await.header("x-chimera-cache"), "miss; reason=cold");
+    a.flush().await;
+    let far = call(&b, chat("gpt-x", "x", false)).await;
+    assert_eq!((far.header("x-chimera-cache"), far.body.as_str()), ("l2", ANSWER));
+    assert_eq!((far.header("x-chimera-provider"), far.header("x-chimera-model")), ("one", "gpt-x"));
+    let near = call(&b, chat("gpt-x", "x", false)).await;
+    assert_eq!((near.header("x-chimera-cache"), near.body.as_str()), ("l1", ANSWER));
+    assert_eq!(upstream.count(), 1);
+    let page = page(&b).await;
+    assert_eq!((&page["tiers"][1]["tier"], &page["tiers"][1]["up"]), (&"l2".into(), &true.into()));
+    assert_eq!((&page["tiers"][1]["hits"], &page["moves"]["promote"]), (&1.into(), &1.into()));
+    // What lies there says nothing to who does not know the secret: names are keyed.
+    assert!(!server.text(&["KEYS", "*"]).await.contains("gpt-x"));
+}
+
+#[tokio::test]
+async fn a_stream_from_the_second_tier_is_the_one_that_was_kept() {
+    if skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let upstream = Scripted::answering(stream(&[ROLE, &delta("a"), &delta("b"), STOP, USAGE, DONE]));
+    let (a, b) = (behind(&server.url(), settings(&upstream)), behind(&server.url(), settings(&upstream)));
+    ready(&a).await;
+    ready(&b).await;
+    let first = call(&a, chat("gpt-x", "x", true)).await;
+    a.flush().await;
+    let again = call(&b, chat("gpt-x", "x", true)).await;
+    assert_eq!((again.header("x-chimera-cache"), again.body.as_str()), ("l2", first.body.as_str()));
+    let folded = call(&b, chat("gpt-x", "x", false)).await;
+    assert_eq!(folded.json()["choices"][0]["message"]["content"], "ab");
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn pain_07_tenants_do_not_share_an_answer_in_the_second_tier() {
+    if skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let (a, b) = (behind(&server.url(), keyed(&upstream)), behind(&server.url(), keyed(&upstream)));
+    ready(&a).await;
+    ready(&b).await;
+    call(&a, with_key("key-a", "x")).await;
+    a.flush().await;
+    let other = call(&b, with_key("key-b", "x")).await;
+    assert_eq!(other.header("x-chimera-cache"), "miss; reason=cold");
+    assert_eq!(call(&b, with_key("key-a", "x")).await.header("x-chimera-cache"), "l2");
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn a_purge_of_one_tenant_or_model_reaches_every_gateway() {
+    if skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let (a, b) = (behind(&server.url(), keyed(&upstream)), behind(&server.url(), keyed(&upstream)));
+    ready(&a).await;
+    ready(&b).await;
+    for key in ["key-a", "key-b"] {
+        call(&a, with_key(key, "x")).await;
+        a.flush().await;
+        assert_eq!(call(&b, with_key(key, "x")).await.header("x-chimera-cache"), "l2");
+    }
+    let purged = ask(&a, "POST", "/api/v1/cache/purge?tenant=a").await;
+    assert_eq!(purged.json(), serde_json::json!({ "purged": 1, "purged_l2": 1 }));
+    until("the purge is told", &b, |page| page["tiers"][0]["entries"] == 1).await;
+    assert_eq!(call(&b, with_key("key-b", "x")).await.header("x-chimera-cache"), "l1");
+    assert_eq!(call(&b, with_key("key-a", "x")).await.header("x-chimera-cache"), "miss; reason=cold");
+    b.flush().await;
+    assert_eq!(ask(&b, "POST", "/api/v1/cache/purge?model=gpt-x").await.json()["purged_l2"], 2);
+    assert_eq!(ask(&b, "POST", "/api/v1/cache/purge?modl=gpt-x").await.status, 400);
+}
+
+#[tokio::test]
+async fn r01_without_its_redis_a_gateway_answers_and_is_ready() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = behind(&format!("redis://127.0.0.1:{}", free_port()), settings(&upstream));
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 200);
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.header("x-chimera-cache"), "l1");
+    assert_eq!(ask(&gateway, "GET", "/health/ready").await.status, 200);
+    let page = page(&gateway).await;
+    assert_eq!((&page["tiers"][1]["up"], &page["tiers"][1]["why"]), (&false.into(), &"not connected".into()));
+    assert_eq!(page["tracking"]["state"], "lost");
+}
+
+#[tokio::test]
+async fn r02_r03_a_redis_that_freezes_and_dies_fails_no_request() {
+    if skipped() {
+        return;
+    }
+    let mut server = Server::start().await;
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = behind(&server.url(), settings(&upstream));
+    ready(&gateway).await;
+    for n in 0..90 {
+        match n {
+            30 => server.freeze(),
+            60 => server.kill(),
+            _ => {}
+        }
+        let answer = call(&gateway, chat("gpt-x", &format!("prompt {n}"), false)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ANSWER));
+    }
+    assert_eq!(upstream.count(), 90);
+    assert_eq!(ask(&gateway, "GET", "/health/ready").await.status, 200);
+    until("it is left alone", &gateway, |page| page["tiers"][1]["up"] == false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_stands_in_for_none_and_says_that_it_is_stale() {
+    let acts = vec![Act::Read, Act::Write(unary(200, ANSWER))];
+    let upstream = Scripted::new([Script::Acts(acts), Script::Refuse]);
+    let mut settings = settings(&upstream);
+    settings.cache.ttl = Duration::from_secs(60);
+    settings.cache.stale_if_error = Duration::from_secs(600);
+    let gateway = Gateway::new(settings, [7; 32]).unwrap();
+    call(&gateway, chat("gpt-x", "x", false)).await;
+    tokio::time::advance(Duration::from_secs(100)).await;
+    let stale = call(&gateway, chat("gpt-x", "x", false)).await;
+    assert_eq!((stale.status, stale.header("x-chimera-cache"), stale.header("age")), (200, "stale", "100"));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 502);
+}
