@@ -6,6 +6,7 @@ mod layers;
 mod perf;
 mod process;
 mod real_model;
+mod redis;
 mod sdk;
 mod test;
 mod tidy;

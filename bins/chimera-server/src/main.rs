@@ -5,6 +5,7 @@ mod banner;
 mod config;
 mod connection;
 mod metrics;
+mod redis;
 mod resolve;
 mod run;
 mod serve;

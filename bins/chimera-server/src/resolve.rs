@@ -127,7 +127,8 @@ pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), Co
     let table = |file: &File| {
         let bounds = [("capacity", file.cache.capacity), ("max_entry", file.cache.max_entry)];
         let bounds = bounds.map(|(key, size)| Ok((key.to_owned(), Value::try_from(size)?)));
-        let bounds = bounds.into_iter().collect::<Result<toml::Table, toml::ser::Error>>()?;
+        let mut bounds = bounds.into_iter().collect::<Result<toml::Table, toml::ser::Error>>()?;
+        bounds.insert("redis".to_owned(), Value::try_from(&file.cache.redis)?);
         let sections = [
             ("server", Value::try_from(&file.server)?),
             ("log", Value::try_from(&file.log)?),
@@ -159,6 +160,7 @@ pub(crate) fn settings(
     settings.tenants = tenants(file)?;
     settings.timeouts = timeouts(file)?;
     settings.cache = cache(file)?;
+    crate::redis::second_tier(file)?;
     settings.sizes = sizes(file)?;
     settings.compression = CompressionSettings {
         enabled: file.compression.enabled,
@@ -242,6 +244,7 @@ fn cache(file: &File) -> Result<CacheSettings, ConfigError> {
             Policy::Off => CachePolicy::Off,
         },
         ttl: cache.ttl.0,
+        stale_if_error: cache.stale_if_error.0,
         capacity: cache.capacity.0,
         max_entry: cache.max_entry.0,
     })

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chimera_gateway::{Admin, AdminHooks, Gateway, KeyDigest};
+use chimera_gateway::{Admin, AdminHooks, Gateway, GatewayError, KeyDigest, Settings};
 use chimera_provider_pool::{Resolver, SharedConnect, TcpConnect};
 use chimera_sim::Sim;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,6 +26,7 @@ use crate::{
     config::{self, ConfigError, File, LogFormat, LogLevel},
     connection::Patience,
     metrics,
+    redis::{self, Background},
     resolve::{self, Addresses, Surroundings},
     serve::{self, Shared, Workers},
     sim::SimConnect,
@@ -62,6 +63,7 @@ fn load(options: &Options) -> Result<File, ConfigError> {
         file.server.admin_listen.clone_from(listen);
     }
     resolve::add_environment_providers(&mut file, &|name| std::env::var(name).ok());
+    redis::add_environment(&mut file, &|name| std::env::var(name).ok());
     Ok(file)
 }
 
@@ -122,7 +124,7 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     };
     let around = Arc::new(surroundings(workers)?);
     let settings = resolve::settings(&file, &addresses, &around)?;
-    let gateway = Gateway::new(settings, random_seed()?).map_err(|error| Error::Start(error.to_string()))?;
+    let (gateway, background) = gateway(&file, settings)?;
     let bind = |key, address| serve::bind(address).map_err(|error| Error::Listen(key, address, error));
     let data = bind("server.listen", addresses.data)?;
     let admin = bind("server.admin_listen", addresses.admin)?;
@@ -148,13 +150,31 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         shared,
         drain: (file.server.drain_min.0, file.server.drain_max.0),
     };
+    let ended = server.gateway.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let data = TcpListener::from_std(data)?;
         let admin = TcpListener::from_std(admin)?;
         show(&banner::text(&file, &listening));
         server.run(data, admin, handle).await
-    })
+    })?;
+    if let Some(background) = background {
+        background.finish(&ended);
+    }
+    Ok(())
+}
+
+/// The gateway, and the thread of its second tier if there is one.
+fn gateway(file: &File, settings: Settings) -> Result<(Gateway, Option<Background>), Error> {
+    let failed = |error: GatewayError| Error::Start(error.to_string());
+    let Some(second) = redis::second_tier(file)? else {
+        return Ok((Gateway::new(settings, random_seed()?).map_err(failed)?, None));
+    };
+    let background = Background::start()?;
+    let entered = background.enter();
+    let gateway = Gateway::with_second_tier(settings, &second).map_err(failed)?;
+    drop(entered);
+    Ok((gateway, Some(background)))
 }
 
 /// Thirty-two bytes that nobody can guess, from the system's own source.

@@ -189,7 +189,7 @@ fn credentials(name: &str, given: &config::Provider) -> Result<Vec<Credential>, 
         .collect()
 }
 
-fn roots(path: &str) -> Result<Arc<rustls::ClientConfig>, String> {
+pub(crate) fn roots(path: &str) -> Result<Arc<rustls::ClientConfig>, String> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
