@@ -9,6 +9,7 @@ mod heads;
 mod http2;
 mod lifecycle;
 mod providers;
+mod redis;
 mod secrets;
 mod smuggling;
 mod support;
