@@ -47,13 +47,16 @@ impl Server {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("chimera-redis-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let child = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .args(["--dir", dir.to_str().unwrap(), "--enable-debug-command", "local"])
-            .args(more)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .args(more);
+        Self::run(command, port, dir).await
+    }
+
+    async fn run(mut command: Command, port: u16, dir: PathBuf) -> Self {
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
         let server = Self { child, port, dir };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
