@@ -1,0 +1,105 @@
+//! The near tier through the public API against what it is made of and what else there is, in one run; and
+//! threads against each other on the same keys.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    hint::black_box,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use chimera_cache::{Item, Labels, Lifetime, MemorySettings, TieredCache, TieredSettings};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+type Key = [u8; 32];
+type Value = Arc<Vec<u8>>;
+
+const KEYS: u32 = 10_000;
+
+fn key(n: u32) -> Key {
+    let mut key = [7; 32];
+    key[..4].copy_from_slice(&n.to_le_bytes());
+    key
+}
+
+struct Plain;
+
+impl Labels<Key, Value> for Plain {
+    fn write_key(&self, key: &Key, out: &mut Vec<u8>) {
+        out.extend_from_slice(key);
+    }
+}
+
+fn tiered(value: &Value, now: Instant) -> TieredCache<Key, Value> {
+    let settings = TieredSettings::new(MemorySettings::new("bench", 256 << 20, 1 << 20));
+    let weigh = |_: &Key, item: &Item<Value>| item.value.len();
+    let cache = TieredCache::new(settings, Plain, weigh).unwrap();
+    let lifetime = Lifetime::fresh(Duration::from_secs(3600));
+    for n in 0..KEYS {
+        cache.put(key(n), Item::new(value.clone(), lifetime, Duration::from_secs(1)), None, now);
+    }
+    cache
+}
+
+fn quick(value: &Value) -> quick_cache::sync::Cache<Key, Value> {
+    let cache = quick_cache::sync::Cache::new(2 * KEYS as usize);
+    (0..KEYS).for_each(|n| cache.insert(key(n), value.clone()));
+    cache
+}
+
+fn moka(value: &Value) -> moka::sync::Cache<Key, Value> {
+    let cache = moka::sync::Cache::new(2 * u64::from(KEYS));
+    (0..KEYS).for_each(|n| cache.insert(key(n), value.clone()));
+    cache.run_pending_tasks();
+    cache
+}
+
+fn one_thread(c: &mut Criterion) {
+    let (value, now) = (Arc::new(vec![1; 2048]), Instant::now());
+    let (ours, quick, moka) = (tiered(&value, now), quick(&value), moka(&value));
+    let mut group = c.benchmark_group("get");
+    let mut n = 0;
+    let mut next = move || {
+        n = (n + 7) % KEYS;
+        key(n)
+    };
+    group.bench_function("tiered", |b| b.iter(|| black_box(ours.near(&next(), now).unwrap())));
+    group.bench_function("quick_cache", |b| b.iter(|| black_box(quick.get(&next()).unwrap())));
+    group.bench_function("moka", |b| b.iter(|| black_box(moka.get(&next()).unwrap())));
+    group.finish();
+}
+
+/// How long `threads` threads take for `times` look-ups each.
+fn together(threads: u32, times: u64, get: &(impl Fn(&Key) + Sync)) -> Duration {
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let mut n = thread * 31;
+                for _ in 0..times {
+                    n = (n + 7) % KEYS;
+                    get(&key(n));
+                }
+            });
+        }
+    });
+    began.elapsed()
+}
+
+fn two_threads(c: &mut Criterion) {
+    let (value, now) = (Arc::new(vec![1; 2048]), Instant::now());
+    let (ours, quick) = (tiered(&value, now), quick(&value));
+    let mut group = c.benchmark_group("get by two threads");
+    group.throughput(Throughput::Elements(2));
+    group.bench_function(BenchmarkId::from_parameter("tiered"), |b| {
+        b.iter_custom(|times| together(2, times, &|key| drop(black_box(ours.near(key, now)))));
+    });
+    group.bench_function(BenchmarkId::from_parameter("quick_cache"), |b| {
+        b.iter_custom(|times| together(2, times, &|key| drop(black_box(quick.get(key)))));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, one_thread, two_threads);
+criterion_main!(benches);
