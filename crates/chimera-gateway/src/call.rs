@@ -1,12 +1,6 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{
-    future::poll_fn,
-    io::{self, Write},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chimera_cache::{Found, Freshness, Lifetime, Place, Role, Source};
@@ -562,28 +556,7 @@ pub(crate) fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Du
         headers.insert(name, value.clone());
     }
     let ours = total.saturating_sub(provenance.upstream);
-    timing(headers, &[("queue", ours), ("upstream", provenance.upstream), ("total", total)]);
-}
-
-/// `server-timing` in milliseconds to the microsecond.
-fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
-    let mut text = io::Cursor::new([0; 128]);
-    let written = spans.iter().enumerate().try_for_each(|(index, (name, span))| {
-        let separator = if index > 0 { ", " } else { "" };
-        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let (millis, rest) = (micros / 1000, micros % 1000);
-        let digits = [rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8);
-        for part in [separator, name, ";dur=", itoa::Buffer::new().format(millis), "."] {
-            text.write_all(part.as_bytes())?;
-        }
-        text.write_all(&digits)
-    });
-    let length = usize::try_from(text.position()).unwrap_or(0);
-    let value = text.get_ref().get(..length).and_then(|text| HeaderValue::from_bytes(text).ok());
-    // It always fits: three names and three numbers of at most twenty digits.
-    if let (Ok(()), Some(value)) = (written, value) {
-        headers.insert(&names::SERVER_TIMING, value);
-    }
+    respond::timing(headers, &[("queue", ours), ("upstream", provenance.upstream), ("total", total)]);
 }
 
 /// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
@@ -621,7 +594,7 @@ async fn hit(
     headers.insert(&names::PROVIDER, entry.provider.clone());
     headers.insert(&names::MODEL, entry.model.clone());
     let total = books.ended(RequestOutcome::Success);
-    timing(headers, &[("cache", total), ("total", total)]);
+    respond::timing(headers, &[("cache", total), ("total", total)]);
     Some(response)
 }
 

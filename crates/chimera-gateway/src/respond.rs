@@ -1,6 +1,9 @@
 //! Answers as HTTP: the one place that knows which status goes with what.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chimera_protocol::{DialectId, ErrorParts};
@@ -179,6 +182,27 @@ pub(crate) fn rfc3339(time: std::time::SystemTime) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// `server-timing` in milliseconds to the microsecond.
+pub(crate) fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
+    let mut text = io::Cursor::new([0; 128]);
+    let written = spans.iter().enumerate().try_for_each(|(index, (name, span))| {
+        let separator = if index > 0 { ", " } else { "" };
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let (millis, rest) = (micros / 1000, micros % 1000);
+        let digits = [rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8);
+        for part in [separator, name, ";dur=", itoa::Buffer::new().format(millis), "."] {
+            text.write_all(part.as_bytes())?;
+        }
+        text.write_all(&digits)
+    });
+    let length = usize::try_from(text.position()).unwrap_or(0);
+    let value = text.get_ref().get(..length).and_then(|text| HeaderValue::from_bytes(text).ok());
+    // It always fits: three names and three numbers of at most twenty digits.
+    if let (Ok(()), Some(value)) = (written, value) {
+        headers.insert(&names::SERVER_TIMING, value);
+    }
 }
 
 #[cfg(test)]
