@@ -137,7 +137,10 @@ impl Admin {
         let gateway = self.gateway.clone();
         Box::pin(async move {
             match gateway.shared.cache.purge(&purge).await {
-                Ok((near, far)) => json_answer(StatusCode::OK, &json!({ "purged": near, "purged_l2": far })),
+                Ok((near, far)) if gateway.shared.cache.has_far() => {
+                    json_answer(StatusCode::OK, &json!({ "purged": near, "purged_l2": far }))
+                }
+                Ok((near, _)) => json_answer(StatusCode::OK, &json!({ "purged": near })),
                 Err(error) => json_answer(
                     StatusCode::SERVICE_UNAVAILABLE,
                     &json!({ "error": "memory was purged, the second tier was not", "why": error.why() }),

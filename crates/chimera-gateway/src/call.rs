@@ -16,7 +16,7 @@ use crate::{
     body::{Body, Follow},
     books::Books,
     compress::{self, StreamEncoder},
-    directives::Directives,
+    directives::{self, Directives},
     entry::{Entry, UNARY},
     failure::{Code, Failure},
     gateway::{Gateway, State},
@@ -369,7 +369,7 @@ impl Plan {
         };
         let arrived = context.arrival.at;
         let tier_deadline = arrived + limit;
-        let asked = if head.has_timeout { asked_timeout(&parts.headers)? } else { None };
+        let asked = if head.has_timeout { directives::asked_timeout(&parts.headers)? } else { None };
         let deadline = asked.map_or(tier_deadline, |asked| tier_deadline.min(arrived + asked));
         let ttl = directives.ttl.map_or(settings.cache.ttl, |ttl| ttl.min(settings.cache.ttl));
         Ok(Self {
@@ -422,19 +422,6 @@ impl Plan {
             (false, false) => "bypass",
         })
     }
-}
-
-/// The caller's own timeout: it may shorten the tier's, never lengthen it.
-fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
-    let Some(value) = headers.get("x-chimera-timeout-ms").or_else(|| headers.get("cf-aig-request-timeout"))
-    else {
-        return Ok(None);
-    };
-    let millis = value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|millis| *millis > 0);
-    millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(|| {
-        Failure::invalid("the timeout must be a whole number of milliseconds above zero")
-            .param("x-chimera-timeout-ms")
-    })
 }
 
 /// A call that one caller follows, alone or with others.

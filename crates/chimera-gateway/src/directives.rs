@@ -1,8 +1,10 @@
-//! What a caller says about caching its request.
+//! What a caller says about caching its request, and about its time.
 
 use std::time::Duration;
 
 use http::{HeaderMap, header};
+
+use crate::failure::Failure;
 
 /// The headers that are read here; [`Head`](crate::head::Head) tells whether any is there.
 #[cfg(test)]
@@ -79,6 +81,19 @@ impl Directives {
     pub(crate) fn refuses(&self, age: Duration) -> bool {
         self.no_cache || self.max_age.is_some_and(|most| age > most)
     }
+}
+
+/// The caller's own timeout: it may shorten the tier's, never lengthen it.
+pub(crate) fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get("x-chimera-timeout-ms").or_else(|| headers.get("cf-aig-request-timeout"))
+    else {
+        return Ok(None);
+    };
+    let millis = value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|millis| *millis > 0);
+    millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(|| {
+        Failure::invalid("the timeout must be a whole number of milliseconds above zero")
+            .param("x-chimera-timeout-ms")
+    })
 }
 
 fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
