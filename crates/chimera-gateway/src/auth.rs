@@ -21,14 +21,14 @@ pub fn key_digest(key: &str) -> KeyDigest {
 /// One tenant: the scope of cached answers and the owner of limits.
 pub struct Tenant {
     /// Its configured name.
-    pub name: String,
+    pub name: Arc<str>,
     /// What it has used of its limits.
     pub(crate) limits: TenantLimits,
 }
 
 impl Tenant {
     /// A tenant with limits of its own.
-    pub fn new(name: impl Into<String>, limits: Limits) -> Arc<Self> {
+    pub fn new(name: impl Into<Arc<str>>, limits: Limits) -> Arc<Self> {
         Arc::new(Self { name: name.into(), limits: TenantLimits::new(limits, std::time::Instant::now()) })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use chimera_cache::{Coherence, Purge, TierSnapshot};
 use serde_json::{Value, json};
 
-use crate::{gateway::Gateway, route, second_tier::model_tag};
+use crate::{gateway::Gateway, route};
 
 /// All tiers, what moves between them, and how they are.
 pub(crate) fn metrics(gateway: &Gateway) -> Value {
@@ -65,11 +65,12 @@ pub(crate) fn asked(query: Option<&str>) -> Result<Purge, &'static str> {
     if pairs.len() > 1 || !pairs.iter().all(known) {
         return Err("a purge takes nothing, or one of tenant=NAME and model=NAME");
     }
+    let decoded = |value| route::percent_decode(value).ok_or("the name is not well formed");
     if let Some(tenant) = route::query_value(query, "tenant") {
-        return Ok(Purge::Scope(tenant.into()));
+        return Ok(Purge::Scope(decoded(tenant)?.into()));
     }
     if let Some(model) = route::query_value(query, "model") {
-        return Ok(Purge::Tag(model_tag(model).into()));
+        return Ok(Purge::Tag(decoded(model)?.into()));
     }
     Ok(Purge::All)
 }
@@ -82,8 +83,9 @@ mod tests {
     fn a_purge_that_is_not_understood_is_not_a_purge_of_everything() {
         assert_eq!(asked(None), Ok(Purge::All));
         assert_eq!(asked(Some("tenant=acme")), Ok(Purge::Scope("acme".into())));
-        assert_eq!(asked(Some("model=gpt-x")), Ok(Purge::Tag("m:gpt-x".into())));
-        for query in ["tenat=acme", "tenant=a&model=b", "x"] {
+        assert_eq!(asked(Some("model=gpt-x")), Ok(Purge::Tag("gpt-x".into())));
+        assert_eq!(asked(Some("model=meta%2Fllama")), Ok(Purge::Tag("meta/llama".into())));
+        for query in ["tenat=acme", "tenant=a&model=b", "x", "model=%zz"] {
             assert!(asked(Some(query)).is_err(), "{query}");
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chimera_protocol::{DialectId, UnfoldOptions, sse};
 use http::HeaderValue;
 
-use crate::{compress::Encoding, second_tier::model_tag, upstream::Framing};
+use crate::{compress::Encoding, upstream::Framing};
 
 /// The form in which a caller wants an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,9 +36,8 @@ pub(crate) struct Entry {
     derived: OnceLock<Box<Derived>>,
     /// Whether a form was made since the entry was last weighed.
     grown: AtomicBool,
-    /// The tenant's name and the model's tag, by which answers are purged.
-    owner: Box<str>,
-    tag: Box<str>,
+    /// The tenant whose it is.
+    owner: Arc<str>,
     /// Who answered, as the response headers say it.
     pub(crate) provider: HeaderValue,
     pub(crate) model: HeaderValue,
@@ -81,7 +80,7 @@ enum Origin {
 impl Entry {
     pub(crate) fn unary(
         dialect: DialectId,
-        owner: &str,
+        owner: Arc<str>,
         body: Bytes,
         provider: HeaderValue,
         model: HeaderValue,
@@ -91,7 +90,7 @@ impl Entry {
 
     pub(crate) fn stream(
         dialect: DialectId,
-        owner: &str,
+        owner: Arc<str>,
         events: Bytes,
         provider: HeaderValue,
         model: HeaderValue,
@@ -101,19 +100,17 @@ impl Entry {
 
     fn new(
         dialect: DialectId,
-        owner: &str,
+        owner: Arc<str>,
         origin: Origin,
         provider: HeaderValue,
         model: HeaderValue,
     ) -> Arc<Self> {
-        let tag = model_tag(model.to_str().unwrap_or_default()).into();
         Arc::new(Self {
             dialect,
             origin,
             derived: OnceLock::new(),
             grown: AtomicBool::new(false),
-            owner: owner.into(),
-            tag,
+            owner,
             provider,
             model,
         })
@@ -136,9 +133,9 @@ impl Entry {
         &self.owner
     }
 
-    /// The tag of its model.
+    /// The model that answered, by which answers are purged.
     pub(crate) fn tag(&self) -> &str {
-        &self.tag
+        self.model.to_str().unwrap_or_default()
     }
 
     /// The answer in a form; `None` when it cannot be put into that form.
@@ -229,12 +226,7 @@ impl Entry {
 
     /// Bytes that it holds.
     fn bytes(&self) -> usize {
-        let own = self.origin().len()
-            + self.model.len()
-            + self.owner.len()
-            + self.tag.len()
-            + size_of::<Self>()
-            + ALLOCATIONS;
+        let own = self.origin().len() + self.model.len() + size_of::<Self>() + ALLOCATIONS;
         let derived = self.derived.get().map_or(0, |derived| {
             let forms = derived.0.iter().filter_map(|slot| slot.get()?.as_ref());
             size_of::<Derived>() + forms.map(|form| form.len() + ALLOCATIONS).sum::<usize>()
@@ -334,8 +326,8 @@ mod tests {
                 let body = Bytes::from(answer.to_string());
                 let events = dialect.dialect().unfold(&body, UnfoldOptions { include_usage: true }).unwrap();
                 for entry in [
-                    Entry::unary(dialect, "", body.clone(), none.clone(), none.clone()),
-                    Entry::stream(dialect, "", events.into(), none.clone(), none.clone()),
+                    Entry::unary(dialect, "".into(), body.clone(), none.clone(), none.clone()),
+                    Entry::stream(dialect, "".into(), events.into(), none.clone(), none.clone()),
                 ] {
                     let before = entry.bytes();
                     assert!(before >= entry.origin().len() && !entry.has_grown());

@@ -176,7 +176,7 @@ impl Load {
             // A copy: what is kept for hours shares nothing with what is written out now.
             let own = if self.may_keep(&body) { Bytes::copy_from_slice(&body) } else { body.clone() };
             let (provider, model) = (provenance.provider.clone(), provenance.model.clone());
-            let entry = Entry::unary(self.dialect(), &self.tenant.name, own, provider, model);
+            let entry = Entry::unary(self.dialect(), self.tenant.name.clone(), own, provider, model);
             self.keep(&entry, reply.judged);
             return Piece::Answer(Arc::new(Answer {
                 status,
@@ -562,7 +562,7 @@ impl Passing {
             let load = &self.load;
             let provenance = load.provenance(&self.reply);
             let (provider, model) = (provenance.provider, provenance.model);
-            let entry = Entry::stream(load.dialect(), &load.tenant.name, events, provider, model);
+            let entry = Entry::stream(load.dialect(), load.tenant.name.clone(), events, provider, model);
             load.keep(&entry, Instant::now());
         }
     }

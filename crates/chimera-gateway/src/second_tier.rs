@@ -77,11 +77,6 @@ pub(crate) fn cache(
 /// How answers are written.
 struct AnswerCodec;
 
-/// The tag of a model, for purging by it.
-pub(crate) fn model_tag(model: &str) -> String {
-    format!("m:{model}")
-}
-
 impl Labels<Fingerprint, Arc<Entry>> for AnswerCodec {
     fn write_key(&self, key: &Fingerprint, out: &mut Vec<u8>) {
         out.extend_from_slice(key.as_bytes());
@@ -133,7 +128,7 @@ impl Codec<Fingerprint, Arc<Entry>> for AnswerCodec {
             STREAM => Entry::stream,
             _ => return None,
         };
-        Some(make(dialect, &owner, bytes, provider, model))
+        Some(make(dialect, owner.into(), bytes, provider, model))
     }
 }
 
@@ -164,12 +159,12 @@ mod tests {
         let header = HeaderValue::from_static;
         for make in [Entry::unary, Entry::stream] {
             let body = Bytes::from_static(b"{\"a\":1}");
-            let entry = make(DialectId::Gemini, "acme", body, header("one"), header("m"));
+            let entry = make(DialectId::Gemini, "acme".into(), body, header("one"), header("m"));
             let mut bytes = Vec::new();
             AnswerCodec.write_value(&entry, &mut bytes);
             let read = AnswerCodec.read_value(bytes.into()).unwrap();
             assert_eq!(read.as_came(), entry.as_came());
-            assert_eq!((read.dialect(), read.owner(), read.tag()), (DialectId::Gemini, "acme", "m:m"));
+            assert_eq!((read.dialect(), read.owner(), read.tag()), (DialectId::Gemini, "acme", "m"));
             assert_eq!((&read.provider, &read.model), (&entry.provider, &entry.model));
         }
     }
