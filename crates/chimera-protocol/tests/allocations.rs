@@ -13,6 +13,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+const TRIES: usize = 5;
+
 const ALL: [DialectId; 3] = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini];
 
 /// What opens a stream, and the event that goes on.
@@ -52,13 +54,18 @@ fn a_word_of_a_stream_is_translated_without_an_allocation() {
             for event in opening.iter().chain([&word]) {
                 translator.event(event.as_bytes(), &mut out).unwrap();
             }
-            let region = Region::new(ALLOCATOR);
-            for _ in 0..100 {
-                translator.event(word.as_bytes(), &mut out).unwrap();
-            }
-            let change = region.change();
-            assert_eq!((change.allocations, change.reallocations), (0, 0), "{from:?} to {to:?}");
-            assert!(out.len() > 100 * 10);
+            // The count is the process's, and the test's harness has a thread of its own: that only ever adds.
+            let counts = (0..TRIES).map(|_| {
+                out.clear();
+                let region = Region::new(ALLOCATOR);
+                for _ in 0..100 {
+                    translator.event(word.as_bytes(), &mut out).unwrap();
+                }
+                let change = region.change();
+                assert!(out.len() > 100 * 10);
+                (change.allocations, change.reallocations)
+            });
+            assert_eq!(counts.min(), Some((0, 0)), "{from:?} to {to:?}");
             out.clear();
         }
     }
