@@ -29,7 +29,10 @@ embeddings and errors.
   `thoughtSignature` for Gemini callers.
 - A stored answer serves callers of every dialect. Anthropic and Gemini count tokens for each other's callers;
   OpenAI counts none.
-- A model group is called in a dialect that all of its deployments speak.
+- Deployments of a model group may speak different dialects: each attempt is made in that of the deployment
+  that is tried, and each caller is handed its own, whoever answered. A deployment that a request cannot be put
+  to is passed over; where none is left, the caller is told why. Embeddings of such a group are refused: those
+  of different vendors cannot stand in for each other.
 
 The tables are made from the cases in `crates/chimera-protocol/tests/golden`, each of which is a test, by
 `cargo xtask docs`. \"yes\" is translated; \"with\" names what is dropped; \"no\" names what is refused.

@@ -92,7 +92,7 @@ mod tests {
     use chimera_protocol::{DialectId, Fingerprint, Scope, json};
 
     use super::*;
-    use crate::{entry::Form, limits::Limits, upstream::Framing};
+    use crate::{entry::Form, limits::Limits, look::Language, upstream::Framing};
 
     #[test]
     fn what_is_remembered_holds_no_buffer_of_a_connection() {
@@ -114,7 +114,7 @@ mod tests {
             strip_usage: false,
             deterministic: false,
             cache_member: None,
-            foreign: None,
+            language: Language::Own,
         };
         let (aliases, now) = (Aliases::new(1 << 20).unwrap(), Instant::now());
         aliases.put(request.clone(), Arc::new(looked), now);

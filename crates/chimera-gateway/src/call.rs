@@ -24,14 +24,15 @@ use crate::{
     head::Head,
     intake, limits,
     load::{Answer, Keep, Load, Piece, Provenance, stream_type},
-    look::{self, Looked},
+    look::{self, Language, Looked},
     metrics::RequestOutcome,
+    mixed::Asking,
     models_list,
     request_id::RequestId,
     respond::{self, names},
     route::{self, Call, Route},
     settings::CachePolicy,
-    translate::Translating,
+    translate::{Foreign, Translating},
     upstream::{Framing, Outgoing, forwarded},
     web_page,
 };
@@ -231,10 +232,12 @@ async fn serve(
             (Arc::new(looked), Some(resolved))
         }
     };
-    let plan = Plan::new(context, call, parts, &looked)?;
-    let mut found = plan.lookup(context, &looked);
+    let asking = Asking::new(&context.state, looked, &headers, &body);
+    let looked = &*asking.looked;
+    let plan = Plan::new(context, call, parts, looked)?;
+    let mut found = plan.lookup(context, looked);
     if found.is_none() && plan.reads && shared.cache.has_far() {
-        found = plan.look_far(context, &looked).await;
+        found = plan.look_far(context, looked).await;
     }
     // What is past its time waits for whether a provider answers.
     let (fresh, stale) = match found {
@@ -242,10 +245,10 @@ async fn serve(
         other => (None, other),
     };
     if let Some(found) = fresh {
-        if !is_known && looked.foreign.is_none() {
-            shared.aliases.put(raw, looked.clone(), now);
+        if !is_known && looked.holds_no_translation() {
+            shared.aliases.put(raw, asking.looked.clone(), now);
         }
-        if let Some(response) = hit(context, &found, &looked, parts, books).await {
+        if let Some(response) = hit(context, &found, &asking, parts, books).await {
             return Ok(response);
         }
     }
@@ -268,9 +271,10 @@ async fn serve(
         state: context.state.clone(),
         tenant: context.tenant.clone(),
         group: resolved.group,
-        outgoing: match &looked.foreign {
-            Some(foreign) => foreign.outgoing(headers, resolved.model),
-            None => Outgoing {
+        mixed: asking.mixed.clone(),
+        outgoing: match &looked.language {
+            Language::Foreign(foreign) => foreign.outgoing(headers, resolved.model),
+            Language::Own | Language::Mixed { .. } => Outgoing {
                 dialect: call.dialect,
                 verb: call.verb,
                 query,
@@ -296,10 +300,10 @@ async fn serve(
         worker: context.gateway.worker_index(),
         began: Instant::now(),
     };
-    let answered = follow(context, call, &plan, &looked, load, parts, books).await;
+    let answered = follow(context, call, &plan, &asking, load, parts, books).await;
     match (answered, stale) {
         (Err(failure), Some(stale)) if failure.is_upstreams() => {
-            hit(context, &stale, &looked, parts, books).await.ok_or(failure)
+            hit(context, &stale, &asking, parts, books).await.ok_or(failure)
         }
         (answered, _) => answered,
     }
@@ -459,12 +463,12 @@ async fn follow(
     context: &Context<'_>,
     call: &Call<'_>,
     plan: &Plan,
-    looked: &Looked,
+    asking: &Asking,
     load: Load,
     parts: &Parts,
     books: &mut Books,
 ) -> Result<Response<Body>, Failure> {
-    let shared = &context.gateway.shared;
+    let (shared, looked) = (&context.gateway.shared, &*asking.looked);
     let began = load.began;
     let mut said = plan.miss();
     let mut own_deadline = plan.deadline < load.deadline;
@@ -480,7 +484,7 @@ async fn follow(
             // Another call may have ended between the look-up and here.
             Role::Leader => {
                 if let Some(found) = plan.look_again(context, looked)
-                    && let Some(response) = hit(context, &found, looked, parts, books).await
+                    && let Some(response) = hit(context, &found, asking, parts, books).await
                 {
                     return Ok(response);
                 }
@@ -504,7 +508,7 @@ async fn follow(
     books.heard(now);
     match first {
         Some(Piece::Answer(answer)) => {
-            if let Some(foreign) = &looked.foreign {
+            if let Some(foreign) = asking.foreign(&answer.provenance)? {
                 return foreign.respond(context, &answer, said, books, now);
             }
             let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
@@ -512,11 +516,12 @@ async fn follow(
         }
         Some(Piece::Head(provenance)) => {
             books.streams(now);
-            let mut response = streaming(context, looked, following, call, parts);
+            let foreign = asking.foreign(&provenance)?;
+            let mut response = streaming(context, looked, foreign.as_deref(), following, call, parts);
             let headers = response.headers_mut();
             headers.insert(&names::CACHE, said);
             origin(headers, &provenance, now - context.arrival.at);
-            if let Some(dropped) = looked.foreign.as_ref().and_then(|foreign| foreign.dropped.as_ref()) {
+            if let Some(dropped) = foreign.as_ref().and_then(|foreign| foreign.dropped.as_ref()) {
                 headers.insert(&names::DROPPED, dropped.clone());
             }
             Ok(response)
@@ -550,12 +555,13 @@ pub(crate) fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Du
 async fn hit(
     context: &Context<'_>,
     found: &Found<Arc<Entry>>,
-    looked: &Looked,
+    asking: &Asking,
     parts: &Parts,
     books: &mut Books,
 ) -> Option<Response<Body>> {
-    let (entry, form) = (&found.value, looked.form);
-    let mut response = match (&looked.foreign, form.framing) {
+    let (entry, form) = (&found.value, asking.looked.form);
+    let foreign = asking.foreign_of(entry.dialect(), &entry.model).ok()?;
+    let mut response = match (&foreign, form.framing) {
         (Some(foreign), _) => {
             entry.prepare(foreign.provider_form(), None).await;
             foreign.hit(context, entry)?
@@ -569,7 +575,7 @@ async fn hit(
             response
         }
     };
-    weigh_again(context, entry, looked);
+    weigh_again(context, entry, &asking.looked);
     let headers = response.headers_mut();
     let said = match found.place {
         _ if !is_fresh(found) => "stale",
@@ -654,12 +660,13 @@ async fn unary(
 fn streaming(
     context: &Context<'_>,
     looked: &Looked,
+    foreign: Option<&Foreign>,
     following: Following,
     call: &Call<'_>,
     parts: &Parts,
 ) -> Response<Body> {
     let id = context.arrival.request_id.clone();
-    let (following, framing) = match &looked.foreign {
+    let (following, framing) = match foreign {
         Some(foreign) => (foreign.follow(following, context, &id), foreign.form.framing),
         None => (following, looked.form.framing),
     };

@@ -21,7 +21,8 @@
 //! finds a cached [entry](CacheSettings), which serves unary and streaming callers in bytes that were
 //! made once (`entry.rs`). A miss joins or begins a call (`load.rs`) whose request is the caller's own
 //! bytes (`upstream.rs`), and whose answer passes through event by event (`body.rs`). Where the provider
-//! speaks another dialect than the caller, `translate.rs` stands between them.
+//! speaks another dialect than the caller, `translate.rs` stands between them, and `mixed.rs` where a
+//! group's deployments speak more than one.
 //!
 //! # Guarantees
 //! - **Cancellation**: dropping a response, or its future, ends the upstream call at once, unless
@@ -55,6 +56,7 @@ mod load;
 mod log;
 mod look;
 mod metrics;
+mod mixed;
 mod models;
 mod models_list;
 mod reading;

@@ -11,7 +11,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chimera_cache::{Item, Lifetime, Source, Ticket};
 use chimera_protocol::{DialectId, Fingerprint, Observed, Operation, Shape, StreamWatch, Usage};
-use chimera_provider_pool::{AtLimit, AttemptOutcome, Bounds, Group, RefusalKind, Reply, SendError};
+use chimera_provider_pool::{
+    AtLimit, AttemptOutcome, Bounds, Classify, Group, RefusalKind, Reply, SendError,
+};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::{Instant, Sleep};
@@ -21,6 +23,7 @@ use crate::{
     entry::Entry,
     failure::{Code, Failure},
     gateway::{Shared, State},
+    mixed::Mixed,
     upstream::{self, Frames, Framing, Judge, Outgoing},
 };
 
@@ -50,6 +53,8 @@ impl Piece {
 
 /// Who answered, and how long it took.
 pub(crate) struct Provenance {
+    /// What the answer is in.
+    pub(crate) dialect: DialectId,
     pub(crate) provider: HeaderValue,
     pub(crate) model: HeaderValue,
     pub(crate) attempts: u32,
@@ -85,6 +90,8 @@ pub(crate) struct Load {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) group: Arc<Group>,
     pub(crate) outgoing: Outgoing,
+    /// Where deployments speak different dialects; `outgoing` is for those that speak the caller's.
+    pub(crate) mixed: Option<Arc<Mixed>>,
     pub(crate) operation: Operation,
     pub(crate) framing: Framing,
     /// Whether usage was asked for on the caller's behalf and is taken out again.
@@ -121,10 +128,6 @@ impl Load {
         }
     }
 
-    fn dialect(&self) -> DialectId {
-        self.outgoing.dialect
-    }
-
     fn bounds(&self) -> Bounds {
         let sizes = &self.state.settings.sizes;
         let (hold_limit, at_limit) = match self.framing {
@@ -145,11 +148,18 @@ impl Load {
 
     /// Sends the request; the judge comes back with what it had to decode.
     async fn send(&self) -> Sent {
-        let sizes = &self.state.settings.sizes;
-        let mut judge = Judge::new(self.dialect(), self.operation, self.framing, sizes.answer, sizes.event);
-        let build = |deployment: &_| self.outgoing.build(deployment);
+        let (dialect, sizes) = (self.outgoing.dialect, &self.state.settings.sizes);
+        let mut judge = Judge::new(dialect, self.operation, self.framing, self.mixed.clone(), sizes);
+        let build = |deployment: &_| match &self.mixed {
+            None => self.outgoing.build(deployment),
+            Some(mixed) => mixed.build(&self.outgoing, deployment),
+        };
         match self.group.send(&self.bounds(), &mut judge, &build).await {
-            Ok(reply) => Ok((reply, judge)),
+            Ok(reply) => {
+                // The reply may be an earlier one than the last that was judged.
+                judge.may_try(&reply.deployment);
+                Ok((reply, judge))
+            }
             Err(error) => Err((error, judge.attempts)),
         }
     }
@@ -163,20 +173,26 @@ impl Load {
 
     fn failed(&self, error: &SendError, attempts: u32) -> Piece {
         tracing::debug!(error = %crate::log::chain(error), group = self.group.name(), "no answer");
-        Piece::Failed(Arc::new(Failure::unsent(error, self.tier).attempts(attempts)))
+        let refused = match (error, &self.mixed) {
+            (SendError::NoDeployment, Some(mixed)) => mixed.refused(),
+            _ => None,
+        };
+        let failure = refused.unwrap_or_else(|| Failure::unsent(error, self.tier).attempts(attempts));
+        Piece::Failed(Arc::new(failure))
     }
 
     /// A whole answer: the provider's own bytes, whether it said yes or no.
     fn answer(&self, mut reply: Reply, judge: Judge) -> Piece {
         let status = reply.parts.status.as_u16();
-        let body = judge.decoded.unwrap_or_else(|| std::mem::take(&mut reply.held));
-        let provenance = self.provenance(&reply);
+        let decoded = judge.decoded.filter(|_| reply.refusal.is_none());
+        let body = decoded.unwrap_or_else(|| std::mem::take(&mut reply.held));
+        let provenance = self.provenance(&reply, judge.dialect);
         if reply.parts.status.is_success() {
             self.used(&reply, judge.usage);
             // A copy: what is kept for hours shares nothing with what is written out now.
             let own = if self.may_keep(&body) { Bytes::copy_from_slice(&body) } else { body.clone() };
             let (provider, model) = (provenance.provider.clone(), provenance.model.clone());
-            let entry = Entry::unary(self.dialect(), self.tenant.name.clone(), own, provider, model);
+            let entry = Entry::unary(judge.dialect, self.tenant.name.clone(), own, provider, model);
             self.keep(&entry, reply.judged);
             return Piece::Answer(Arc::new(Answer {
                 status,
@@ -204,10 +220,11 @@ impl Load {
         Piece::Answer(Arc::new(Answer { status, body, entry: None, retry_after, provenance }))
     }
 
-    fn provenance(&self, reply: &Reply) -> Provenance {
+    fn provenance(&self, reply: &Reply, dialect: DialectId) -> Provenance {
         let model = reply.deployment.model().unwrap_or(&self.outgoing.model);
         let headers = passed_back(&reply.parts.headers, self.tenant.limits.is_unlimited());
         Provenance {
+            dialect,
             provider: reply.deployment.provider().name_value().clone(),
             model: header_text(model),
             attempts: reply.attempts,
@@ -310,6 +327,9 @@ struct Passing {
     watch: StreamWatch,
     shape: Shape,
     passed: Passed,
+    dialect: DialectId,
+    /// Whether the caller did not ask for the usage that passes by.
+    strip_usage: bool,
     /// Whether what it cost is in the books.
     billed: bool,
     /// Set once the terminal event was passed on.
@@ -390,6 +410,9 @@ impl EventSource {
             let result = load.send().await;
             // It is not sent again, and a stream goes on for minutes.
             load.outgoing.body = Bytes::new();
+            if result.is_ok() {
+                load.mixed = None;
+            }
             (Arc::new(load), result)
         });
         Self { phase: Phase::Sending(call) }
@@ -436,13 +459,17 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
         );
         return (Piece::Failed(Arc::new(failure.attempts(reply.attempts))), Phase::Over);
     }
-    let head = Piece::Head(Arc::new(load.provenance(&reply)));
+    let dialect = judge.dialect;
+    let head = Piece::Head(Arc::new(load.provenance(&reply, dialect)));
     let sizes = &load.state.settings.sizes;
-    let mut frames = Frames::new(load.framing, sizes.event);
+    let mut frames = Frames::new(judge.framing, sizes.event);
     frames.push(std::mem::take(&mut reply.held));
     let passing = Passing {
         frames,
-        watch: StreamWatch::new(load.dialect()),
+        watch: StreamWatch::new(dialect),
+        dialect,
+        // An answer in another dialect is put into the caller's without its usage.
+        strip_usage: load.strip_usage && dialect == load.outgoing.dialect,
         shape: Shape::default(),
         passed: Passed::new(load.keep.map(|_| load.state.settings.cache.max_entry)),
         billed: false,
@@ -503,7 +530,7 @@ impl Passing {
             if observed == Observed::Content && !self.watch.may_end_here() {
                 self.shape.learn(&event);
             }
-            if observed == Observed::Usage && self.load.strip_usage {
+            if observed == Observed::Usage && self.strip_usage {
                 let before = self.passed.take();
                 self.passed.keep(&event);
                 if before.is_some() {
@@ -560,9 +587,9 @@ impl Passing {
             && let Some(events) = self.frames.as_sse(stream)
         {
             let load = &self.load;
-            let provenance = load.provenance(&self.reply);
+            let provenance = load.provenance(&self.reply, self.dialect);
             let (provider, model) = (provenance.provider, provenance.model);
-            let entry = Entry::stream(load.dialect(), load.tenant.name.clone(), events, provider, model);
+            let entry = Entry::stream(self.dialect, load.tenant.name.clone(), events, provider, model);
             load.keep(&entry, Instant::now());
         }
     }

@@ -1,6 +1,6 @@
 //! The one look at a request's body: is it sound, what does it ask for, what is its fingerprint.
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use chimera_protocol::{DialectId, Fingerprint, LookOver, Operation, Scope, json};
@@ -13,7 +13,7 @@ use crate::{
     gateway::State,
     models::{Models, Resolved},
     route::Call,
-    translate::Foreign,
+    translate::{Asked, Foreign},
     upstream::{Edit, Framing},
 };
 
@@ -33,8 +33,24 @@ pub(crate) struct Looked {
     pub(crate) deterministic: bool,
     /// What a `cache` member says.
     pub(crate) cache_member: Option<serde_json::Value>,
-    /// The call as its provider gets it, where that speaks another dialect.
-    pub(crate) foreign: Option<Box<Foreign>>,
+    pub(crate) language: Language,
+}
+
+impl Looked {
+    /// Whether it holds no more than facts: a translation is too large to be remembered beside them.
+    pub(crate) fn holds_no_translation(&self) -> bool {
+        matches!(self.language, Language::Own | Language::Mixed { first: None, .. })
+    }
+}
+
+/// In whose dialect providers are asked.
+pub(crate) enum Language {
+    /// The caller's.
+    Own,
+    /// Another, the same for every deployment.
+    Foreign(Arc<Foreign>),
+    /// That of the deployment that is tried; with the translation that the fingerprint was made of.
+    Mixed { asked: Asked, first: Option<Arc<Foreign>> },
 }
 
 /// What the look needs to know besides the body.
@@ -89,6 +105,9 @@ fn look_at_bytes(body: &[u8], looking: &Looking<'_>) -> Result<(Looked, Resolved
     })
 }
 
+/// Why embeddings of a mixed group are refused.
+const APART: &str = "the deployments of this model are of different vendors, whose embeddings cannot stand in for each other; call one of them by name";
+
 fn look_at(
     document: &json::Document<'_>,
     canonical: &mut Vec<u8>,
@@ -111,10 +130,14 @@ fn look_at(
         true if looking.array => Framing::Array,
         true => Framing::Events,
     };
-    if !resolved.speaks(call.dialect) {
-        let form = Form { framing, include_usage: over.include_usage };
-        let foreign = Foreign::of(document, call, &resolved, form)?;
-        return look_abroad(foreign, canonical, looking, &over, resolved, model.to_owned());
+    let form = Form { framing, include_usage: over.include_usage };
+    let asked = Asked { caller: call.dialect, operation: call.operation, form };
+    let home = resolved.home(call.dialect);
+    if home.is_some() && call.operation == Operation::Embed {
+        return Err(Failure::invalid(APART).param("model"));
+    }
+    if home.is_none() && !resolved.speaks(call.dialect) {
+        return look_abroad(document, asked, canonical, looking, &over, resolved, model.to_owned());
     }
     let mut edits = Vec::new();
     if let Some(member) = &over.cache_member {
@@ -129,23 +152,29 @@ fn look_at(
         let edit = chimera_protocol::ask_usage(document);
         edits.push(Edit { range: edit.range, with: edit.with.to_owned() });
     }
-    let scope = Scope {
-        operation: call.cache_operation(),
-        route: resolved.identity(),
-        model: &resolved.model,
-        versions: looking.versions,
-        ..Scope::new(looking.tenant, call.dialect)
+    let abroad = match home {
+        Some(home) if home != call.dialect => {
+            Foreign::of(document, asked, home, resolved.first_model()).ok().map(Arc::new)
+        }
+        _ => None,
+    };
+    let fingerprint = match &abroad {
+        Some(foreign) => foreign_fingerprint(foreign, canonical, looking, &resolved)?,
+        None => own_fingerprint(document, canonical, looking, &resolved),
     };
     let looked = Looked {
-        fingerprint: Fingerprint::compute(looking.key, &scope, document, canonical),
-        form: Form { framing, include_usage: over.include_usage },
+        fingerprint,
+        form: if home.is_some() { asked.shared_form() } else { asked.form },
         model: model.to_owned(),
         model_range: over.model_range.clone(),
         edits,
         strip_usage,
         deterministic: call.operation != Operation::Chat || over.is_deterministic(),
         cache_member: over.cache_member.map(|member| member.value),
-        foreign: None,
+        language: match home {
+            Some(_) => Language::Mixed { asked, first: abroad },
+            None => Language::Own,
+        },
     };
     Ok((looked, resolved))
 }
@@ -153,28 +182,21 @@ fn look_at(
 /// What is found of a call whose provider speaks another dialect: its fingerprint is that of the
 /// translated request, so that callers of every dialect share their answers.
 fn look_abroad(
-    foreign: Foreign,
+    document: &json::Document<'_>,
+    asked: Asked,
     canonical: &mut Vec<u8>,
     looking: &Looking<'_>,
     over: &LookOver<'_>,
     resolved: Resolved,
     model: String,
 ) -> Result<(Looked, Resolved), Failure> {
-    let scope = Scope {
-        operation: match foreign.verb {
-            ":streamGenerateContent" => ":generateContent",
-            verb => verb,
-        },
-        route: resolved.identity(),
-        model: &resolved.model,
-        versions: foreign.versions(),
-        ..Scope::new(looking.tenant, foreign.to)
-    };
-    let document = json::Document::parse(&foreign.body)
-        .map_err(|_| Failure::new(Code::Internal, "a translated request is not valid"))?;
-    let fingerprint = Fingerprint::compute(looking.key, &scope, &document, canonical);
+    let to = resolved.common_dialect().ok_or_else(|| {
+        Failure::new(Code::ModelNotFound, "this model's provider speaks no dialect that is known")
+    })?;
+    // What a model knows depends on which it is: a group's name says nothing.
+    let foreign = Foreign::of(document, asked, to, resolved.first_model())?;
     let looked = Looked {
-        fingerprint,
+        fingerprint: foreign_fingerprint(&foreign, canonical, looking, &resolved)?,
         form: foreign.provider_form(),
         model,
         model_range: foreign.model_range.clone(),
@@ -182,7 +204,45 @@ fn look_abroad(
         strip_usage: false,
         deterministic: looking.call.operation != Operation::Chat || over.is_deterministic(),
         cache_member: over.cache_member.as_ref().map(|member| member.value.clone()),
-        foreign: Some(Box::new(foreign)),
+        language: Language::Foreign(Arc::new(foreign)),
     };
     Ok((looked, resolved))
+}
+
+fn own_fingerprint(
+    document: &json::Document<'_>,
+    canonical: &mut Vec<u8>,
+    looking: &Looking<'_>,
+    resolved: &Resolved,
+) -> Fingerprint {
+    let scope = Scope {
+        operation: looking.call.cache_operation(),
+        route: resolved.identity(),
+        model: &resolved.model,
+        versions: looking.versions,
+        ..Scope::new(looking.tenant, looking.call.dialect)
+    };
+    Fingerprint::compute(looking.key, &scope, document, canonical)
+}
+
+fn foreign_fingerprint(
+    foreign: &Foreign,
+    canonical: &mut Vec<u8>,
+    looking: &Looking<'_>,
+    resolved: &Resolved,
+) -> Result<Fingerprint, Failure> {
+    let document = json::Document::parse(&foreign.body)
+        .map_err(|_| Failure::new(Code::Internal, "a translated request is not valid"))?;
+    let versions = foreign.versions(if resolved.is_mixed() { looking.versions } else { b"" });
+    let scope = Scope {
+        operation: match foreign.verb {
+            ":streamGenerateContent" => ":generateContent",
+            verb => verb,
+        },
+        route: resolved.identity(),
+        model: &resolved.model,
+        versions: &versions,
+        ..Scope::new(looking.tenant, foreign.to)
+    };
+    Ok(Fingerprint::compute(looking.key, &scope, &document, canonical))
 }

@@ -49,6 +49,8 @@ struct Known {
     provider: Arc<ModelProvider>,
     /// The dialects that every deployment of the group speaks.
     dialects: Vec<DialectId>,
+    /// Whether some deployment speaks responses.
+    responses: bool,
     /// Its name and its deployments': configured anew, it has other answers.
     identity: String,
 }
@@ -62,6 +64,27 @@ impl Resolved {
         self.known.as_ref().map_or(&self.provider.dialects, |known| &known.dialects)
     }
 
+    /// The dialect of the first deployment, where no dialect is common to all. Callers of each share
+    /// their answers by what their request is in this one.
+    ///
+    /// Responses cannot be translated into another dialect: their callers share nothing where some
+    /// deployment may answer them natively.
+    pub(crate) fn home(&self, caller: DialectId) -> Option<DialectId> {
+        let known = self.known.as_ref().filter(|known| known.is_mixed())?;
+        let alone = caller == DialectId::Responses && known.responses;
+        if alone { Some(caller) } else { translatable(&self.provider.dialects) }
+    }
+
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.is_mixed())
+    }
+
+    /// The model as the first deployment knows it.
+    pub(crate) fn first_model(&self) -> &str {
+        let first = self.group.deployments().first().and_then(|deployment| deployment.model());
+        first.unwrap_or(&self.model)
+    }
+
     /// Who may answer, as part of the cache key.
     pub(crate) fn identity(&self) -> &str {
         self.known.as_ref().map_or(self.provider.provider.name(), |known| &known.identity)
@@ -70,8 +93,19 @@ impl Resolved {
     /// The dialect in which callers of another are served: one that every deployment speaks, and that
     /// can be translated into.
     pub(crate) fn common_dialect(&self) -> Option<DialectId> {
-        self.dialects().iter().copied().find(|dialect| *dialect != DialectId::Responses)
+        translatable(self.dialects())
     }
+}
+
+impl Known {
+    fn is_mixed(&self) -> bool {
+        translatable(&self.dialects).is_none()
+    }
+}
+
+/// The first dialect that requests can be translated into.
+fn translatable(dialects: &[DialectId]) -> Option<DialectId> {
+    dialects.iter().copied().find(|dialect| *dialect != DialectId::Responses)
 }
 
 impl Models {
@@ -97,13 +131,15 @@ impl Models {
         let mut providers = group.deployments().iter().filter_map(|deployment| self.of(deployment));
         let Some(provider) = providers.next().cloned() else { return };
         let mut dialects = provider.dialects.clone();
+        let mut responses = dialects.contains(&DialectId::Responses);
         for other in providers {
+            responses |= other.dialects.contains(&DialectId::Responses);
             dialects.retain(|dialect| other.dialects.contains(dialect));
         }
         let names: Vec<_> = group.deployments().iter().map(|deployment| deployment.name()).collect();
         let identity = format!("{}={}", group.name(), names.join(","));
         let name = group.name().to_owned();
-        self.groups.insert(name, Arc::new(Known { group, provider, dialects, identity }));
+        self.groups.insert(name, Arc::new(Known { group, provider, dialects, responses, identity }));
     }
 
     /// The providers in configured order.
@@ -139,6 +175,12 @@ impl Models {
     /// The provider behind a deployment.
     pub(crate) fn of(&self, deployment: &Deployment) -> Option<&Arc<ModelProvider>> {
         self.by_deployment.get(deployment.name())
+    }
+
+    /// The dialect in which a deployment is asked for a caller: the caller's own where it is spoken.
+    pub(crate) fn language(&self, deployment: &Deployment, caller: DialectId) -> DialectId {
+        let dialects = self.of(deployment).map_or(&[][..], |provider| &provider.dialects);
+        if dialects.contains(&caller) { caller } else { translatable(dialects).unwrap_or(caller) }
     }
 
     /// A group's name first, then `provider/model`, then a bare name by pattern, the longest first.

@@ -6,6 +6,7 @@
 //! way of a call that needs no translation is as it was.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
@@ -27,12 +28,32 @@ use crate::{
     failure::{Code, Failure},
     load::{Answer, Piece},
     metrics::RequestOutcome,
-    models::Resolved,
     request_id::RequestId,
     respond::{self, names},
-    route::Call,
     upstream::{Framing, Outgoing},
 };
+
+/// The version of Anthropic's that every SDK names, as part of a fingerprint.
+const USUAL_VERSION: &[u8] = b"\nanthropic-version:2023-06-01";
+
+/// What a caller asks for, its body aside.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) caller: DialectId,
+    pub(crate) operation: Operation,
+    /// The form in which the caller wants its answer.
+    pub(crate) form: Form,
+}
+
+impl Asked {
+    /// The form of an answer that callers of other dialects may share: they are told its usage, and only
+    /// OpenAI's own may have no wish for it.
+    pub(crate) fn shared_form(&self) -> Form {
+        let Form { framing, include_usage } = self.form;
+        let own = framing != Framing::Unary && self.caller == DialectId::OpenAi;
+        Form { framing, include_usage: include_usage || !own }
+    }
+}
 
 /// What a call became in its provider's dialect.
 pub(crate) struct Foreign {
@@ -48,49 +69,42 @@ pub(crate) struct Foreign {
     /// The form in which the caller wants its answer.
     pub(crate) form: Form,
     caller: DialectId,
-    model: String,
+    /// The model as its provider knows it.
+    pub(crate) model: String,
     embed: Option<EmbedTranslated>,
     /// Whether tokens are counted and nothing else.
     counts: bool,
 }
 
 impl Foreign {
-    /// Translates a request for the provider that it resolved to.
+    /// Translates a request for a model of a provider's.
     pub(crate) fn of(
         document: &json::Document<'_>,
-        call: &Call<'_>,
-        resolved: &Resolved,
-        form: Form,
+        asked: Asked,
+        to: DialectId,
+        model: &str,
     ) -> Result<Self, Failure> {
-        let to = resolved.common_dialect().ok_or_else(|| {
-            Failure::invalid(
-                "the deployments of this model speak different dialects; call one of them by name",
-            )
-            .param("model")
-        })?;
-        // What a model knows depends on which it is: a group's name says nothing.
-        let model = resolved.group.deployments().first().and_then(|deployment| deployment.model());
-        let model = model.unwrap_or(&resolved.model);
+        let Asked { caller, operation, form } = asked;
         let mut body = BytesMut::with_capacity(document.text().len() + 256);
         let refused = |refused: translate::Refused| Failure::invalid(refused.message).param(refused.param);
-        let (dropped, embed) = match call.operation {
+        let (dropped, embed) = match operation {
             Operation::Chat => {
                 let stream = form.framing != Framing::Unary;
-                let context = RequestContext { from: call.dialect, to, model, stream };
+                let context = RequestContext { from: caller, to, model, stream };
                 let translated = translate::request(document, &context, &mut body).map_err(refused)?;
                 (translated.dropped, None)
             }
             Operation::Embed => {
-                let asked = translate::embed_request(document, call.dialect, to, model, &mut body)
-                    .map_err(refused)?;
+                let asked =
+                    translate::embed_request(document, caller, to, model, &mut body).map_err(refused)?;
                 (asked.dropped.clone(), Some(asked))
             }
             Operation::CountTokens => {
-                let context = RequestContext { from: call.dialect, to, model, stream: false };
+                let context = RequestContext { from: caller, to, model, stream: false };
                 (translate::count_request(document, &context, &mut body).map_err(refused)?, None)
             }
         };
-        let (verb, query) = verb(to, call.operation, form.framing, embed.as_ref());
+        let (verb, query) = verb(to, operation, form.framing, embed.as_ref());
         let names: Vec<_> = dropped.names().collect();
         Ok(Self {
             to,
@@ -100,10 +114,10 @@ impl Foreign {
             query,
             dropped: (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(", ")).ok()).flatten(),
             form,
-            caller: call.dialect,
+            caller,
             model: model.to_owned(),
             embed,
-            counts: call.operation == Operation::CountTokens,
+            counts: operation == Operation::CountTokens,
         })
     }
 
@@ -114,11 +128,15 @@ impl Foreign {
     }
 
     /// What the provider's answer depends on besides its body, spelled as a native caller's would be.
-    pub(crate) fn versions(&self) -> &'static [u8] {
-        match self.to {
-            DialectId::Anthropic => b"\nanthropic-version:2023-06-01",
+    /// `asked` are the caller's own, where a deployment may come to see them; the version that
+    /// everybody names is none.
+    pub(crate) fn versions(&self, asked: &[u8]) -> Cow<'static, [u8]> {
+        let usual: &[u8] = match self.to {
+            DialectId::Anthropic => USUAL_VERSION,
             _ => b"",
-        }
+        };
+        let rest = asked.strip_prefix(USUAL_VERSION).unwrap_or(asked);
+        if rest.is_empty() { usual.into() } else { [usual, rest].concat().into() }
     }
 
     fn context<'a>(&'a self, id: &'a str) -> AnswerContext<'a> {

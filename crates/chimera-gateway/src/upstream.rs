@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +11,11 @@ use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch,
 use chimera_provider_pool::{Classify, Deployment, Judging, Refusal, RefusalKind, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, response, uri::PathAndQuery};
 
-use crate::reading::{Read, Reading};
+use crate::{
+    mixed::Mixed,
+    reading::{Read, Reading},
+    settings::SizeLimits,
+};
 
 /// The version sent to Anthropic for callers that name none.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -171,9 +176,12 @@ struct Opening {
 
 /// Judges the answers of one request.
 pub(crate) struct Judge {
-    dialect: DialectId,
+    /// What the deployment that is tried speaks.
+    pub(crate) dialect: DialectId,
     operation: Operation,
-    framing: Framing,
+    pub(crate) framing: Framing,
+    /// Where deployments speak different dialects.
+    mixed: Option<Arc<Mixed>>,
     max_answer: usize,
     max_event: usize,
     success: bool,
@@ -195,13 +203,15 @@ impl Judge {
         dialect: DialectId,
         operation: Operation,
         framing: Framing,
-        max_answer: usize,
-        max_event: usize,
+        mixed: Option<Arc<Mixed>>,
+        sizes: &SizeLimits,
     ) -> Self {
+        let (max_answer, max_event) = (sizes.answer, sizes.event);
         Self {
             dialect,
             operation,
             framing,
+            mixed,
             max_answer,
             max_event,
             success: false,
@@ -276,6 +286,12 @@ impl Opening {
 }
 
 impl Classify for Judge {
+    fn may_try(&mut self, deployment: &Deployment) -> bool {
+        let Some(mixed) = &self.mixed else { return true };
+        (self.dialect, self.framing) = mixed.spoken(deployment);
+        mixed.foreign_for(deployment).is_ok()
+    }
+
     fn begins(&mut self, attempt: u32) {
         self.attempts = attempt;
     }

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, time::Duration};
 use bytes::Bytes;
 use http::response;
 
-use crate::metrics::AttemptOutcome;
+use crate::{deployment::Deployment, metrics::AttemptOutcome};
 
 /// The judgement of an answer, made as early as it can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,12 @@ pub type Judging<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 /// after another verdict, nor after the hold limit, which counts as `Accept`. A new attempt starts
 /// with `head` again, so the implementor resets what it remembers there.
 pub trait Classify: Send {
+    /// Asked before each attempt. `false` passes the deployment over as if it were not there: nothing is
+    /// taken for it and nothing counted.
+    fn may_try(&mut self, deployment: &Deployment) -> bool {
+        let _ = deployment;
+        true
+    }
     /// An attempt begins, the `attempt`th of the request.
     fn begins(&mut self, attempt: u32) {
         let _ = attempt;

@@ -71,10 +71,10 @@ impl Group {
     /// Sends a request to the deployments of this group until one accepts it.
     ///
     /// `build` makes the request for a deployment and a credential; it is called once per attempt,
-    /// with the body at hand in full. `host` and the credential are set here. A deployment whose
-    /// breaker, keys or slots refuse is passed over; what was never sent moves on to the next; what
-    /// was refused or broken moves on when the group's `Failover` says so and its retry budget holds.
-    /// When all refuse, the last
+    /// with the body at hand in full. `host` and the credential are set here. A deployment that
+    /// `classify` may not try, or whose breaker, keys or slots refuse, is passed over; what was never
+    /// sent moves on to the next; what was refused or broken moves on when the group's `Failover` says
+    /// so and its retry budget holds. When all refuse, the last
     /// refusal is returned as a reply. Dropping the future ends the attempt under way at once.
     pub async fn send<C: Classify>(
         &self,
@@ -93,6 +93,10 @@ impl Group {
             let started = Instant::now();
             let Some(index) = self.picker.pick(&self.deployments, tried, started.into_std()) else { break };
             let Some(deployment) = self.deployments.get(index) else { break };
+            if !classify.may_try(deployment) {
+                tried.insert(index);
+                continue;
+            }
             let outcome = self.attempt(deployment, bounds, classify, build, &mut attempts, started).await;
             match outcome {
                 Ok(Attempted::Accepted(reply)) => return Ok(reply),

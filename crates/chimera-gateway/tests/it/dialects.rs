@@ -11,8 +11,8 @@ use crate::support::{
     gateway, post, stream, unary, unary_with,
 };
 
-const PROVIDERS: [DialectId; 3] = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini];
-const CALLERS: [DialectId; 4] =
+pub(crate) const PROVIDERS: [DialectId; 3] = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini];
+pub(crate) const CALLERS: [DialectId; 4] =
     [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini, DialectId::Responses];
 
 const ANTHROPIC_ANSWER: &str = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[{"type":"text","text":"hello there"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":5,"output_tokens":2}}"#;
@@ -26,7 +26,7 @@ fn model(provider: DialectId) -> &'static str {
     }
 }
 
-fn unary_answer(provider: DialectId) -> Vec<u8> {
+pub(crate) fn unary_answer(provider: DialectId) -> Vec<u8> {
     unary(
         200,
         match provider {
@@ -42,7 +42,7 @@ fn named(name: &str, data: &str) -> String {
 }
 
 /// The events of a stream that says `hello there`.
-fn events(provider: DialectId) -> Vec<String> {
+pub(crate) fn events(provider: DialectId) -> Vec<String> {
     match provider {
         DialectId::OpenAi | DialectId::Responses => {
             let mut events = vec![ROLE.to_owned(), delta("hello"), delta(" there")];
@@ -74,13 +74,17 @@ fn events(provider: DialectId) -> Vec<String> {
     }
 }
 
-fn stream_answer(provider: DialectId) -> Vec<u8> {
+pub(crate) fn stream_answer(provider: DialectId) -> Vec<u8> {
     let events = events(provider);
     stream(&events.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// The same question in a dialect.
-fn ask(caller: DialectId, model: &str, is_stream: bool) -> http::Request<http_body_util::Full<bytes::Bytes>> {
+pub(crate) fn ask(
+    caller: DialectId,
+    model: &str,
+    is_stream: bool,
+) -> http::Request<http_body_util::Full<bytes::Bytes>> {
     let messages = json!([{"role": "user", "content": "hi"}]);
     match caller {
         DialectId::OpenAi => post(
@@ -106,7 +110,7 @@ fn ask(caller: DialectId, model: &str, is_stream: bool) -> http::Request<http_bo
 }
 
 /// What an answer says, by the rules of its dialect.
-fn said(caller: DialectId, body: &Value) -> (&str, u64) {
+pub(crate) fn said(caller: DialectId, body: &Value) -> (&str, u64) {
     let (text, tokens) = match caller {
         DialectId::OpenAi => ("/choices/0/message/content", "/usage/completion_tokens"),
         DialectId::Anthropic => ("/content/0/text", "/usage/output_tokens"),
@@ -117,7 +121,7 @@ fn said(caller: DialectId, body: &Value) -> (&str, u64) {
 }
 
 /// A stream folded by the rules of its dialect.
-fn folded(caller: DialectId, answer: &Answer) -> Value {
+pub(crate) fn folded(caller: DialectId, answer: &Answer) -> Value {
     assert_eq!((answer.status, answer.aborted), (200, false), "{}", answer.body);
     assert_eq!(answer.header("content-type"), "text/event-stream");
     serde_json::from_slice(&caller.dialect().fold(answer.body.as_bytes()).unwrap()).unwrap()

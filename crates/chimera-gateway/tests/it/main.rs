@@ -5,6 +5,7 @@ mod cache;
 mod cancel;
 mod dialects;
 mod errors;
+mod mixed;
 mod native;
 mod offload;
 #[path = "../../../chimera-cache/tests/redis/server.rs"]

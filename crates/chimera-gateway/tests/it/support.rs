@@ -238,9 +238,17 @@ pub(crate) fn gateway(dialect: DialectId, upstream: &Arc<Scripted>) -> Gateway {
 
 /// A gateway with the group `duo`: first `one`, then `two`.
 pub(crate) fn duo(one: &Arc<Scripted>, two: &Arc<Scripted>, failover: Failover) -> Gateway {
+    duo_of([(DialectId::OpenAi, one), (DialectId::OpenAi, two)], failover)
+}
+
+/// The group `duo` of two providers that speak what they are said to.
+pub(crate) fn duo_of(
+    [(first, one), (second, two)]: [(DialectId, &Arc<Scripted>); 2],
+    failover: Failover,
+) -> Gateway {
     let mut models = Models::default();
-    models.add_provider(provider("one", DialectId::OpenAi, one));
-    models.add_provider(provider("two", DialectId::OpenAi, two));
+    models.add_provider(provider("one", first, one));
+    models.add_provider(provider("two", second, two));
     let deployments = ["one", "two"]
         .map(|name| {
             deployment(
