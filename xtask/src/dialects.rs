@@ -27,8 +27,12 @@ embeddings and errors.
   `extra_content.google.thought_signature` for OpenAI callers, `encrypted_content` of reasoning items for
   responses, thinking blocks without text whose signature begins with `gemini:` for Anthropic callers,
   `thoughtSignature` for Gemini callers.
-- A stored answer serves callers of every dialect. Anthropic and Gemini count tokens for each other's callers;
-  OpenAI counts none.
+- A stored answer serves callers of every dialect.
+- Tokens are counted by the provider where it has a call for it: Anthropic and Gemini count for each other's
+  callers, too. For OpenAI's models the gateway counts: text exactly, with the encoding that the model's name
+  stands for (cl100k for gpt-4 and gpt-3.5, o200k for all later ones), and messages by OpenAI's published recipe.
+  Tools, calls and pictures are estimates, and so is every count for another vendor's model behind OpenAI's
+  dialect, which is counted with o200k.
 - Deployments of a model group may speak different dialects: each attempt is made in that of the deployment
   that is tried, and each caller is handed its own, whoever answered. A deployment that a request cannot be put
   to is passed over; where none is left, the caller is told why. Embeddings of such a group are refused: those

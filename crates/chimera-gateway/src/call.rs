@@ -23,7 +23,7 @@ use crate::{
     generate,
     head::Head,
     intake, limits,
-    load::{Answer, Keep, Load, Piece, Provenance, stream_type},
+    load::{Answer, Keep, Load, Piece, stream_type},
     look::{self, Language, Looked},
     metrics::RequestOutcome,
     mixed::Asking,
@@ -234,6 +234,9 @@ async fn serve(
     };
     let asking = Asking::new(&context.state, looked, &headers, &body);
     let looked = &*asking.looked;
+    if let Language::Counted { body, dropped } = &looked.language {
+        return Ok(counted(body, dropped.as_ref(), books));
+    }
     let plan = Plan::new(context, call, parts, looked)?;
     let mut found = plan.lookup(context, looked);
     if found.is_none() && plan.reads && shared.cache.has_far() {
@@ -274,7 +277,7 @@ async fn serve(
         mixed: asking.mixed.clone(),
         outgoing: match &looked.language {
             Language::Foreign(foreign) => foreign.outgoing(headers, resolved.model),
-            Language::Own | Language::Mixed { .. } => Outgoing {
+            _ => Outgoing {
                 dialect: call.dialect,
                 verb: call.verb,
                 query,
@@ -311,6 +314,21 @@ async fn serve(
 
 fn is_fresh(found: &Found<Arc<Entry>>) -> bool {
     matches!(found.freshness, Freshness::Fresh | Freshness::RenewEarly)
+}
+
+/// Tokens that were counted here.
+fn counted(body: &Bytes, dropped: Option<&HeaderValue>, books: &mut Books) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body.clone()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, respond::JSON);
+    headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
+    headers.insert(&names::CACHE, HeaderValue::from_static("bypass"));
+    if let Some(dropped) = dropped {
+        headers.insert(&names::DROPPED, dropped.clone());
+    }
+    let total = books.ended(RequestOutcome::Success);
+    respond::timing(headers, &[("total", total)]);
+    response
 }
 
 /// Forwarded headers that the answer may depend on.
@@ -520,7 +538,7 @@ async fn follow(
             let mut response = streaming(context, looked, foreign.as_deref(), following, call, parts);
             let headers = response.headers_mut();
             headers.insert(&names::CACHE, said);
-            origin(headers, &provenance, now - context.arrival.at);
+            respond::origin(headers, &provenance, now - context.arrival.at);
             if let Some(dropped) = foreign.as_ref().and_then(|foreign| foreign.dropped.as_ref()) {
                 headers.insert(&names::DROPPED, dropped.clone());
             }
@@ -531,24 +549,6 @@ async fn follow(
             Err(Failure::new(Code::Internal, "the call ended without an answer"))
         }
     }
-}
-
-/// Who answered, and where the time went.
-pub(crate) fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Duration) {
-    headers.insert(&names::PROVIDER, provenance.provider.clone());
-    headers.insert(&names::MODEL, provenance.model.clone());
-    headers.insert(
-        &names::ATTEMPTS,
-        match provenance.attempts {
-            1 => HeaderValue::from_static("1"),
-            attempts => HeaderValue::from(attempts),
-        },
-    );
-    for (name, value) in &provenance.headers {
-        headers.insert(name, value.clone());
-    }
-    let ours = total.saturating_sub(provenance.upstream);
-    respond::timing(headers, &[("queue", ours), ("upstream", provenance.upstream), ("total", total)]);
 }
 
 /// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
@@ -650,7 +650,7 @@ async fn unary(
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
     headers.insert(&names::CACHE, said);
-    origin(headers, &answer.provenance, total);
+    respond::origin(headers, &answer.provenance, total);
     if let Some(wait) = answer.retry_after.or((answer.status == 429).then_some(Duration::from_secs(1))) {
         respond::retry_after(headers, wait);
     }

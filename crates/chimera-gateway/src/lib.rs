@@ -65,6 +65,7 @@ mod respond;
 mod route;
 mod second_tier;
 mod settings;
+mod tokens;
 mod translate;
 mod upstream;
 mod web_page;

@@ -4,6 +4,7 @@ use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use chimera_protocol::{DialectId, Fingerprint, LookOver, Operation, Scope, json};
+use http::HeaderValue;
 
 use crate::{
     auth::Tenant,
@@ -13,7 +14,7 @@ use crate::{
     gateway::State,
     models::{Models, Resolved},
     route::Call,
-    translate::{Asked, Foreign},
+    translate::{self, Asked, Foreign},
     upstream::{Edit, Framing},
 };
 
@@ -51,6 +52,8 @@ pub(crate) enum Language {
     Foreign(Arc<Foreign>),
     /// That of the deployment that is tried; with the translation that the fingerprint was made of.
     Mixed { asked: Asked, first: Option<Arc<Foreign>> },
+    /// Nobody is asked: a provider that counts no tokens has them counted here. The answer.
+    Counted { body: Bytes, dropped: Option<HeaderValue> },
 }
 
 /// What the look needs to know besides the body.
@@ -69,7 +72,8 @@ thread_local! {
     static SCRATCH: RefCell<(json::Scratch, Vec<u8>)> = RefCell::default();
 }
 
-/// Bodies above this are looked at on another thread: the event loop serves others meanwhile.
+/// Bodies above this are looked at on another thread: the event loop serves others meanwhile. So are
+/// those whose tokens may have to be counted, for which tables are unpacked once.
 const LOOK_INLINE: usize = 256 * 1024;
 
 /// Looks at a body and finds where it goes.
@@ -85,7 +89,7 @@ pub(crate) async fn look(
         let (tenant, models) = (&tenant.name, &state.settings.models);
         look_at_bytes(body, &Looking { call, tenant, models, key: &key, versions, array })
     };
-    if body.len() <= LOOK_INLINE {
+    if body.len() <= LOOK_INLINE && call.operation != Operation::CountTokens {
         return looking(&context.state, &context.tenant, call, body, versions);
     }
     let (state, tenant, call) = (context.state.clone(), context.tenant.clone(), call.to_owned_call());
@@ -193,6 +197,21 @@ fn look_abroad(
     let to = resolved.common_dialect().ok_or_else(|| {
         Failure::new(Code::ModelNotFound, "this model's provider speaks no dialect that is known")
     })?;
+    if asked.operation == Operation::CountTokens && to == DialectId::OpenAi {
+        let (body, dropped) = translate::counted(document, asked.caller, resolved.first_model())?;
+        let looked = Looked {
+            fingerprint: own_fingerprint(document, canonical, looking, &resolved),
+            form: asked.form,
+            model,
+            model_range: None,
+            edits: Vec::new(),
+            strip_usage: false,
+            deterministic: true,
+            cache_member: None,
+            language: Language::Counted { body, dropped },
+        };
+        return Ok((looked, resolved));
+    }
     // What a model knows depends on which it is: a group's name says nothing.
     let foreign = Foreign::of(document, asked, to, resolved.first_model())?;
     let looked = Looked {

@@ -48,7 +48,7 @@ impl Asking {
                 model: looked.model.clone(),
                 made: Mutex::new(Made { translations: first.iter().cloned().collect(), refused: None }),
             })),
-            Language::Own | Language::Foreign(_) => None,
+            Language::Own | Language::Foreign(_) | Language::Counted { .. } => None,
         };
         Self { looked, mixed }
     }

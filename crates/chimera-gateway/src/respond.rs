@@ -14,6 +14,7 @@ use crate::{
     body::Body,
     failure::{Code, Failure},
     limits::Left,
+    load::Provenance,
     request_id::RequestId,
     upstream::Framing,
 };
@@ -182,6 +183,24 @@ pub(crate) fn rfc3339(time: std::time::SystemTime) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Who answered, and where the time went.
+pub(crate) fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Duration) {
+    headers.insert(&names::PROVIDER, provenance.provider.clone());
+    headers.insert(&names::MODEL, provenance.model.clone());
+    headers.insert(
+        &names::ATTEMPTS,
+        match provenance.attempts {
+            1 => HeaderValue::from_static("1"),
+            attempts => HeaderValue::from(attempts),
+        },
+    );
+    for (name, value) in &provenance.headers {
+        headers.insert(name, value.clone());
+    }
+    let ours = total.saturating_sub(provenance.upstream);
+    timing(headers, &[("queue", ours), ("upstream", provenance.upstream), ("total", total)]);
 }
 
 /// `server-timing` in milliseconds to the microsecond.

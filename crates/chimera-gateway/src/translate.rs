@@ -30,6 +30,7 @@ use crate::{
     metrics::RequestOutcome,
     request_id::RequestId,
     respond::{self, names},
+    tokens,
     upstream::{Framing, Outgoing},
 };
 
@@ -86,7 +87,6 @@ impl Foreign {
     ) -> Result<Self, Failure> {
         let Asked { caller, operation, form } = asked;
         let mut body = BytesMut::with_capacity(document.text().len() + 256);
-        let refused = |refused: translate::Refused| Failure::invalid(refused.message).param(refused.param);
         let (dropped, embed) = match operation {
             Operation::Chat => {
                 let stream = form.framing != Framing::Unary;
@@ -99,20 +99,23 @@ impl Foreign {
                     translate::embed_request(document, caller, to, model, &mut body).map_err(refused)?;
                 (asked.dropped.clone(), Some(asked))
             }
+            Operation::CountTokens if to == DialectId::OpenAi => {
+                let why = "this model's provider does not count tokens";
+                return Err(Failure::invalid(why).param("model"));
+            }
             Operation::CountTokens => {
                 let context = RequestContext { from: caller, to, model, stream: false };
                 (translate::count_request(document, &context, &mut body).map_err(refused)?, None)
             }
         };
         let (verb, query) = verb(to, operation, form.framing, embed.as_ref());
-        let names: Vec<_> = dropped.names().collect();
         Ok(Self {
             to,
             model_range: model_range(to, model),
             body: body.freeze(),
             verb,
             query,
-            dropped: (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(", ")).ok()).flatten(),
+            dropped: listed(&dropped),
             form,
             caller,
             model: model.to_owned(),
@@ -227,7 +230,7 @@ impl Foreign {
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = response.headers_mut();
         headers.insert(&names::CACHE, said);
-        call::origin(headers, &answer.provenance, total);
+        respond::origin(headers, &answer.provenance, total);
         if let Some(wait) = answer.retry_after.or((status == 429).then_some(Duration::from_secs(1))) {
             respond::retry_after(headers, wait);
         }
@@ -265,6 +268,31 @@ impl Foreign {
             over: false,
         }))
     }
+}
+
+fn refused(refused: translate::Refused) -> Failure {
+    Failure::invalid(refused.message).param(refused.param)
+}
+
+fn listed(dropped: &translate::Dropped) -> Option<HeaderValue> {
+    let names: Vec<_> = dropped.names().collect();
+    if names.is_empty() { None } else { HeaderValue::from_str(&names.join(", ")).ok() }
+}
+
+/// What a request for a count is answered where the provider, an OpenAI one, counts none.
+pub(crate) fn counted(
+    document: &json::Document<'_>,
+    caller: DialectId,
+    model: &str,
+) -> Result<(Bytes, Option<HeaderValue>), Failure> {
+    let (mut chat, mut out) = (BytesMut::new(), BytesMut::new());
+    let context = RequestContext { from: caller, to: DialectId::OpenAi, model, stream: false };
+    let dropped = translate::count_request(document, &context, &mut chat).map_err(refused)?;
+    let internal = || Failure::new(Code::Internal, "a translated request is not valid");
+    let chat = json::Document::parse(&chat).map_err(|_| internal())?;
+    let count = format!(r#"{{"input_tokens":{}}}"#, tokens::count(&chat, model));
+    translate::count_answer(count.as_bytes(), caller, &mut out).map_err(|_| internal())?;
+    Ok((out.freeze(), listed(&dropped)))
 }
 
 /// Where a call is sent.

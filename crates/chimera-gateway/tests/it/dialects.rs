@@ -363,9 +363,28 @@ async fn tokens_are_counted_by_a_provider_of_another_dialect_that_counts() {
     let answer = call(&gateway(DialectId::Anthropic, &upstream), post(path, body)).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"totalTokens":9}"#));
     assert_eq!(upstream.body(0), r#"{"model":"claude-x","messages":[{"role":"user","content":"hi"}]}"#);
+}
 
+/// OpenAI has no call for it: the gateway counts, and nobody is asked.
+#[tokio::test]
+async fn pain_19_tokens_are_counted_here_where_the_provider_counts_none() {
     let upstream = Scripted::answering(unary(200, "{}"));
-    let answer =
-        call(&gateway(DialectId::OpenAi, &upstream), post(&path.replace("claude", "gpt"), body)).await;
-    assert_eq!((answer.status, upstream.count()), (400, 0));
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    // Three around the message, its role, its text, and three before the answer.
+    let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hello"}]}"#;
+    let answer = call(&gateway, post("/v1/messages/count_tokens", body)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"input_tokens":8}"#));
+    assert_eq!(answer.header("x-chimera-cache"), "bypass");
+    let contents = r#""contents":[{"parts":[{"text":"hello"}]}]"#;
+    for body in [
+        format!("{{{contents}}}"),
+        format!(r#"{{"generateContentRequest":{{"model":"models/gpt-4o",{contents}}}}}"#),
+    ] {
+        let answer = call(&gateway, post("/v1beta/models/gpt-4o:countTokens", &body)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"totalTokens":8}"#));
+    }
+    let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"top_k":3}"#;
+    let answer = call(&gateway, post("/v1/messages/count_tokens", body)).await;
+    assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some("top_k")));
+    assert_eq!(upstream.count(), 0);
 }

@@ -1,4 +1,5 @@
-//! Counts of tokens between Anthropic and Gemini, which both count on request. OpenAI does not.
+//! Counts of tokens between Anthropic and Gemini, which both count on request. OpenAI does not: what is
+//! asked of it is written as a request for a generation, for somebody else to count.
 
 use bytes::BytesMut;
 
@@ -16,20 +17,22 @@ use crate::{
 const COUNTED: [&str; 7] =
     ["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
 
-/// Translates a request for a count: the request is that of a generation, in another frame.
+/// Translates a request for a count: the request is that of a generation, in another frame, and for
+/// OpenAI in none.
 pub fn count_request(
     document: &Document<'_>,
     context: &RequestContext<'_>,
     out: &mut BytesMut,
 ) -> Result<Dropped, Refused> {
-    if !matches!(context.to, DialectId::Anthropic | DialectId::Gemini) {
-        return Err(Refused::here("this model's provider does not count tokens").inside("model"));
-    }
     let inner = document.root().get("generateContentRequest").map_or(document.text(), Value::raw);
     let invalid = |_| Refused::here("it is not valid JSON").inside("generateContentRequest");
     let inner = Document::parse(inner.as_bytes()).map_err(invalid)?;
     let mut body = BytesMut::new();
     let translated = super::request(&inner, context, &mut body)?;
+    if !matches!(context.to, DialectId::Anthropic | DialectId::Gemini) {
+        out.extend_from_slice(&body);
+        return Ok(translated.dropped);
+    }
     let invalid = |_| Refused::here("it cannot be counted").inside("model");
     let body = Document::parse(&body).map_err(invalid)?;
     let mut writer = Writer::new(out);
@@ -87,7 +90,7 @@ mod tests {
         assert_eq!(counted(plain, Gemini, Anthropic, "claude-x").unwrap(), wanted);
         let framed = r#"{"generateContentRequest":{"model":"models/m","contents":[{"parts":[{"text":"hi"}]}],"generationConfig":{"temperature":0.5}}}"#;
         assert_eq!(counted(framed, Gemini, Anthropic, "claude-x").unwrap(), wanted);
-        assert_eq!(counted(plain, Gemini, OpenAi, "gpt-x").unwrap_err(), "model");
+        assert_eq!(counted(plain, Gemini, OpenAi, "gpt-x").unwrap(), wanted.replace("claude", "gpt"));
         for (body, to, wanted) in [
             (r#"{"input_tokens":7}"#, Gemini, r#"{"totalTokens":7}"#),
             (r#"{"totalTokens":9,"promptTokensDetails":[]}"#, Anthropic, r#"{"input_tokens":9}"#),
