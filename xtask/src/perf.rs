@@ -67,11 +67,12 @@ pub(crate) struct Bench {
 
 type Measurement = fn(&Bench) -> Result<Vec<Row>, Box<dyn Error>>;
 
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("hit", throughput::hit),
     ("miss", throughput::miss),
     ("paced", throughput::paced),
     ("burst", throughput::burst),
+    ("translated", throughput::translated),
     ("streams", memory::streams),
     ("latency", throughput::latency),
     ("ready", memory::ready),

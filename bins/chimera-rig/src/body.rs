@@ -14,14 +14,22 @@ pub(crate) fn request(number: u64, stream: bool) -> String {
     )
 }
 
+/// The same as an Anthropic caller asks it: for a stream, with its usage.
+pub(crate) fn messages(number: u64) -> String {
+    let system = FILLER.repeat(9);
+    let user = FILLER.repeat(14);
+    format!(
+        r#"{{"model":"gpt-perf","system":"{system}","messages":[{{"role":"user","content":"Question {number:016}. {user}"}}],"temperature":0.7,"max_tokens":512,"stream":true}}"#
+    )
+}
+
 /// The whole HTTP request.
-pub(crate) fn http_request(host: &str, path: &str, number: u64, stream: bool) -> Vec<u8> {
-    let body = request(number, stream);
+pub(crate) fn http_request(host: &str, path: &str, body: &str) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer sk-perf\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: chimera-rig\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    [head.into_bytes(), body.into_bytes()].concat()
+    [head.as_bytes(), body.as_bytes()].concat()
 }
 
 /// A chat answer of about 1.5 KB.
@@ -79,12 +87,13 @@ mod tests {
     fn sizes_are_what_the_measurement_promises() {
         assert!((1900..2300).contains(&request(7, false).len()));
         assert_eq!(request(7, false).len(), request(1 << 40, false).len());
+        assert!(messages(7).len().abs_diff(request(7, true).len()) < 100);
         assert!((1400..1700).contains(&answer().len()));
     }
 
     #[test]
     fn bodies_are_json() {
-        for text in [request(1, true), request(1, false), answer()] {
+        for text in [request(1, true), request(1, false), messages(1), answer()] {
             serde_json::from_str::<serde_json::Value>(&text).unwrap();
         }
         let chunks = event_chunks(3);

@@ -137,7 +137,7 @@ impl Worker {
             None => Wire::connect(&self.options.target).await?,
         };
         wire.write(&self.request()).await?;
-        let answer = receive(&mut wire, self.options.mode == Mode::Stream, intended).await?;
+        let answer = receive(&mut wire, self.options.mode.end(), intended).await?;
         tally.success(answer.first, intended.elapsed(), answer.cache);
         if !answer.close {
             *slot = Some(wire);
@@ -148,12 +148,13 @@ impl Worker {
     fn request(&self) -> Vec<u8> {
         let number = NUMBER.get();
         NUMBER.set(number + 1);
-        let (number, stream) = match self.options.mode {
-            Mode::Hit => (number % PROMPTS, false),
-            Mode::Miss => (number, false),
-            Mode::Stream => (number, true),
+        let body = match self.options.mode {
+            Mode::Hit => body::request(number % PROMPTS, false),
+            Mode::Miss => body::request(number, false),
+            Mode::Stream => body::request(number, true),
+            Mode::Messages => body::messages(number),
         };
-        body::http_request(&self.options.target, &self.options.path, number, stream)
+        body::http_request(&self.options.target, &self.options.path, &body)
     }
 }
 
@@ -164,11 +165,15 @@ pub(crate) struct Answer {
     close: bool,
 }
 
-/// Reads an answer; one that is not 200, or a stream without its end, is an error.
-pub(crate) async fn receive(wire: &mut Wire, stream: bool, started: Instant) -> io::Result<Answer> {
+/// Reads an answer; one that is not 200, or a stream without the end that it should have, is an error.
+pub(crate) async fn receive(
+    wire: &mut Wire,
+    end: Option<&'static [u8]>,
+    started: Instant,
+) -> io::Result<Answer> {
     let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let mut first = None;
-    let mut tail = Tail::default();
+    let mut tail = Tail { end: end.unwrap_or_default(), seen: Vec::new() };
     wire.body(&head, |piece| {
         first.get_or_insert_with(|| started.elapsed());
         tail.push(piece);
@@ -177,27 +182,27 @@ pub(crate) async fn receive(wire: &mut Wire, stream: bool, started: Instant) -> 
     if head.status != 200 {
         return Err(io::Error::other(format!("status {}", head.status)));
     }
-    if stream && !tail.is_done() {
+    if !tail.is_done() {
         return Err(io::Error::other("stream without its end"));
     }
     Ok(Answer { first: first.unwrap_or_default(), cache: head.cache, close: head.close })
 }
 
 /// The last bytes of a body, which tell whether a stream was complete.
-#[derive(Default)]
-struct Tail(Vec<u8>);
+struct Tail {
+    end: &'static [u8],
+    seen: Vec<u8>,
+}
 
 impl Tail {
-    const DONE: &'static [u8] = b"data: [DONE]\n\n";
-
     fn push(&mut self, piece: &[u8]) {
-        let keep = piece.get(piece.len().saturating_sub(Self::DONE.len())..);
-        self.0.extend_from_slice(keep.unwrap_or_default());
-        let excess = self.0.len().saturating_sub(Self::DONE.len());
-        self.0.drain(..excess);
+        let keep = piece.get(piece.len().saturating_sub(self.end.len())..);
+        self.seen.extend_from_slice(keep.unwrap_or_default());
+        let excess = self.seen.len().saturating_sub(self.end.len());
+        self.seen.drain(..excess);
     }
 
     fn is_done(&self) -> bool {
-        self.0 == Self::DONE
+        self.seen == self.end
     }
 }

@@ -9,7 +9,12 @@ use std::{
 use serde_json::json;
 use tokio::task::LocalSet;
 
-use crate::{body, drive, options::Options, tally::Tally, wire::Wire};
+use crate::{
+    body, drive,
+    options::{Mode, Options},
+    tally::Tally,
+    wire::Wire,
+};
 
 /// Opens the streams one after the other, says when all are open, and waits for their ends.
 pub(crate) async fn hold(options: &Options) -> Result<(), Box<dyn Error>> {
@@ -46,8 +51,9 @@ pub(crate) async fn hold(options: &Options) -> Result<(), Box<dyn Error>> {
 async fn one(options: &Options, number: u64) -> io::Result<Duration> {
     let start = Instant::now();
     let mut wire = Wire::connect(&options.target).await?;
-    let request = body::http_request(&options.target, &options.path, number, true);
+    let body = body::request(number, true);
+    let request = body::http_request(&options.target, &options.path, &body);
     wire.write(&request).await?;
-    drive::receive(&mut wire, true, start).await?;
+    drive::receive(&mut wire, Mode::Stream.end(), start).await?;
     Ok(start.elapsed())
 }

@@ -13,6 +13,27 @@ pub(crate) enum Mode {
     Miss,
     /// A new prompt every time, answered as a stream.
     Stream,
+    /// The same of an Anthropic caller.
+    Messages,
+}
+
+impl Mode {
+    /// The path that it asks at, unless another is given.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Messages => "/v1/messages",
+            Self::Hit | Self::Miss | Self::Stream => "/v1/chat/completions",
+        }
+    }
+
+    /// The end of a complete answer, where it is a stream.
+    pub(crate) fn end(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Hit | Self::Miss => None,
+            Self::Stream => Some(b"data: [DONE]\n\n"),
+            Self::Messages => Some(b"data: {\"type\":\"message_stop\"}\n\n"),
+        }
+    }
 }
 
 /// All options of all subcommands; each reads the ones it knows.
@@ -43,7 +64,7 @@ impl Options {
             listen: "127.0.0.1:0".into(),
             upstream: String::new(),
             target: String::new(),
-            path: "/v1/chat/completions".into(),
+            path: String::new(),
             mode: Mode::Miss,
             connections: 64,
             seconds: 5.0,
@@ -65,6 +86,9 @@ impl Options {
                 }
                 other => return Err(other.unexpected().into()),
             }
+        }
+        if options.path.is_empty() {
+            options.path = options.mode.path().into();
         }
         Ok(options)
     }
@@ -97,6 +121,7 @@ fn mode(text: &str) -> Result<Mode, String> {
         "hit" => Ok(Mode::Hit),
         "miss" => Ok(Mode::Miss),
         "stream" => Ok(Mode::Stream),
+        "messages" => Ok(Mode::Messages),
         other => Err(format!("unknown mode `{other}`")),
     }
 }

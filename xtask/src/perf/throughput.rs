@@ -19,24 +19,30 @@ struct Best {
     l1: u64,
 }
 
+/// Who is asked, and in which mode.
+type Contender<'a> = (&'a Server, &'a str);
+
 /// Lets two contenders alternate and keeps the best of each.
 fn contest(
     bench: &Bench,
     peer: &mut Peer,
-    contenders: [&Server; 2],
-    mode: &str,
+    contenders: [Contender<'_>; 2],
 ) -> Result<[Best; 2], Box<dyn Error>> {
     let seconds = bench.options.seconds().to_string();
-    let args = ["--mode", mode, "--connections", "64", "--seconds"];
-    for server in contenders {
+    let mut drive = |(server, mode): Contender<'_>, seconds: &str| {
+        let args = ["--mode", mode, "--connections", "64", "--seconds", seconds];
+        peer.drive(&server.address, &args)
+    };
+    for contender in contenders {
         // The first pass fills connections, caches and branch predictors.
-        peer.drive(&server.address, &[&args[..], &["0.5"]].concat())?;
+        drive(contender, "0.5")?;
     }
     let mut best = [(); 2].map(|()| Best { micros: f64::INFINITY, requests: 0, errors: 0, l1: 0 });
     for _ in 0..bench.options.rounds() {
-        for (server, best) in contenders.iter().zip(&mut best) {
+        for (contender, best) in contenders.into_iter().zip(&mut best) {
+            let (server, _) = contender;
             let before = server.cpu_nanos()?;
-            let report = peer.drive(&server.address, &[&args[..], &[seconds.as_str()]].concat())?;
+            let report = drive(contender, &seconds)?;
             let nanos = server.cpu_nanos()?.since(before);
             let requests = count(&report, "/requests");
             best.micros = best.micros.min(nanos / 1e3 / (requests.max(1) as f64));
@@ -71,7 +77,7 @@ pub(crate) fn hit(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut peer = bench.rig.peer(&[])?;
     let bare = bench.rig.server(&["bare-server"])?;
     let chimera = bench.chimera(&peer.server.address)?.server;
-    let best = contest(bench, &mut peer, [&bare, &chimera], "hit")?;
+    let best = contest(bench, &mut peer, [(&bare, "hit"), (&chimera, "hit")])?;
     let mut row = ratio("hit", "bare server", &best).target(1.4).aim(1.2);
     let [_, chimera] = &best;
     let share = 100.0 * chimera.l1 as f64 / chimera.requests.max(1) as f64;
@@ -88,7 +94,7 @@ fn against_proxy(bench: &Bench, name: &str, mode: &str, upstream: &[&str]) -> Re
     let mut peer = bench.rig.peer(upstream)?;
     let proxy = bench.rig.server(&["bare-proxy", "--upstream", &peer.server.address])?;
     let chimera = bench.chimera(&peer.server.address)?.server;
-    let best = contest(bench, &mut peer, [&proxy, &chimera], mode)?;
+    let best = contest(bench, &mut peer, [(&proxy, mode), (&chimera, mode)])?;
     Ok(ratio(name, "bare proxy", &best))
 }
 
@@ -109,6 +115,20 @@ pub(crate) fn burst(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
     let at_once = against_proxy(bench, "stream, burst of 64", "stream", &["--one-write"])?;
     let apart = against_proxy(bench, "stream, burst in 64 writes", "stream", &[])?;
     Ok(vec![at_once.target(0.5).aim(0.15), apart])
+}
+
+/// A stream of OpenAI's as an Anthropic caller gets it, against the same stream passed through.
+pub(crate) fn translated(bench: &Bench) -> Result<Vec<Row>, Box<dyn Error>> {
+    [("at once", "--one-write", ""), ("6 ms an event", "--gap-ms", "6")]
+        .into_iter()
+        .map(|(name, option, value)| {
+            let upstream: Vec<_> = [option, value].into_iter().filter(|text| !text.is_empty()).collect();
+            let mut peer = bench.rig.peer(&upstream)?;
+            let chimera = bench.chimera(&peer.server.address)?.server;
+            let best = contest(bench, &mut peer, [(&chimera, "stream"), (&chimera, "messages")])?;
+            Ok(ratio(&format!("stream translated, {name}"), "passed through", &best).target(1.6))
+        })
+        .collect()
 }
 
 /// The best p50 and p99 of one contender, in milliseconds.
