@@ -1,15 +1,20 @@
 """The vendors' official SDKs against providers of other dialects: every pairing, one suite.
 
-    python pairings.py --base http://127.0.0.1:8080 --models openai=via-openai/sim-small,...
+    python pairings.py --base http://127.0.0.1:8080 --models openai=via-openai/sim-small,... --refusing 8082
 
-Prints a line per case and pairing and a count at the end.
+At the port of `--refusing` a provider is served that says no: the model's name ends with the status. The
+gateway is to have a provider there for each dialect, status and caller, `no-DIALECT-STATUS-CALLER`: one that
+was told to wait asks no more. It is to know one client's key, `unused`. Prints a line per case and pairing and a count at the end.
 """
 
 import argparse
 import asyncio
 import json
+import re
 import sys
+import threading
 import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anthropic
 import openai
@@ -29,8 +34,60 @@ SCHEMA = {
 }
 
 
-def openai_client(**options):
-    return openai.OpenAI(base_url=BASE + "/v1", api_key="unused", max_retries=0, timeout=20, **options)
+WAIT = "7"
+
+
+def openai_client(key="unused"):
+    return openai.OpenAI(base_url=BASE + "/v1", api_key=key, max_retries=0, timeout=20)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A provider that says no in the dialect of the path, with the status that the model's name ends with."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        status = int(re.search(r"status-(\d{3})", self.path + body)[1])
+        if "/v1beta/" in self.path:
+            name = {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}.get(status, "INTERNAL")
+            answer = {"error": {"code": status, "message": "no, said Gemini", "status": name}}
+        elif "/messages" in self.path:
+            name = {404: "not_found_error", 429: "rate_limit_error"}.get(status, "api_error")
+            answer = {"type": "error", "error": {"type": name, "message": "no, said Anthropic"}}
+        else:
+            name = {429: "requests", 500: "server_error"}.get(status, "invalid_request_error")
+            answer = {"error": {"message": "no, said OpenAI", "type": name, "param": None, "code": None}}
+        answer = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        if status == 429:
+            self.send_header("retry-after", WAIT)
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+def has_classes(suite, vendor, ask, stranger):
+    """An OpenAI or Anthropic SDK raises the class of each status and knows how long to wait."""
+    kinds = {404: vendor.NotFoundError, 429: vendor.RateLimitError, 500: vendor.InternalServerError}
+    for status, kind in kinds.items():
+        error = raises(kind, lambda: ask(suite.refusing(status)))
+        assert error.status_code == status and "no, said" in str(error), error
+        if status == 429:
+            assert error.response.headers["retry-after"] == WAIT
+    error = raises(vendor.AuthenticationError, stranger)
+    assert error.status_code == 401, error
+
+
+class Caller:
+    """What every suite knows of its pairing."""
+
+    provider = ""
+
+    def refusing(self, status):
+        return f"no-{self.provider}-{status}-{self.name}/status-{status}"
 
 
 def raises(kind, function):
@@ -41,7 +98,7 @@ def raises(kind, function):
     raise AssertionError(f"no {kind.__name__} was raised")
 
 
-class OpenAi:
+class OpenAi(Caller):
     """Chat completions."""
 
     name = "openai"
@@ -99,6 +156,18 @@ class OpenAi:
         error = raises(openai.BadRequestError, lambda: self.ask(said, extra_body={"frobnicate": 1}))
         assert error.param == "frobnicate", error.body
 
+    def classes(self):
+        create = lambda client, model, **more: client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "x"}], **more
+        )
+        has_classes(
+            self,
+            openai,
+            lambda model: create(self.client, model),
+            lambda: create(openai_client("wrong"), self.model),
+        )
+        raises(openai.NotFoundError, lambda: create(self.client, self.refusing(404), stream=True))
+
     def cancel(self):
         async def run():
             client = openai.AsyncOpenAI(base_url=BASE + "/v1", api_key="unused", max_retries=0, timeout=20)
@@ -111,7 +180,7 @@ class OpenAi:
         asyncio.run(asyncio.wait_for(run(), 20))
 
 
-class Responses:
+class Responses(Caller):
     """OpenAI's responses."""
 
     name = "responses"
@@ -165,13 +234,21 @@ class Responses:
         error = raises(openai.BadRequestError, lambda: self.ask("x", previous_response_id="resp_1"))
         assert error.param == "previous_response_id", error.body
 
+    def classes(self):
+        has_classes(
+            self,
+            openai,
+            lambda model: self.client.responses.create(model=model, input="x"),
+            lambda: openai_client("wrong").responses.create(model=self.model, input="x"),
+        )
+
     def cancel(self):
         stream = self.ask("left", stream=True)
         next(iter(stream))
         stream.close()
 
 
-class Anthropic:
+class Anthropic(Caller):
     """Messages."""
 
     name = "anthropic"
@@ -229,13 +306,32 @@ class Anthropic:
         ask = lambda: self.ask(said, extra_body={"frobnicate": 1})
         assert "counterpart" in str(raises(anthropic.BadRequestError, ask))
 
+    def classes(self):
+        said = [{"role": "user", "content": "x"}]
+        create = lambda client, model: client.messages.create(model=model, max_tokens=9, messages=said)
+        stranger = anthropic.Anthropic(base_url=BASE, api_key="wrong", max_retries=0, timeout=20)
+        has_classes(
+            self,
+            anthropic,
+            lambda model: create(self.client, model),
+            lambda: create(stranger, self.model),
+        )
+
+        def stream():
+            with self.client.messages.stream(
+                model=self.refusing(404), max_tokens=9, messages=said
+            ) as events:
+                list(events)
+
+        raises(anthropic.NotFoundError, stream)
+
     def cancel(self):
         said = [{"role": "user", "content": "left"}]
         with self.client.messages.stream(model=self.model, max_tokens=200, messages=said) as stream:
             next(iter(stream))
 
 
-class Gemini:
+class Gemini(Caller):
     """generateContent."""
 
     name = "gemini"
@@ -299,13 +395,27 @@ class Gemini:
         error = raises(genai_errors.ClientError, lambda: self.ask("x", cached_content="cachedContents/a"))
         assert error.code == 400, error
 
+    def classes(self):
+        create = lambda client, model: client.models.generate_content(model=model, contents="x")
+        kinds = {404: genai_errors.ClientError, 429: genai_errors.ClientError, 500: genai_errors.ServerError}
+        for status, kind in kinds.items():
+            error = raises(kind, lambda: create(self.client, self.refusing(status)))
+            assert error.code == status and "no, said" in str(error), error
+            if status == 429:
+                # Google's SDK reads no header.
+                assert error.status == "RESOURCE_EXHAUSTED" and error.response.headers["retry-after"] == WAIT
+        options = types.HttpOptions(base_url=BASE, timeout=20_000)
+        stranger = genai.Client(api_key="wrong", http_options=options)
+        error = raises(genai_errors.ClientError, lambda: create(stranger, self.model))
+        assert error.code == 401, error
+
     def cancel(self):
         stream = self.client.models.generate_content_stream(model=self.model, contents="left")
         next(iter(stream))
         stream.close()
 
 
-CASES = ["chat", "stream", "tools", "image", "schema", "long", "errors", "cancel"]
+CASES = ["chat", "stream", "tools", "image", "schema", "long", "errors", "classes", "cancel"]
 
 
 def main():
@@ -313,7 +423,10 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--base", required=True)
     arguments.add_argument("--models", required=True)
+    arguments.add_argument("--refusing", required=True, type=int)
     arguments = arguments.parse_args()
+    server = ThreadingHTTPServer(("127.0.0.1", arguments.refusing), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     BASE = arguments.base.rstrip("/")
     passed = failed = 0
     for provider, model in (pair.split("=") for pair in arguments.models.split(",")):
@@ -322,6 +435,7 @@ def main():
             if caller.name == provider:
                 continue
             suite = caller(model)
+            suite.provider = provider
             for name in CASES:
                 try:
                     getattr(suite, name)()

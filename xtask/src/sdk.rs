@@ -8,6 +8,12 @@ use crate::process::{self, Outcome, cargo, root, start_gateway, target, venv};
 /// The dialects of the providers, and where their base URL ends.
 const PROVIDERS: [(&str, &str); 3] = [("openai", "/v1"), ("anthropic", ""), ("gemini", "")];
 
+const CALLERS: [&str; 4] = ["openai", "responses", "anthropic", "gemini"];
+/// What the provider that refuses can say.
+const STATUSES: [u16; 3] = [404, 429, 500];
+/// The digest of the client's key that the pairings use, the word `unused`.
+const CLIENT: &str = "febe1d741b49e5a9c31526728d8c5134a803adfc4c04c4f052673722ed85597e";
+
 /// Runs the suites; gives their closing lines.
 pub(crate) fn run() -> Outcome<String> {
     let folder = root().join("tests").join("sdk");
@@ -17,17 +23,42 @@ pub(crate) fn run() -> Outcome<String> {
     let (_sim, base) = start_gateway(&loopback)?;
     let native = suite(&python, &folder.join("suite.py"), &["--base", &base])?;
 
-    // A gateway whose three providers are the first one's simulated provider, each in one dialect.
     let config = target().join("sdk-pairings.toml");
-    let providers = PROVIDERS.map(|(dialect, end)| {
-        format!("[providers.via-{dialect}]\ndialect = \"{dialect}\"\nbase_url = \"{base}{end}\"\napi_key = \"unused\"\n")
-    });
-    fs::write(&config, providers.concat()).map_err(|error| error.to_string())?;
+    let port = free_port()?;
+    fs::write(&config, pairings(&base, port)).map_err(|error| error.to_string())?;
     let config = config.display().to_string();
     let (_gateway, front) = start_gateway(&[&["--config", &config], &loopback[..]].concat())?;
     let models = PROVIDERS.map(|(dialect, _)| format!("{dialect}=via-{dialect}/sim-small")).join(",");
-    let pairs = suite(&python, &folder.join("pairings.py"), &["--base", &front, "--models", &models])?;
+    let refusing = port.to_string();
+    let arguments = ["--base", &front, "--models", &models, "--refusing", &refusing];
+    let pairs = suite(&python, &folder.join("pairings.py"), &arguments)?;
     Ok(format!("{native}; pairings: {pairs}"))
+}
+
+/// A gateway whose three providers are the first one's simulated provider, each in one dialect, and the
+/// provider that refuses, anew for each dialect, status and caller: one that was told to wait is left alone.
+fn pairings(base: &str, refusing: u16) -> String {
+    let mut config = format!("[clients.sdk]\nkey_sha256 = [\"{CLIENT}\"]\n");
+    let mut provider = |name: &str, dialect: &str, url: &str| {
+        config.push_str(&format!(
+            "[providers.{name}]\ndialect = \"{dialect}\"\nbase_url = \"{url}\"\napi_key = \"unused\"\n"
+        ));
+    };
+    for (dialect, end) in PROVIDERS {
+        provider(&format!("via-{dialect}"), dialect, &format!("{base}{end}"));
+        for caller in CALLERS {
+            for status in STATUSES {
+                let name = format!("no-{dialect}-{status}-{caller}");
+                provider(&name, dialect, &format!("http://127.0.0.1:{refusing}{end}"));
+            }
+        }
+    }
+    config
+}
+
+fn free_port() -> Outcome<u16> {
+    let bound = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    bound.map(|address| address.port()).map_err(|error| error.to_string())
 }
 
 fn suite(python: &Path, script: &Path, arguments: &[&str]) -> Outcome<String> {
