@@ -16,7 +16,8 @@ pub(crate) fn check() -> Outcome {
         "--exclude-standard",
     ]))?;
     let mut wrong = Vec::new();
-    for name in files.lines() {
+    // Inputs of fuzz targets are what they are, to the byte.
+    for name in files.lines().filter(|name| !name.starts_with("fuzz/corpora/")) {
         if let Ok(text) = fs::read_to_string(root().join(name)) {
             look(name, &text, &mut wrong);
         }

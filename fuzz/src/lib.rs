@@ -1,0 +1,3 @@
+//! Fuzz targets of the decoders of `chimera-protocol`.
+
+pub mod targets;
