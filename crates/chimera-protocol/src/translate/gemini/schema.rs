@@ -49,13 +49,19 @@ fn write(schema: Value<'_>, writer: &mut Writer<'_>) {
                 }
                 writer.end_array();
             }
-            (name, Kind::String) if COUNTS.contains(&name) => {
-                raw_key(key, writer).raw(value.spelled().unwrap_or("0"));
+            (name, Kind::String) if COUNTS.contains(&name) && is_count(value) => {
+                raw_key(key, writer).raw(value.spelled().unwrap_or_default());
             }
             _ => _ = raw_key(key, writer).raw(value.raw()),
         }
     }
     writer.end_object();
+}
+
+/// Whether a string spells a whole number as JSON would: nothing else may stand where its quotes did.
+fn is_count(text: Value<'_>) -> bool {
+    let digits = text.spelled().unwrap_or_default().as_bytes();
+    digits.iter().all(u8::is_ascii_digit) && matches!(digits, [b'0'] | [b'1'..=b'9', ..])
 }
 
 /// A key as it is spelled.
@@ -89,5 +95,14 @@ mod tests {
             to_json_schema(document.root()),
             r#"{"type":"object","properties":{"type":{"type":["string","null"],"minLength":2},"b":{"type":"array","items":{"type":"number","minimum":1.50}}},"required":["b"],"x":{"type":"KEPT"}}"#
         );
+    }
+
+    #[test]
+    fn what_is_no_count_stays_a_string() {
+        for count in ["3rs", "1,\\\"x\\\":2", "", "01", "-1", "1.5", "1 "] {
+            let schema = format!(r#"{{"maxItems":"{count}"}}"#);
+            let document = Document::parse(schema.as_bytes()).unwrap();
+            assert_eq!(to_json_schema(document.root()), schema);
+        }
     }
 }
