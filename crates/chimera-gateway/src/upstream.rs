@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, Usage, sse};
+use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, Usage, json, sse};
 use chimera_provider_pool::{Classify, Deployment, Judging, Refusal, RefusalKind, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, response, uri::PathAndQuery};
 
@@ -414,8 +414,14 @@ impl Frames {
     /// A complete stream in this framing as server-sent events, the form that is kept.
     pub(crate) fn as_sse(&self, stream: Bytes) -> Option<Bytes> {
         let Self::Array(_) = self else { return Some(stream) };
-        let elements: Vec<serde_json::Value> = serde_json::from_slice(&stream).ok()?;
-        let events: String = elements.iter().map(|element| format!("data: {element}\r\n\r\n")).collect();
+        let document = json::Document::parse(&stream).ok()?;
+        let mut events = String::with_capacity(stream.len() + 64);
+        for element in document.root().elements() {
+            events.push_str("data: ");
+            // Line ends stand between words only: within strings they are escaped.
+            events.extend(element.raw().chars().map(|c| if matches!(c, '\r' | '\n') { ' ' } else { c }));
+            events.push_str("\r\n\r\n");
+        }
         Some(events.into())
     }
 }
@@ -490,6 +496,13 @@ mod tests {
             Edit { range: 1..1, with: "\"s\":1,".into() },
         ];
         assert_eq!(edited(&body, edits), &br#"{"s":1, "a" : 1 , "model":"yy"}"#[..]);
+    }
+
+    #[test]
+    fn pain_3_an_array_that_is_kept_as_events_is_spelled_as_it_came() {
+        let array = Bytes::from_static(b"[{\n  \"a\": 1.50,\r\n\"b\": \"x\\ny\"}\n,\r\n{}]");
+        let events = Frames::new(Framing::Array, 100).as_sse(array).unwrap();
+        assert_eq!(events, &b"data: {   \"a\": 1.50,  \"b\": \"x\\ny\"}\r\n\r\ndata: {}\r\n\r\n"[..]);
     }
 
     #[test]

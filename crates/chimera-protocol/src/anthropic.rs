@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
     needle::{self, contains},
+    spelling::Spellings,
     sse,
     usage::{Reported, Usage},
 };
@@ -67,11 +68,12 @@ impl Dialect for Anthropic {
     fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError> {
         let mut message: Option<Map<String, Value>> = None;
         let mut blocks: Vec<Block> = Vec::new();
+        let mut spellings = Spellings::default();
         for event in sse::events(stream) {
             if event.data().is_empty() {
                 continue;
             }
-            let mut data: Value = serde_json::from_slice(event.data()).map_err(|_| FoldError::NotJson)?;
+            let mut data = spellings.read(event.data())?;
             match data.get("type").and_then(Value::as_str).unwrap_or_default() {
                 "message_start" => message = data.get_mut("message").and_then(take_object),
                 "content_block_start" => {
@@ -90,9 +92,10 @@ impl Dialect for Anthropic {
                 }
                 "message_stop" => {
                     let mut message = message.ok_or(FoldError::Shape("a message_start"))?;
-                    let content: Result<Vec<_>, _> = blocks.into_iter().map(Block::finish).collect();
+                    let content: Result<Vec<_>, _> =
+                        blocks.into_iter().map(|block| block.finish(&mut spellings)).collect();
                     message.insert("content".into(), content?.into());
-                    return Ok(Value::Object(message).to_string().into_bytes());
+                    return Ok(spellings.text(&Value::Object(message)).into_bytes());
                 }
                 "error" => return Err(FoldError::Error),
                 _ => {}
@@ -102,8 +105,8 @@ impl Dialect for Anthropic {
     }
 
     fn unfold(&self, answer: &[u8], _: UnfoldOptions) -> Result<Vec<u8>, FoldError> {
-        let mut message: Map<String, Value> =
-            serde_json::from_slice(answer).map_err(|_| FoldError::NotJson)?;
+        let mut spellings = Spellings::default();
+        let mut message = take_object(&mut spellings.read(answer)?).ok_or(FoldError::NotJson)?;
         let Some(Value::Array(blocks)) = message.insert("content".into(), json!([])) else {
             return Err(FoldError::Shape("content"));
         };
@@ -112,9 +115,10 @@ impl Dialect for Anthropic {
         let stop_sequence = null(&mut message, "stop_sequence").unwrap_or_default();
         let usage = message.get("usage").cloned();
         let mut out = Vec::new();
-        named(&mut out, json!({ "type": "message_start", "message": message }));
+        let mut named = |data: Value| named(&spellings, &mut out, &data);
+        named(json!({ "type": "message_start", "message": message }));
         for (index, block) in blocks.into_iter().enumerate() {
-            unfold_block(index, block, &mut out);
+            unfold_block(index, block, &spellings, &mut named);
         }
         let mut delta = json!({
             "type": "message_delta", "delta": { "stop_reason": stop_reason, "stop_sequence": stop_sequence },
@@ -122,8 +126,8 @@ impl Dialect for Anthropic {
         if let (Some(usage), Some(delta)) = (usage, delta.as_object_mut()) {
             delta.insert("usage".into(), usage);
         }
-        named(&mut out, delta);
-        named(&mut out, json!({ "type": "message_stop" }));
+        named(delta);
+        named(json!({ "type": "message_stop" }));
         Ok(out)
     }
 }
@@ -197,11 +201,11 @@ impl Block {
         }
     }
 
-    fn finish(mut self) -> Result<Value, FoldError> {
+    fn finish(mut self, spellings: &mut Spellings) -> Result<Value, FoldError> {
         if !self.input.is_empty()
             && let Some(block) = self.value.as_object_mut()
         {
-            let input = serde_json::from_str(&self.input).map_err(|_| FoldError::NotJson)?;
+            let input = spellings.read(self.input.as_bytes())?;
             block.insert("input".into(), input);
         }
         Ok(self.value)
@@ -220,12 +224,11 @@ fn fold_message_delta(mut data: Value, message: &mut Map<String, Value>) {
     }
 }
 
-fn named(out: &mut Vec<u8>, data: Value) {
-    let name = data.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    event(Some(&name), &data, out);
+fn named(spellings: &Spellings, out: &mut Vec<u8>, data: &Value) {
+    spellings.event(Some(data.get("type").and_then(Value::as_str).unwrap_or_default()), data, out);
 }
 
-fn unfold_block(index: usize, mut block: Value, out: &mut Vec<u8>) {
+fn unfold_block(index: usize, mut block: Value, spellings: &Spellings, named: &mut dyn FnMut(Value)) {
     let mut deltas = Vec::new();
     if let Some(block) = block.as_object_mut() {
         let mut text = |name: &str, kind: &str| {
@@ -244,17 +247,17 @@ fn unfold_block(index: usize, mut block: Value, out: &mut Vec<u8>) {
         let is_tool =
             block.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("tool_use"));
         if is_tool && let Some(input) = block.insert("input".into(), json!({})) {
-            let input = input.to_string();
+            let input = spellings.text(&input);
             deltas.extend(
                 pieces(&input).into_iter().map(|p| json!({ "type": "input_json_delta", "partial_json": p })),
             );
         }
     }
-    named(out, json!({ "type": "content_block_start", "index": index, "content_block": block }));
+    named(json!({ "type": "content_block_start", "index": index, "content_block": block }));
     for delta in deltas {
-        named(out, json!({ "type": "content_block_delta", "index": index, "delta": delta }));
+        named(json!({ "type": "content_block_delta", "index": index, "delta": delta }));
     }
-    named(out, json!({ "type": "content_block_stop", "index": index }));
+    named(json!({ "type": "content_block_stop", "index": index }));
 }
 
 #[cfg(test)]

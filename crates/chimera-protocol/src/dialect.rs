@@ -11,6 +11,7 @@ use crate::{
     needle,
     openai::OpenAi,
     responses::Responses,
+    spelling::Spellings,
     usage::{Reported, Usage},
 };
 
@@ -194,14 +195,7 @@ pub(crate) fn pieces(text: &str) -> Vec<&str> {
 
 /// One event with a name, as Anthropic writes them, or without.
 pub(crate) fn event(name: Option<&str>, data: &Value, out: &mut Vec<u8>) {
-    if let Some(name) = name {
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name.as_bytes());
-        out.push(b'\n');
-    }
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(data.to_string().as_bytes());
-    out.extend_from_slice(b"\n\n");
+    Spellings::default().event(name, data, out);
 }
 
 /// Appends one string to another where both are strings.

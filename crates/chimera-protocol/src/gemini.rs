@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
     needle::{self, contains},
+    spelling::Spellings,
     sse,
     usage::{Reported, Usage},
 };
@@ -71,13 +72,13 @@ impl Dialect for Gemini {
         let mut answer = Map::new();
         let mut candidates: Vec<Value> = Vec::new();
         let mut ended = false;
+        let mut spellings = Spellings::default();
         for event in sse::events(stream) {
             if event.data().is_empty() {
                 continue;
             }
             ended |= self.may_end_after(event.data());
-            let chunk: Value = serde_json::from_slice(event.data()).map_err(|_| FoldError::NotJson)?;
-            let Value::Object(chunk) = chunk else { return Err(FoldError::NotJson) };
+            let Value::Object(chunk) = spellings.read(event.data())? else { return Err(FoldError::NotJson) };
             for (name, value) in chunk {
                 match (name.as_str(), value) {
                     ("error", _) => return Err(FoldError::Error),
@@ -98,17 +99,17 @@ impl Dialect for Gemini {
         if let Some(place) = answer.get_mut("candidates") {
             *place = candidates.into();
         }
-        Ok(Value::Object(answer).to_string().into_bytes())
+        Ok(spellings.text(&Value::Object(answer)).into_bytes())
     }
 
     fn unfold(&self, answer: &[u8], _: UnfoldOptions) -> Result<Vec<u8>, FoldError> {
-        let mut answer: Map<String, Value> =
-            serde_json::from_slice(answer).map_err(|_| FoldError::NotJson)?;
+        let mut spellings = Spellings::default();
+        let Value::Object(mut answer) = spellings.read(answer)? else { return Err(FoldError::NotJson) };
         let mut chunks: Vec<Value> = Vec::new();
         let Some(place) = answer.get_mut("candidates") else {
             // A blocked prompt has no candidates.
             let mut out = Vec::new();
-            event(None, &Value::Object(answer), &mut out);
+            spellings.event(None, &Value::Object(answer), &mut out);
             return Ok(out);
         };
         let Value::Array(candidates) = place.take() else { return Err(FoldError::Shape("candidates")) };
@@ -153,7 +154,7 @@ impl Dialect for Gemini {
         }
         chunks.push(Value::Object(answer));
         let mut out = Vec::new();
-        chunks.iter().for_each(|chunk| event(None, chunk, &mut out));
+        chunks.iter().for_each(|chunk| spellings.event(None, chunk, &mut out));
         Ok(out)
     }
 }

@@ -46,6 +46,7 @@ mod needle;
 mod openai;
 mod responses;
 mod shape;
+mod spelling;
 mod stream_watch;
 pub mod translate;
 mod usage;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
     needle::{self, contains, value_of},
+    spelling::Spellings,
     sse,
     usage::{Reported, Usage},
 };
@@ -78,6 +79,7 @@ impl Dialect for OpenAi {
         let mut answer = Map::new();
         let mut choices: Vec<Value> = Vec::new();
         let mut ended = false;
+        let mut spellings = Spellings::default();
         for event in sse::events(stream) {
             match event.data() {
                 b"" => {}
@@ -86,9 +88,8 @@ impl Dialect for OpenAi {
                     break;
                 }
                 data => {
-                    let chunk: Value = serde_json::from_slice(data).map_err(|_| FoldError::NotJson)?;
                     ended |= self.may_end_after(data);
-                    fold_chunk(chunk, &mut answer, &mut choices)?;
+                    fold_chunk(spellings.read(data)?, &mut answer, &mut choices)?;
                 }
             }
         }
@@ -103,12 +104,12 @@ impl Dialect for OpenAi {
         if let Some(usage) = usage.filter(|usage| !usage.is_null()) {
             answer.insert("usage".into(), usage);
         }
-        Ok(Value::Object(answer).to_string().into_bytes())
+        Ok(spellings.text(&Value::Object(answer)).into_bytes())
     }
 
     fn unfold(&self, answer: &[u8], options: UnfoldOptions) -> Result<Vec<u8>, FoldError> {
-        let mut answer: Map<String, Value> =
-            serde_json::from_slice(answer).map_err(|_| FoldError::NotJson)?;
+        let mut spellings = Spellings::default();
+        let Value::Object(mut answer) = spellings.read(answer)? else { return Err(FoldError::NotJson) };
         let Some(Value::Array(choices)) = answer.shift_remove("choices") else {
             return Err(FoldError::Shape("choices"));
         };
@@ -121,7 +122,7 @@ impl Dialect for OpenAi {
             if let Some(usage) = usage {
                 chunk.insert("usage".into(), usage.clone());
             }
-            event(None, &Value::Object(chunk), &mut out);
+            spellings.event(None, &Value::Object(chunk), &mut out);
         };
         for choice in choices {
             unfold_choice(choice, &mut |choice| chunk(json!([choice]), None))?;

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::{
     dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
-    openai, sse,
+    openai,
+    spelling::Spellings,
+    sse,
     usage::{Reported, Usage},
 };
 
@@ -64,11 +66,11 @@ impl Dialect for Responses {
             match self.observe(event.event, event.data()) {
                 Observed::Error => return Err(FoldError::Error),
                 Observed::End => {
-                    let mut data: Value =
-                        serde_json::from_slice(event.data()).map_err(|_| FoldError::NotJson)?;
+                    let mut spellings = Spellings::default();
+                    let mut data = spellings.read(event.data())?;
                     let response = data.get_mut("response").map(Value::take);
                     let response = response.ok_or(FoldError::Shape("a response"))?;
-                    return Ok(response.to_string().into_bytes());
+                    return Ok(spellings.text(&response).into_bytes());
                 }
                 _ => {}
             }
@@ -77,7 +79,8 @@ impl Dialect for Responses {
     }
 
     fn unfold(&self, answer: &[u8], _: UnfoldOptions) -> Result<Vec<u8>, FoldError> {
-        let whole: Value = serde_json::from_slice(answer).map_err(|_| FoldError::NotJson)?;
+        let mut spellings = Spellings::default();
+        let whole = spellings.read(answer)?;
         let items = whole.get("output").and_then(Value::as_array).ok_or(FoldError::Shape("output"))?;
         let mut begun = whole.clone();
         if let Some(begun) = begun.as_object_mut() {
@@ -85,7 +88,7 @@ impl Dialect for Responses {
             begun.insert("status".into(), "in_progress".into());
             begun.insert("usage".into(), Value::Null);
         }
-        let mut told = Told::default();
+        let mut told = Told { spellings, ..Told::default() };
         told.event("response.created", json!({ "response": begun }));
         told.event("response.in_progress", json!({ "response": begun }));
         for (at, item) in items.iter().enumerate() {
@@ -106,6 +109,7 @@ fn kind_in(data: &[u8]) -> String {
 /// The events so far.
 #[derive(Default)]
 struct Told {
+    spellings: Spellings,
     out: Vec<u8>,
     sequence: u64,
 }
@@ -117,7 +121,7 @@ impl Told {
         if let (Some(data), Value::Object(members)) = (data.as_object_mut(), members) {
             data.extend(members);
         }
-        event(Some(name), &data, &mut self.out);
+        self.spellings.event(Some(name), &data, &mut self.out);
     }
 
     /// An item: added without its text, told in deltas, done.
