@@ -1,10 +1,10 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use chimera_cache::{Found, Freshness, Lifetime, Place, Role, Source};
-use chimera_protocol::{DialectId, Operation};
+use chimera_cache::{Role, Source};
+use chimera_protocol::DialectId;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
@@ -15,25 +15,23 @@ use crate::{
     auth::Tenant,
     body::{Body, Follow},
     books::Books,
-    compress::{self, StreamEncoder},
-    directives::{self, Directives},
-    entry::{Entry, UNARY},
     failure::{Code, Failure},
     gateway::{Gateway, State},
     generate,
     head::Head,
     intake, limits,
-    load::{Answer, Keep, Load, Piece, stream_type},
-    look::{self, Language, Looked},
+    load::{Keep, Load, Piece},
+    look::{self, Language},
     metrics::RequestOutcome,
     mixed::Asking,
     models_list,
+    plan::{self, Plan},
+    reply,
     request_id::RequestId,
     respond::{self, names},
     route::{self, Call, Route},
-    settings::CachePolicy,
-    translate::{Foreign, Translating},
-    upstream::{Framing, Outgoing, forwarded},
+    translate::Translating,
+    upstream::{Outgoing, forwarded},
     web_page,
 };
 
@@ -235,7 +233,7 @@ async fn serve(
     let asking = Asking::new(&context.state, looked, &headers, &body);
     let looked = &*asking.looked;
     if let Language::Counted { body, dropped } = &looked.language {
-        return Ok(counted(body, dropped.as_ref(), books));
+        return Ok(reply::counted(body, dropped.as_ref(), books));
     }
     let plan = Plan::new(context, call, parts, looked)?;
     let mut found = plan.lookup(context, looked);
@@ -244,14 +242,14 @@ async fn serve(
     }
     // What is past its time waits for whether a provider answers.
     let (fresh, stale) = match found {
-        Some(found) if is_fresh(&found) => (Some(found), None),
+        Some(found) if plan::is_fresh(&found) => (Some(found), None),
         other => (None, other),
     };
     if let Some(found) = fresh {
         if !is_known && looked.holds_no_translation() {
             shared.aliases.put(raw, asking.looked.clone(), now);
         }
-        if let Some(response) = hit(context, &found, &asking, parts, books).await {
+        if let Some(response) = reply::hit(context, &found, &asking, parts, books).await {
             return Ok(response);
         }
     }
@@ -306,29 +304,10 @@ async fn serve(
     let answered = follow(context, call, &plan, &asking, load, parts, books).await;
     match (answered, stale) {
         (Err(failure), Some(stale)) if failure.is_upstreams() => {
-            hit(context, &stale, &asking, parts, books).await.ok_or(failure)
+            reply::hit(context, &stale, &asking, parts, books).await.ok_or(failure)
         }
         (answered, _) => answered,
     }
-}
-
-fn is_fresh(found: &Found<Arc<Entry>>) -> bool {
-    matches!(found.freshness, Freshness::Fresh | Freshness::RenewEarly)
-}
-
-/// Tokens that were counted here.
-fn counted(body: &Bytes, dropped: Option<&HeaderValue>, books: &mut Books) -> Response<Body> {
-    let mut response = Response::new(Body::whole(body.clone()));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, respond::JSON);
-    headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
-    headers.insert(&names::CACHE, HeaderValue::from_static("bypass"));
-    if let Some(dropped) = dropped {
-        headers.insert(&names::DROPPED, dropped.clone());
-    }
-    let total = books.ended(RequestOutcome::Success);
-    respond::timing(headers, &[("total", total)]);
-    response
 }
 
 /// Forwarded headers that the answer may depend on.
@@ -352,97 +331,6 @@ fn extra(call: &Call<'_>, query: &str, versions: &Bytes) -> Bytes {
     match &call.model {
         None => versions.clone(),
         Some(model) => [model.as_bytes(), query.as_bytes(), versions].concat().into(),
-    }
-}
-
-/// What may be done for one request, decided once.
-struct Plan {
-    directives: Directives,
-    reads: bool,
-    stores: bool,
-    lifetime: Lifetime,
-    tier: &'static str,
-    tier_deadline: Instant,
-    /// The caller's own, if that is sooner.
-    deadline: Instant,
-}
-
-impl Plan {
-    fn new(context: &Context<'_>, call: &Call<'_>, parts: &Parts, looked: &Looked) -> Result<Self, Failure> {
-        let settings = &context.state.settings;
-        let head = &context.arrival.head;
-        let mut directives = match head.has_directives {
-            true => Directives::of(&parts.headers),
-            false => Directives::default(),
-        };
-        if let Some(member) = &looked.cache_member {
-            directives.add_member(member);
-        }
-        let allowed = match settings.cache.policy {
-            CachePolicy::All => true,
-            CachePolicy::Deterministic => looked.deterministic,
-            CachePolicy::Off => false,
-        };
-        let timeouts = &settings.timeouts;
-        let (tier, limit) = match (call.operation, looked.form.framing) {
-            (Operation::Chat, Framing::Unary) => ("llm", timeouts.llm),
-            (Operation::Chat, _) => ("llm", timeouts.first_event.unwrap_or(timeouts.llm)),
-            _ => ("standard", timeouts.standard),
-        };
-        let arrived = context.arrival.at;
-        let tier_deadline = arrived + limit;
-        let asked = if head.has_timeout { directives::asked_timeout(&parts.headers)? } else { None };
-        let deadline = asked.map_or(tier_deadline, |asked| tier_deadline.min(arrived + asked));
-        let ttl = directives.ttl.map_or(settings.cache.ttl, |ttl| ttl.min(settings.cache.ttl));
-        Ok(Self {
-            reads: allowed && !directives.no_cache,
-            stores: allowed && !directives.no_store,
-            lifetime: Lifetime::fresh(ttl).stale_if_error(settings.cache.stale_if_error),
-            directives,
-            tier,
-            tier_deadline,
-            deadline,
-        })
-    }
-
-    /// Whether the call may serve others that ask the same.
-    fn shares(&self) -> bool {
-        self.reads && self.stores
-    }
-
-    fn lookup(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
-        if !self.reads {
-            return None;
-        }
-        let now = context.arrival.at.into_std();
-        self.welcome(context.gateway.shared.cache.near(&looked.fingerprint, now)?)
-    }
-
-    /// A look at the second tier, one for all that ask the same at the same time.
-    async fn look_far(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
-        self.welcome(context.gateway.shared.cache.far_once(&looked.fingerprint).await?)
-    }
-
-    /// A second look, which counts for nothing.
-    fn look_again(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
-        let now = context.arrival.at.into_std();
-        let found = context.gateway.shared.cache.peek(&looked.fingerprint, now)?;
-        self.welcome(found).filter(is_fresh)
-    }
-
-    fn welcome(&self, found: Found<Arc<Entry>>) -> Option<Found<Arc<Entry>>> {
-        (!self.directives.refuses(found.age)).then_some(found)
-    }
-
-    /// What `x-chimera-cache` says of an answer that a provider gave.
-    fn miss(&self) -> HeaderValue {
-        HeaderValue::from_static(match (self.reads, self.stores) {
-            (true, true) if self.directives.max_age.is_some() => "miss; reason=max-age",
-            (true, true) => "miss; reason=cold",
-            (true, false) => "miss; reason=no-store",
-            (false, true) => "miss; reason=no-cache",
-            (false, false) => "bypass",
-        })
     }
 }
 
@@ -473,9 +361,6 @@ impl Following {
     }
 }
 
-/// Room for the headers of an answer: growing the map would hash them all again.
-const HEADERS: usize = 16;
-
 /// Follows the call to its first piece and answers with it.
 async fn follow(
     context: &Context<'_>,
@@ -502,7 +387,7 @@ async fn follow(
             // Another call may have ended between the look-up and here.
             Role::Leader => {
                 if let Some(found) = plan.look_again(context, looked)
-                    && let Some(response) = hit(context, &found, asking, parts, books).await
+                    && let Some(response) = reply::hit(context, &found, asking, parts, books).await
                 {
                     return Ok(response);
                 }
@@ -530,12 +415,12 @@ async fn follow(
                 return foreign.respond(context, &answer, said, books, now);
             }
             let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
-            Ok(unary(context, looked, &answer, said, parts, total).await)
+            Ok(reply::unary(context, looked, &answer, said, parts, total).await)
         }
         Some(Piece::Head(provenance)) => {
             books.streams(now);
             let foreign = asking.foreign(&provenance)?;
-            let mut response = streaming(context, looked, foreign.as_deref(), following, call, parts);
+            let mut response = reply::streaming(context, looked, foreign.as_deref(), following, call, parts);
             let headers = response.headers_mut();
             headers.insert(&names::CACHE, said);
             respond::origin(headers, &provenance, now - context.arrival.at);
@@ -549,148 +434,4 @@ async fn follow(
             Err(Failure::new(Code::Internal, "the call ended without an answer"))
         }
     }
-}
-
-/// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
-async fn hit(
-    context: &Context<'_>,
-    found: &Found<Arc<Entry>>,
-    asking: &Asking,
-    parts: &Parts,
-    books: &mut Books,
-) -> Option<Response<Body>> {
-    let (entry, form) = (&found.value, asking.looked.form);
-    let foreign = asking.foreign_of(entry.dialect(), &entry.model).ok()?;
-    let mut response = match (&foreign, form.framing) {
-        (Some(foreign), _) => {
-            entry.prepare(foreign.provider_form(), None).await;
-            foreign.hit(context, entry)?
-        }
-        (None, Framing::Unary) => whole(context, entry, parts).await?,
-        (None, framing) => {
-            entry.prepare(form, None).await;
-            let mut response = Response::new(Body::whole(entry.body(form)?.clone()));
-            response.headers_mut().reserve(HEADERS);
-            stream_headers(response.headers_mut(), framing);
-            response
-        }
-    };
-    weigh_again(context, entry, &asking.looked);
-    let headers = response.headers_mut();
-    let said = match found.place {
-        _ if !is_fresh(found) => "stale",
-        Place::Far => "l2",
-        _ => "l1",
-    };
-    headers.insert(&names::CACHE, HeaderValue::from_static(said));
-    headers.insert(header::AGE, HeaderValue::from(found.age.as_secs()));
-    headers.insert(&names::PROVIDER, entry.provider.clone());
-    headers.insert(&names::MODEL, entry.model.clone());
-    let total = books.ended(RequestOutcome::Success);
-    respond::timing(headers, &[("cache", total), ("total", total)]);
-    Some(response)
-}
-
-/// An entry that got another form takes more of the cache.
-fn weigh_again(context: &Context<'_>, entry: &Entry, looked: &Looked) {
-    if entry.has_grown() {
-        context.gateway.shared.cache.reweigh(&looked.fingerprint);
-    }
-}
-
-/// A unary answer, in the encoding that the caller prefers.
-async fn whole(context: &Context<'_>, entry: &Arc<Entry>, parts: &Parts) -> Option<Response<Body>> {
-    entry.prepare(UNARY, None).await;
-    let plain = entry.body(UNARY)?;
-    let settings = &context.state.settings.compression;
-    let compressible = settings.enabled && plain.len() >= settings.min_size;
-    let encoding = if compressible { compress::negotiate(&parts.headers) } else { None };
-    entry.prepare(UNARY, encoding).await;
-    let encoded = encoding.and_then(|encoding| Some((encoding, entry.encoded(encoding)?)));
-    let mut response = Response::new(Body::whole(match encoded {
-        Some((encoding, encoded)) => {
-            context.gateway.shared.metrics.compressed(encoding, plain.len(), encoded.len());
-            encoded.clone()
-        }
-        None => plain.clone(),
-    }));
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS);
-    headers.insert(header::CONTENT_TYPE, respond::JSON);
-    headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
-    if compressible {
-        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
-    if let Some((encoding, _)) = encoded {
-        headers.insert(header::CONTENT_ENCODING, encoding.header());
-    }
-    Some(response)
-}
-
-/// A provider's unary answer: its own bytes, its own status.
-async fn unary(
-    context: &Context<'_>,
-    looked: &Looked,
-    answer: &Arc<Answer>,
-    said: HeaderValue,
-    parts: &Parts,
-    total: Duration,
-) -> Response<Body> {
-    let mut encoded = None;
-    if let Some(entry) = &answer.entry {
-        encoded = whole(context, entry, parts).await;
-        weigh_again(context, entry, looked);
-    }
-    let mut response = encoded.unwrap_or_else(|| {
-        let mut response = Response::new(Body::whole(answer.body.clone()));
-        response.headers_mut().insert(header::CONTENT_TYPE, respond::JSON);
-        response.headers_mut().insert(header::CACHE_CONTROL, respond::PRIVATE);
-        response
-    });
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let headers = response.headers_mut();
-    headers.insert(&names::CACHE, said);
-    respond::origin(headers, &answer.provenance, total);
-    if let Some(wait) = answer.retry_after.or((answer.status == 429).then_some(Duration::from_secs(1))) {
-        respond::retry_after(headers, wait);
-    }
-    response
-}
-
-fn streaming(
-    context: &Context<'_>,
-    looked: &Looked,
-    foreign: Option<&Foreign>,
-    following: Following,
-    call: &Call<'_>,
-    parts: &Parts,
-) -> Response<Body> {
-    let id = context.arrival.request_id.clone();
-    let (following, framing) = match foreign {
-        Some(foreign) => (foreign.follow(following, context, &id), foreign.form.framing),
-        None => (following, looked.form.framing),
-    };
-    let mut response = Response::new(Body::events(following, call.dialect, framing, id));
-    response.headers_mut().reserve(HEADERS);
-    stream_headers(response.headers_mut(), framing);
-    let settings = &context.state.settings.compression;
-    if settings.enabled
-        && settings.event_streams
-        && let Some(encoding) = compress::negotiate(&parts.headers)
-        && let Ok(encoder) = StreamEncoder::new(encoding)
-    {
-        response.body_mut().encode(encoder);
-        response.headers_mut().insert(header::CONTENT_ENCODING, encoding.header());
-    }
-    if settings.enabled && settings.event_streams {
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
-    response
-}
-
-pub(crate) fn stream_headers(headers: &mut HeaderMap, framing: Framing) {
-    let (name, value) = stream_type(framing);
-    headers.insert(name, value);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store"));
-    headers.insert(&names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }

@@ -28,6 +28,7 @@ use crate::{
     failure::{Code, Failure},
     load::{Answer, Piece},
     metrics::RequestOutcome,
+    reply,
     request_id::RequestId,
     respond::{self, names},
     tokens,
@@ -242,7 +243,7 @@ impl Foreign {
         let body = self.stored(entry, &context.arrival.request_id.to_string())?;
         let mut response = self.response(body);
         if self.form.framing != Framing::Unary {
-            call::stream_headers(response.headers_mut(), self.form.framing);
+            reply::stream_headers(response.headers_mut(), self.form.framing);
         }
         Some(response)
     }

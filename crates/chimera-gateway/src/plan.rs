@@ -1,0 +1,119 @@
+//! What may be done for one request, decided once: from its directives, the route's policy and its time.
+
+use std::sync::Arc;
+
+use chimera_cache::{Found, Freshness, Lifetime};
+use chimera_protocol::Operation;
+use http::{HeaderValue, request::Parts};
+use tokio::time::Instant;
+
+use crate::{
+    call::Context,
+    directives::{self, Directives},
+    entry::Entry,
+    failure::Failure,
+    look::Looked,
+    route::Call,
+    settings::CachePolicy,
+    upstream::Framing,
+};
+
+/// What may be done for one request, decided once.
+pub(crate) struct Plan {
+    pub(crate) directives: Directives,
+    pub(crate) reads: bool,
+    pub(crate) stores: bool,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) tier: &'static str,
+    pub(crate) tier_deadline: Instant,
+    /// The caller's own, if that is sooner.
+    pub(crate) deadline: Instant,
+}
+
+impl Plan {
+    pub(crate) fn new(
+        context: &Context<'_>,
+        call: &Call<'_>,
+        parts: &Parts,
+        looked: &Looked,
+    ) -> Result<Self, Failure> {
+        let settings = &context.state.settings;
+        let head = &context.arrival.head;
+        let mut directives = match head.has_directives {
+            true => Directives::of(&parts.headers),
+            false => Directives::default(),
+        };
+        if let Some(member) = &looked.cache_member {
+            directives.add_member(member);
+        }
+        let allowed = match settings.cache.policy {
+            CachePolicy::All => true,
+            CachePolicy::Deterministic => looked.deterministic,
+            CachePolicy::Off => false,
+        };
+        let timeouts = &settings.timeouts;
+        let (tier, limit) = match (call.operation, looked.form.framing) {
+            (Operation::Chat, Framing::Unary) => ("llm", timeouts.llm),
+            (Operation::Chat, _) => ("llm", timeouts.first_event.unwrap_or(timeouts.llm)),
+            _ => ("standard", timeouts.standard),
+        };
+        let arrived = context.arrival.at;
+        let tier_deadline = arrived + limit;
+        let asked = if head.has_timeout { directives::asked_timeout(&parts.headers)? } else { None };
+        let deadline = asked.map_or(tier_deadline, |asked| tier_deadline.min(arrived + asked));
+        let ttl = directives.ttl.map_or(settings.cache.ttl, |ttl| ttl.min(settings.cache.ttl));
+        Ok(Self {
+            reads: allowed && !directives.no_cache,
+            stores: allowed && !directives.no_store,
+            lifetime: Lifetime::fresh(ttl).stale_if_error(settings.cache.stale_if_error),
+            directives,
+            tier,
+            tier_deadline,
+            deadline,
+        })
+    }
+
+    /// Whether the call may serve others that ask the same.
+    pub(crate) fn shares(&self) -> bool {
+        self.reads && self.stores
+    }
+
+    pub(crate) fn lookup(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
+        if !self.reads {
+            return None;
+        }
+        let now = context.arrival.at.into_std();
+        self.welcome(context.gateway.shared.cache.near(&looked.fingerprint, now)?)
+    }
+
+    /// A look at the second tier, one for all that ask the same at the same time.
+    pub(crate) async fn look_far(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
+        self.welcome(context.gateway.shared.cache.far_once(&looked.fingerprint).await?)
+    }
+
+    /// A second look, which counts for nothing.
+    pub(crate) fn look_again(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {
+        let now = context.arrival.at.into_std();
+        let found = context.gateway.shared.cache.peek(&looked.fingerprint, now)?;
+        self.welcome(found).filter(is_fresh)
+    }
+
+    pub(crate) fn welcome(&self, found: Found<Arc<Entry>>) -> Option<Found<Arc<Entry>>> {
+        (!self.directives.refuses(found.age)).then_some(found)
+    }
+
+    /// What `x-chimera-cache` says of an answer that a provider gave.
+    pub(crate) fn miss(&self) -> HeaderValue {
+        HeaderValue::from_static(match (self.reads, self.stores) {
+            (true, true) if self.directives.max_age.is_some() => "miss; reason=max-age",
+            (true, true) => "miss; reason=cold",
+            (true, false) => "miss; reason=no-store",
+            (false, true) => "miss; reason=no-cache",
+            (false, false) => "bypass",
+        })
+    }
+}
+
+pub(crate) fn is_fresh(found: &Found<Arc<Entry>>) -> bool {
+    matches!(found.freshness, Freshness::Fresh | Freshness::RenewEarly)
+}

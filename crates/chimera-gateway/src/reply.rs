@@ -1,0 +1,190 @@
+//! Answers to callers: stored ones, whole ones and streams, with the headers that say what happened.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chimera_cache::{Found, Place};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+
+use crate::{
+    body::Body,
+    books::Books,
+    call::{Context, Following},
+    compress::{self, StreamEncoder},
+    entry::{Entry, UNARY},
+    load::{Answer, stream_type},
+    look::Looked,
+    metrics::RequestOutcome,
+    mixed::Asking,
+    plan,
+    respond::{self, names},
+    route::Call,
+    translate::Foreign,
+    upstream::Framing,
+};
+
+/// Room for the headers of an answer: growing the map would hash them all again.
+pub(crate) const HEADERS: usize = 16;
+
+/// Tokens that were counted here.
+pub(crate) fn counted(body: &Bytes, dropped: Option<&HeaderValue>, books: &mut Books) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body.clone()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, respond::JSON);
+    headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
+    headers.insert(&names::CACHE, HeaderValue::from_static("bypass"));
+    if let Some(dropped) = dropped {
+        headers.insert(&names::DROPPED, dropped.clone());
+    }
+    let total = books.ended(RequestOutcome::Success);
+    respond::timing(headers, &[("total", total)]);
+    response
+}
+
+/// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
+pub(crate) async fn hit(
+    context: &Context<'_>,
+    found: &Found<Arc<Entry>>,
+    asking: &Asking,
+    parts: &Parts,
+    books: &mut Books,
+) -> Option<Response<Body>> {
+    let (entry, form) = (&found.value, asking.looked.form);
+    let foreign = asking.foreign_of(entry.dialect(), &entry.model).ok()?;
+    let mut response = match (&foreign, form.framing) {
+        (Some(foreign), _) => {
+            entry.prepare(foreign.provider_form(), None).await;
+            foreign.hit(context, entry)?
+        }
+        (None, Framing::Unary) => whole(context, entry, parts).await?,
+        (None, framing) => {
+            entry.prepare(form, None).await;
+            let mut response = Response::new(Body::whole(entry.body(form)?.clone()));
+            response.headers_mut().reserve(HEADERS);
+            stream_headers(response.headers_mut(), framing);
+            response
+        }
+    };
+    weigh_again(context, entry, &asking.looked);
+    let headers = response.headers_mut();
+    let said = match found.place {
+        _ if !plan::is_fresh(found) => "stale",
+        Place::Far => "l2",
+        _ => "l1",
+    };
+    headers.insert(&names::CACHE, HeaderValue::from_static(said));
+    headers.insert(header::AGE, HeaderValue::from(found.age.as_secs()));
+    headers.insert(&names::PROVIDER, entry.provider.clone());
+    headers.insert(&names::MODEL, entry.model.clone());
+    let total = books.ended(RequestOutcome::Success);
+    respond::timing(headers, &[("cache", total), ("total", total)]);
+    Some(response)
+}
+
+/// An entry that got another form takes more of the cache.
+pub(crate) fn weigh_again(context: &Context<'_>, entry: &Entry, looked: &Looked) {
+    if entry.has_grown() {
+        context.gateway.shared.cache.reweigh(&looked.fingerprint);
+    }
+}
+
+/// A unary answer, in the encoding that the caller prefers.
+pub(crate) async fn whole(
+    context: &Context<'_>,
+    entry: &Arc<Entry>,
+    parts: &Parts,
+) -> Option<Response<Body>> {
+    entry.prepare(UNARY, None).await;
+    let plain = entry.body(UNARY)?;
+    let settings = &context.state.settings.compression;
+    let compressible = settings.enabled && plain.len() >= settings.min_size;
+    let encoding = if compressible { compress::negotiate(&parts.headers) } else { None };
+    entry.prepare(UNARY, encoding).await;
+    let encoded = encoding.and_then(|encoding| Some((encoding, entry.encoded(encoding)?)));
+    let mut response = Response::new(Body::whole(match encoded {
+        Some((encoding, encoded)) => {
+            context.gateway.shared.metrics.compressed(encoding, plain.len(), encoded.len());
+            encoded.clone()
+        }
+        None => plain.clone(),
+    }));
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS);
+    headers.insert(header::CONTENT_TYPE, respond::JSON);
+    headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
+    if compressible {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if let Some((encoding, _)) = encoded {
+        headers.insert(header::CONTENT_ENCODING, encoding.header());
+    }
+    Some(response)
+}
+
+/// A provider's unary answer: its own bytes, its own status.
+pub(crate) async fn unary(
+    context: &Context<'_>,
+    looked: &Looked,
+    answer: &Arc<Answer>,
+    said: HeaderValue,
+    parts: &Parts,
+    total: Duration,
+) -> Response<Body> {
+    let mut encoded = None;
+    if let Some(entry) = &answer.entry {
+        encoded = whole(context, entry, parts).await;
+        weigh_again(context, entry, looked);
+    }
+    let mut response = encoded.unwrap_or_else(|| {
+        let mut response = Response::new(Body::whole(answer.body.clone()));
+        response.headers_mut().insert(header::CONTENT_TYPE, respond::JSON);
+        response.headers_mut().insert(header::CACHE_CONTROL, respond::PRIVATE);
+        response
+    });
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let headers = response.headers_mut();
+    headers.insert(&names::CACHE, said);
+    respond::origin(headers, &answer.provenance, total);
+    if let Some(wait) = answer.retry_after.or((answer.status == 429).then_some(Duration::from_secs(1))) {
+        respond::retry_after(headers, wait);
+    }
+    response
+}
+
+pub(crate) fn streaming(
+    context: &Context<'_>,
+    looked: &Looked,
+    foreign: Option<&Foreign>,
+    following: Following,
+    call: &Call<'_>,
+    parts: &Parts,
+) -> Response<Body> {
+    let id = context.arrival.request_id.clone();
+    let (following, framing) = match foreign {
+        Some(foreign) => (foreign.follow(following, context, &id), foreign.form.framing),
+        None => (following, looked.form.framing),
+    };
+    let mut response = Response::new(Body::events(following, call.dialect, framing, id));
+    response.headers_mut().reserve(HEADERS);
+    stream_headers(response.headers_mut(), framing);
+    let settings = &context.state.settings.compression;
+    if settings.enabled
+        && settings.event_streams
+        && let Some(encoding) = compress::negotiate(&parts.headers)
+        && let Ok(encoder) = StreamEncoder::new(encoding)
+    {
+        response.body_mut().encode(encoder);
+        response.headers_mut().insert(header::CONTENT_ENCODING, encoding.header());
+    }
+    if settings.enabled && settings.event_streams {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    response
+}
+
+pub(crate) fn stream_headers(headers: &mut HeaderMap, framing: Framing) {
+    let (name, value) = stream_type(framing);
+    headers.insert(name, value);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store"));
+    headers.insert(&names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
+}
