@@ -5,7 +5,7 @@ use std::{sync::mpsc, time::Duration};
 use chimera_gateway::{DialectId, Gateway};
 use tokio::time::timeout;
 
-use crate::support::{ANSWER, Answer, Scripted, call, chat, gateway, unary};
+use crate::support::{ANSWER, Answer, Scripted, call, chat, gateway, post, unary};
 
 /// Runs a test whose only helping thread is busy until it says so: what is done beside the event loop
 /// waits, what is done on it does not.
@@ -95,4 +95,26 @@ fn p09_the_forms_of_a_large_answer_are_made_beside_the_event_loop_and_once() {
             assert!(asking(&gateway, stream, accept).await.is_some(), "{accept}");
         });
     }
+}
+
+#[test]
+fn pain_22_large_bodies_are_looked_at_off_the_event_loop() {
+    with_busy_helper(|free| async move {
+        let upstream = Scripted::answering(unary(200, ANSWER));
+        let gateway = gateway(DialectId::OpenAi, &upstream);
+        // Nobody serves this model: the answer is there as soon as the body was looked at.
+        let ask = |length: usize| Box::pin(gateway.handle(chat("nobody", &"x".repeat(length), false)));
+        assert_eq!(ask(1000).await.status(), 404);
+        let mut large = ask(1 << 20);
+        assert!(
+            timeout(Duration::from_millis(300), &mut large).await.is_err(),
+            "it was looked at on the loop"
+        );
+        drop(free);
+        assert_eq!(large.await.status(), 404);
+        let answer = call(&gateway, chat("gpt-x", &"x".repeat(1 << 20), false)).await;
+        assert_eq!((answer.status, upstream.body(0).matches('x').count()), (200, (1 << 20) + 1));
+        let broken = call(&gateway, post("/v1/chat/completions", &"[".repeat(1 << 20))).await;
+        assert_eq!(broken.status, 400);
+    });
 }

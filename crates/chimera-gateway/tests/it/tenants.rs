@@ -242,22 +242,6 @@ async fn c02_a_body_that_never_comes_is_408_and_nobody_is_called() {
 }
 
 /// A large body is looked at on another thread: the event loop serves others meanwhile.
-#[tokio::test]
-async fn pain_22_large_bodies_are_looked_at_off_the_event_loop() {
-    let upstream = Scripted::answering(unary(200, ANSWER));
-    let gateway = gateway(DialectId::OpenAi, &upstream);
-    // Nobody serves this model: the answer is there as soon as the body was looked at.
-    let ask = |length: usize| Box::pin(gateway.handle(chat("nobody", &"x".repeat(length), false)));
-    assert!(at_once(ask(1000)).await.is_some());
-    let mut large = ask(1 << 20);
-    assert!(at_once(&mut large).await.is_none());
-    assert_eq!(large.await.status(), 404);
-    let answer = call(&gateway, chat("gpt-x", &"x".repeat(1 << 20), false)).await;
-    assert_eq!((answer.status, upstream.body(0).matches('x').count()), (200, (1 << 20) + 1));
-    let broken = call(&gateway, post("/v1/chat/completions", &"[".repeat(1 << 20))).await;
-    assert_eq!(broken.status, 400);
-}
-
 /// A body that has come in part, and comes no further.
 struct Half(Option<bytes::Bytes>);
 
