@@ -97,6 +97,17 @@ fn get_near(cache: &Cache, key: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&found.value).into_owned())
 }
 
+/// Asks until a value that another process wrote has gone up. What is told of its being written may come
+/// behind the first answer, and takes it down again.
+async fn goes_up(cache: &Cache, key: &str, text: &str) {
+    let began = Instant::now();
+    while get_near(cache, key).as_deref() != Some(text) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{key} does not go up");
+        assert_eq!(get_far(cache, key).await.as_deref(), Some(text));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// The name of a key in Redis.
 fn name(key: &str) -> Vec<u8> {
     [b"t:1:e:", key.as_bytes()].concat()
