@@ -4,6 +4,7 @@ mod args;
 mod banner;
 mod config;
 mod connection;
+mod keep;
 mod metrics;
 mod redis;
 mod resolve;

@@ -11,6 +11,7 @@ use toml::Value;
 
 use crate::{
     config::{self, ConfigError, Dialect, File, Policy},
+    keep::InForce,
     units::{SecretSource, Size},
     upstreams::models,
 };
@@ -148,16 +149,17 @@ pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), Co
     Ok(())
 }
 
-/// Resolves everything that a reload may change.
+/// Resolves everything that a reload may change. What is configured as `before` is kept with its state.
 pub(crate) fn settings(
     file: &File,
     addresses: &Addresses,
     around: &Surroundings,
+    before: Option<&InForce<'_>>,
 ) -> Result<Settings, ConfigError> {
     server(file)?;
     admin_key(file)?;
-    let mut settings = Settings::new(models(file, addresses, around)?);
-    settings.tenants = tenants(file)?;
+    let mut settings = Settings::new(models(file, addresses, around, before)?);
+    settings.tenants = tenants(file, before)?;
     settings.timeouts = timeouts(file)?;
     settings.cache = cache(file)?;
     crate::redis::second_tier(file)?;
@@ -268,20 +270,19 @@ fn sizes(file: &File) -> Result<SizeLimits, ConfigError> {
     })
 }
 
-fn tenants(file: &File) -> Result<Tenants, ConfigError> {
+fn tenants(file: &File, before: Option<&InForce<'_>>) -> Result<Tenants, ConfigError> {
     if file.clients.is_empty() {
         return Ok(Tenants::open());
     }
     let mut keys: HashMap<KeyDigest, Arc<Tenant>> = HashMap::new();
     for (name, client) in &file.clients {
-        let tenant = Tenant::new(
-            name.clone(),
-            Limits {
-                requests_per_minute: client.requests_per_minute,
-                tokens_per_minute: client.tokens_per_minute,
-                concurrency: client.concurrency,
-            },
-        );
+        let limits = Limits {
+            requests_per_minute: client.requests_per_minute,
+            tokens_per_minute: client.tokens_per_minute,
+            concurrency: client.concurrency,
+        };
+        let kept = before.and_then(|before| before.tenant(name, client));
+        let tenant = kept.unwrap_or_else(|| Tenant::new(name.clone(), limits));
         let at = format!("clients.{name}.key_sha256");
         let zero = [
             ("requests_per_minute", client.requests_per_minute == Some(0)),
@@ -336,7 +337,7 @@ mod tests {
     fn refused(text: &str) -> String {
         let file = file(text);
         let result =
-            addresses(&file).and_then(|addresses| settings(&file, &addresses, &around()).map(|_| ()));
+            addresses(&file).and_then(|addresses| settings(&file, &addresses, &around(), None).map(|_| ()));
         result.unwrap_err().key
     }
 

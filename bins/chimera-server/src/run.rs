@@ -25,6 +25,7 @@ use crate::{
     banner,
     config::{self, ConfigError, File, LogFormat, LogLevel},
     connection::Patience,
+    keep::InForce,
     metrics,
     redis::{self, Background},
     resolve::{self, Addresses, Surroundings},
@@ -88,7 +89,7 @@ fn sim_settings() -> chimera_sim::Settings {
 pub(crate) fn check(options: &Options) -> Result<String, Error> {
     let file = load(options)?;
     let addresses = resolve::addresses(&file)?;
-    resolve::settings(&file, &addresses, &surroundings(1)?)?;
+    resolve::settings(&file, &addresses, &surroundings(1)?, None)?;
     toml::to_string(&file).map_err(|error| Error::Start(error.to_string()))
 }
 
@@ -112,18 +113,13 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     let file = load(&options)?;
     let addresses = resolve::addresses(&file)?;
     start_log(&file.log);
-    if std::env::var_os("REDIS_URL").is_some_and(|url| !url.is_empty()) {
-        tracing::warn!(
-            "REDIS_URL is set, and the second tier is not built yet: the cache is in memory alone"
-        );
-    }
     let handle = metrics::install().map_err(|error| Error::Start(error.to_string()))?;
     let workers = match file.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
     let around = Arc::new(surroundings(workers)?);
-    let settings = resolve::settings(&file, &addresses, &around)?;
+    let settings = resolve::settings(&file, &addresses, &around, None)?;
     let (gateway, background) = gateway(&file, settings)?;
     let bind = |key, address| serve::bind(address).map_err(|error| Error::Listen(key, address, error));
     let data = bind("server.listen", addresses.data)?;
@@ -212,7 +208,10 @@ impl Reloader {
         let result = loaded.and_then(|file| {
             resolve::unchanged_since_start(&self.in_force(), &file)?;
             resolve::addresses(&file)?;
-            let settings = resolve::settings(&file, &self.listening, &self.around)?;
+            let settings = self.gateway.with_settings(|settings| {
+                let before = InForce { file: &self.in_force(), settings };
+                resolve::settings(&file, &self.listening, &self.around, Some(&before))
+            })?;
             Ok((file, settings))
         });
         match result {

@@ -15,6 +15,7 @@ use http::HeaderName;
 
 use crate::{
     config::{self, ConfigError, Dialect, File, Picker},
+    keep::InForce,
     resolve::{Addresses, Surroundings},
 };
 
@@ -33,6 +34,7 @@ pub(crate) fn models(
     file: &File,
     addresses: &Addresses,
     around: &Surroundings,
+    before: Option<&InForce<'_>>,
 ) -> Result<Models, ConfigError> {
     if file.groups.len() > MOST_MODELS {
         return Err(ConfigError::new("groups", format!("there must be at most {MOST_MODELS}")));
@@ -40,13 +42,22 @@ pub(crate) fn models(
     let breaker = breaker_settings(file)?;
     let mut models = Models::default();
     for (name, provider) in &file.providers {
-        models.add_provider(self::provider(name, provider, file, &breaker, addresses, around)?);
+        let made = self::provider(name, provider, file, &breaker, addresses, around)?;
+        match before.and_then(|before| before.provider(file, &made)) {
+            Some(kept) => models.add_provider(kept),
+            None => models.add_provider(made),
+        }
     }
     if file.providers.is_empty() {
-        models.add_provider(simulated(&breaker, around)?);
+        let made = simulated(&breaker, around)?;
+        match before.and_then(|before| before.provider(file, &made)) {
+            Some(kept) => models.add_provider(kept),
+            None => models.add_provider(made),
+        }
     }
     for (name, group) in &file.groups {
-        models.add_group(self::group(name, group, &models, file, &breaker)?);
+        let made = self::group(name, group, &models, file, &breaker)?;
+        models.add_group(before.and_then(|before| before.group(file, &models, &made)).unwrap_or(made));
     }
     Ok(models)
 }

@@ -62,6 +62,11 @@ impl Tenants {
         Self { by_digest: keys.into_iter().collect(), open: None }
     }
 
+    /// A tenant by its configured name.
+    pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.open.iter().chain(self.by_digest.values()).find(|tenant| *tenant.name == *name)
+    }
+
     /// Whether callers need a key.
     pub fn require_key(&self) -> bool {
         self.open.is_none()

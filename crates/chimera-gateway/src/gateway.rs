@@ -134,8 +134,9 @@ impl Gateway {
         self.worker
     }
 
-    /// Swaps the settings. Requests under way finish under the old ones; cached answers stay. The
-    /// cache's capacity is that of the start.
+    /// Swaps the settings. Requests under way finish under the old ones; cached answers stay, and so do the
+    /// connections, breakers and limits of providers, groups and tenants that are the same values as
+    /// before. The cache's capacity is that of the start.
     pub fn reload(&self, settings: Settings) {
         self.shared.state.store(State::new(settings));
         self.shared.aliases.clear();
@@ -181,6 +182,11 @@ impl Gateway {
     /// Waits until the answers on their way to the second tier are there: for a clean end.
     pub async fn flush(&self) {
         self.shared.cache.flush().await;
+    }
+
+    /// The settings in force.
+    pub fn with_settings<T>(&self, look: impl FnOnce(&Settings) -> T) -> T {
+        look(&self.shared.state.load().settings)
     }
 
     /// The models in force.

@@ -184,15 +184,14 @@ impl Load {
     /// A whole answer: the provider's own bytes, whether it said yes or no.
     fn answer(&self, mut reply: Reply, judge: Judge) -> Piece {
         let status = reply.parts.status.as_u16();
-        let decoded = judge.decoded.filter(|_| reply.refusal.is_none());
+        // What a reply holds owns its memory, and no more than it needs: it is kept as it is.
+        let decoded = judge.decoded.filter(|_| reply.refusal.is_none()).map(exact);
         let body = decoded.unwrap_or_else(|| std::mem::take(&mut reply.held));
         let provenance = self.provenance(&reply, judge.dialect);
         if reply.parts.status.is_success() {
             self.used(&reply, judge.usage);
-            // A copy: what is kept for hours shares nothing with what is written out now.
-            let own = if self.may_keep(&body) { Bytes::copy_from_slice(&body) } else { body.clone() };
             let (provider, model) = (provenance.provider.clone(), provenance.model.clone());
-            let entry = Entry::unary(judge.dialect, self.tenant.name.clone(), own, provider, model);
+            let entry = Entry::unary(judge.dialect, self.tenant.name.clone(), body.clone(), provider, model);
             self.keep(&entry, reply.judged);
             return Piece::Answer(Arc::new(Answer {
                 status,
@@ -251,6 +250,11 @@ impl Load {
             self.shared.cache.put(fingerprint, item, Some(ticket), now.into_std());
         }
     }
+}
+
+/// Decoders leave room to spare, which would be held as long as the entry.
+fn exact(decoded: Bytes) -> Bytes {
+    Vec::from(decoded).into_boxed_slice().into()
 }
 
 fn header_text(text: &str) -> HeaderValue {

@@ -110,9 +110,9 @@ fn translatable(dialects: &[DialectId]) -> Option<DialectId> {
 
 impl Models {
     /// Adds a provider under its configured name.
-    pub fn add_provider(&mut self, provider: ModelProvider) {
+    pub fn add_provider(&mut self, provider: impl Into<Arc<ModelProvider>>) {
+        let provider = provider.into();
         let name = provider.provider.name().to_owned();
-        let provider = Arc::new(provider);
         for deployment in provider.group.deployments() {
             self.by_deployment.insert(deployment.name().to_owned(), provider.clone());
         }
@@ -150,6 +150,11 @@ impl Models {
     /// A provider by its configured name.
     pub fn provider(&self, name: &str) -> Option<&Arc<ModelProvider>> {
         self.by_name.get(name)
+    }
+
+    /// A configured group by its name.
+    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+        self.groups.get(name).map(|known| &known.group)
     }
 
     /// The names of the groups, sorted.

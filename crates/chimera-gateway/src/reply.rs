@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Room for the headers of an answer: growing the map would hash them all again.
-pub(crate) const HEADERS: usize = 16;
+pub(crate) const HEADERS: usize = 12;
 
 /// Tokens that were counted here.
 pub(crate) fn counted(body: &Bytes, dropped: Option<&HeaderValue>, books: &mut Books) -> Response<Body> {

@@ -201,7 +201,13 @@ impl Http1 {
             }
         }
         if !piece.is_empty() {
-            return Poll::Ready(Some(Ok(piece.freeze())));
+            // A whole answer may be kept for hours: it holds no more than it needs.
+            let spare = piece.capacity() - piece.len();
+            let is_exact = !self.body.is_ended() || spare <= piece.len() / 8;
+            return Poll::Ready(Some(Ok(match is_exact {
+                true => piece.freeze(),
+                false => Bytes::copy_from_slice(&piece),
+            })));
         }
         if let Some(fault) = self.fault.take() {
             self.reusable = false;

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::support::{
-    Client, PATIENCE, Provider, Server, Step, answer, chat, done, event, stream_head, with_ports,
+    Answer, Client, PATIENCE, Provider, Server, Step, answer, chat, done, event, json, stream_head,
+    with_ports,
 };
 
 /// A stream that ends well after some time.
@@ -154,6 +155,56 @@ fn p04_a_reload_takes_effect_or_leaves_all_as_it_was() {
     std::fs::write(&server.config, &good).unwrap();
     assert_eq!(server.admin("POST", "/api/v1/reload").status, 200);
     assert_eq!(status("fast"), 404);
+}
+
+/// Whoever reloads often, as one whose keys rotate by the hour, must not close every connection, forget
+/// which provider is down, and give every tenant its minute anew.
+#[test]
+fn p04_a_reload_keeps_the_state_of_what_it_does_not_change() {
+    let digest: String =
+        chimera_gateway::key_digest("tenant").iter().map(|byte| format!("{byte:02x}")).collect();
+    let good = Provider::start(|_| vec![answer("hi")]);
+    let bad = Provider::start(|_| vec![json(500, r#"{"error":{"message":"down"}}"#)]);
+    let config = with_ports(&good.config(&format!(
+        "[providers.down]\ndialect = \"openai\"\nbase_url = \"http://{}/v1\"\nmodels = [\"down-1\"]\n\
+         [clients.one]\nkey_sha256 = [\"{digest}\"]\nrequests_per_minute = 100\n",
+        bad.address
+    )));
+    let server = Server::start(&config);
+    let mut texts = 0..;
+    let mut ask = |model: &str| {
+        let mut client = Client::connect(server.data);
+        let text = format!("question {}", texts.next().unwrap());
+        client.send(chat(model, &text, false).replace("host:", "authorization: Bearer tenant\r\nhost:"));
+        client.answer()
+    };
+    let left =
+        |answer: &Answer| answer.header("x-ratelimit-remaining-requests").unwrap().parse::<u32>().unwrap();
+    let reload = |text: &str| {
+        std::fs::write(&server.config, text).unwrap();
+        let answer = server.admin("POST", "/api/v1/reload");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let connects = || server.metric("chimera_pool_connects_total{provider=\"openai\",result=\"ok\"}");
+    while ask("down-1").header("x-chimera-attempts").is_some() {}
+    let asked = bad.requests().len();
+    let before = ask("gpt-test");
+    assert_eq!((before.status, connects()), (200, Some(1.0)));
+    // Something else changes.
+    reload(&format!("{config}\n[timeouts]\nllm = \"90s\"\n"));
+    assert_eq!(ask("down-1").status, 503);
+    assert_eq!(bad.requests().len(), asked, "its breaker is still open");
+    let after = ask("gpt-test");
+    assert_eq!((after.status, connects()), (200, Some(1.0)), "its connection is still used");
+    assert!(left(&after) < left(&before), "what was used of the limit stays used");
+    // A provider that is configured anew is made anew, secrets included; the tenant is not.
+    reload(&config.replace("sk-test", "sk-new"));
+    let renewed = ask("gpt-test");
+    assert_eq!((renewed.status, connects()), (200, Some(2.0)));
+    assert!(good.requests().last().unwrap().contains("Bearer sk-new"));
+    assert!(left(&renewed) < left(&after));
+    reload(&config.replace("requests_per_minute = 100", "requests_per_minute = 200"));
+    assert!(left(&ask("gpt-test")) > 100);
 }
 
 /// A listener stays where it was bound: a file that moves it to loopback on paper and drops the client
