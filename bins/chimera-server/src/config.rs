@@ -277,6 +277,8 @@ pub(crate) struct Provider {
     pub(crate) idle_timeout: Span,
     #[serde(default = "yes")]
     pub(crate) ask_usage: bool,
+    #[serde(default = "no_time")]
+    pub(crate) drain_for_usage: Span,
     #[serde(default)]
     pub(crate) responses: bool,
 }
@@ -291,6 +293,10 @@ fn default_max_in_flight() -> usize {
 
 fn default_idle() -> Span {
     secs(20)
+}
+
+fn no_time() -> Span {
+    secs(0)
 }
 
 fn yes() -> bool {
@@ -405,6 +411,9 @@ pub(crate) fn parse(
     })
 }
 
+/// Keys whose text is never read as anything else: a secret may be all digits.
+const TEXTS: [&str; 3] = ["api_key", "secret", "url"];
+
 /// Puts one override into the tree: as TOML where it reads as a value, as text otherwise.
 fn set(table: &mut Table, path: &[String], text: String) -> Result<(), String> {
     let [section @ .., key] = path else { return Err("it names no key".into()) };
@@ -414,6 +423,7 @@ fn set(table: &mut Table, path: &[String], text: String) -> Result<(), String> {
         at = next.as_table_mut().ok_or_else(|| format!("`{name}` is not a section"))?;
     }
     let value = format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    let value = value.filter(|value| value.is_table() || !TEXTS.contains(&key.as_str()));
     at.insert(key.clone(), value.unwrap_or(Value::String(text)));
     Ok(())
 }
@@ -484,6 +494,15 @@ mod tests {
         let file = parse("[server]\nworkers = 1", environment).unwrap();
         assert_eq!(file.server.workers, 3);
         assert_eq!(file.cache.ttl.0, Duration::from_secs(300));
+        let provider = "[providers.x]\ndialect = \"openai\"\nbase_url = \"http://localhost\"\n";
+        for (value, read) in [("12345", "12345"), ("\"quoted\"", "\"quoted\""), ("{ env = \"HOME\" }", "env")]
+        {
+            let secret = [("CHIMERA__PROVIDERS__X__API_KEY".to_owned(), value.to_owned())];
+            match parse(provider, secret).unwrap().providers["x"].api_key.clone().unwrap() {
+                SecretSource::Text(text) => assert_eq!(text, read),
+                other => assert!(format!("{other:?}").contains(read)),
+            }
+        }
         let bad = [("CHIMERA__SERVER__LISTEN__X".to_owned(), "1".to_owned())];
         assert_eq!(parse("[server]\nlisten = \"a\"", bad).unwrap_err().key, "CHIMERA__SERVER__LISTEN__X");
     }

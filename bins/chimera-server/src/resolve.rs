@@ -12,7 +12,7 @@ use toml::Value;
 use crate::{
     config::{self, ConfigError, Dialect, File, Policy},
     keep::InForce,
-    units::{SecretSource, Size},
+    units::{SecretSource, Size, Span},
     upstreams::models,
 };
 
@@ -78,8 +78,9 @@ pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str)
                 ca_file: None,
                 max_connections: 4096,
                 max_in_flight: 16_384,
-                idle_timeout: crate::units::Span(Duration::from_secs(20)),
+                idle_timeout: Span(Duration::from_secs(20)),
                 ask_usage: true,
+                drain_for_usage: Span(Duration::ZERO),
                 responses,
             },
         );

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, UdpSocket},
     sync::Arc,
+    time::Duration,
 };
 
 use chimera_circuit_breaker as breaker;
@@ -151,6 +152,7 @@ fn provider(
         },
         patterns,
         ask_usage: given.ask_usage,
+        drain_for_usage: given.drain_for_usage.0,
     })
 }
 
@@ -273,5 +275,6 @@ fn simulated(breaker: &breaker::Settings, around: &Surroundings) -> Result<Model
         dialects: vec![DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini],
         patterns: vec!["sim-*".into()],
         ask_usage: true,
+        drain_for_usage: Duration::ZERO,
     })
 }

@@ -49,6 +49,7 @@ fn gateway(answer: Vec<u8>) -> Gateway {
         group,
         patterns,
         ask_usage: true,
+        drain_for_usage: Duration::ZERO,
     });
     Gateway::new(Settings::new(models), [7; 32]).unwrap()
 }

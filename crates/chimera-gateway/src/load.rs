@@ -446,6 +446,16 @@ impl Stream for EventSource {
     }
 }
 
+impl Drop for EventSource {
+    /// Everybody has left. Some providers bill the whole answer all the same: of those, how much it was
+    /// may be worth hearing.
+    fn drop(&mut self) {
+        if let Phase::Passing(passing) = std::mem::replace(&mut self.phase, Phase::Over) {
+            passing.drain();
+        }
+    }
+}
+
 /// What a call that was sent begins with: a stream's head, or one last piece.
 fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
     let (mut reply, judge) = match result {
@@ -596,6 +606,31 @@ impl Passing {
             let entry = Entry::stream(self.dialect, load.tenant.name.clone(), events, provider, model);
             load.keep(&entry, Instant::now());
         }
+    }
+
+    /// Reads the rest for its usage, as long as the provider's setting says; what is complete is kept like
+    /// any other answer. It holds its place among the requests in flight meanwhile.
+    fn drain(mut self: Box<Self>) {
+        let provider = self.load.state.settings.models.of(&self.reply.deployment);
+        let patience = provider.map_or(Duration::ZERO, |provider| provider.drain_for_usage);
+        if patience.is_zero() || self.billed {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let rest = async {
+                loop {
+                    match std::future::poll_fn(|cx| self.poll_piece(cx)).await {
+                        None => return true,
+                        Some(Piece::Failed(_)) => return false,
+                        Some(_) => {}
+                    }
+                }
+            };
+            let ended = tokio::time::timeout(patience, rest).await.unwrap_or(false);
+            let metrics = &self.load.shared.metrics;
+            if ended { metrics.drained.increment(1) } else { metrics.drained_in_vain.increment(1) }
+        });
     }
 
     fn bill(&mut self) {

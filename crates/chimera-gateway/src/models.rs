@@ -1,6 +1,6 @@
 //! Model names: which group of deployments serves one, and what the provider calls it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chimera_protocol::DialectId;
 use chimera_provider_pool::{Deployment, Group, Provider};
@@ -19,6 +19,9 @@ pub struct ModelProvider {
     /// Whether a streamed OpenAI request that does not ask for usage is made to ask. Default yes: an
     /// answer without usage can be neither billed nor served to unary callers from the cache.
     pub ask_usage: bool,
+    /// After its last caller has left a stream, for how long the rest is still read, because usage comes at
+    /// its end and the provider bills it either way. Default zero: the call ends at once.
+    pub drain_for_usage: Duration,
 }
 
 /// The providers and groups of a gateway.

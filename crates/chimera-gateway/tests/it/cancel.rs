@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use chimera_gateway::DialectId;
+use chimera_gateway::{DialectId, Gateway, Models, Settings};
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    Act, DONE, SSE_HEAD, STOP, Script, Scripted, call, chat, chunk, delta, finish, gateway, narrow, next,
-    settle,
+    Act, DONE, END, SSE_HEAD, STOP, Script, Scripted, USAGE, call, chat, chunk, delta, finish, gateway,
+    narrow, next, provider, settle,
 };
 
 /// Starts a request, lets it get as far as it can, and drops it; the upstream must see the end at once,
@@ -48,6 +48,42 @@ async fn c05_while_waiting_for_a_place() {
     assert!(timeout(Duration::from_millis(10), third).await.is_err());
     settle().await;
     assert_eq!((upstream.count(), upstream.closed.load(SeqCst)), (2, 2));
+}
+
+/// A provider that bills whole answers may be heard out, for as long as its setting says and no longer.
+#[tokio::test(start_paused = true)]
+async fn pain_12_a_stream_is_drained_for_its_usage_where_that_is_wanted() {
+    let rest = [delta("b").as_str(), STOP, USAGE, DONE].map(chunk).concat();
+    let script = vec![
+        Act::Read,
+        Act::Write([SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat()),
+        Act::Sleep(Duration::from_secs(10)),
+        Act::Write([rest.as_slice(), END].concat()),
+        Act::Again,
+    ];
+    for (patience, ends) in [(30, true), (5, false)] {
+        let upstream = Scripted::new([Script::Acts(script.clone())]);
+        let recorder = Counting("chimera_tokens_total", Arc::default());
+        let gateway = metrics::with_local_recorder(&recorder, || {
+            let mut models = Models::default();
+            let mut provider = provider("one", DialectId::OpenAi, &upstream);
+            provider.drain_for_usage = Duration::from_secs(patience);
+            models.add_provider(provider);
+            Gateway::new(Settings::new(models), [7; 32]).unwrap()
+        });
+        let mut body = gateway.handle(chat("gpt-x", "x", true)).await.into_body();
+        assert!(next(&mut body).await.is_some());
+        drop(body);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!((upstream.closed.load(SeqCst), recorder.1.load(SeqCst)), (0, 0), "it is read on");
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        let (closed, tokens) = if ends { (0, 7) } else { (1, 0) };
+        assert_eq!((upstream.closed.load(SeqCst), recorder.1.load(SeqCst)), (closed, tokens));
+        if ends {
+            let again = call(&gateway, chat("gpt-x", "x", true)).await;
+            assert_eq!(again.header("x-chimera-cache"), "l1", "what was paid for is kept");
+        }
+    }
 }
 
 #[tokio::test]

@@ -221,7 +221,14 @@ pub(crate) fn provider_with(
         DialectId::Anthropic => "claude-*".to_owned(),
         DialectId::Gemini => "gemini-*".to_owned(),
     }];
-    ModelProvider { provider, dialects: vec![dialect], group, patterns, ask_usage: true }
+    ModelProvider {
+        provider,
+        dialects: vec![dialect],
+        group,
+        patterns,
+        ask_usage: true,
+        drain_for_usage: Duration::ZERO,
+    }
 }
 
 pub(crate) fn deployment(name: &str, provider: &Arc<Provider>, model: Option<&str>) -> Arc<Deployment> {
