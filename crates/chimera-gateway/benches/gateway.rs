@@ -49,7 +49,7 @@ fn gateway(answer: Vec<u8>) -> Gateway {
         group,
         patterns,
         ask_usage: true,
-        drain_for_usage: Duration::ZERO,
+        drain_for_usage: std::time::Duration::ZERO,
     });
     Gateway::new(Settings::new(models), [7; 32]).unwrap()
 }

@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         group: Group::new("sim", vec![deployment], Arc::new(InOrder), Failover::default()),
         patterns: vec!["sim-*".into()],
         ask_usage: true,
-        drain_for_usage: Duration::ZERO,
+        drain_for_usage: std::time::Duration::ZERO,
     });
     let gateway = Gateway::new(Settings::new(models), [7; 32])?;
     for _ in 0..2 {
