@@ -20,6 +20,11 @@ pub(crate) struct Chimera {
 impl Bench {
     /// Starts the gateway before `upstream`, on one worker, and waits until it is ready.
     pub(crate) fn chimera(&self, upstream: &str) -> Result<Chimera, Box<dyn Error>> {
+        self.chimera_with(upstream, "")
+    }
+
+    /// The same, with more of a configuration.
+    pub(crate) fn chimera_with(&self, upstream: &str, more: &str) -> Result<Chimera, Box<dyn Error>> {
         let (listen, admin) = (free_address()?, free_address()?);
         let config = format!(
             r#"[server]
@@ -32,6 +37,8 @@ dialect = "openai"
 base_url = "http://{upstream}/v1"
 api_key = "sk-perf"
 max_connections = 8192
+
+{more}
 "#
         );
         let folder = std::env::temp_dir();
