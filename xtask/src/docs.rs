@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use crate::{
-    dialects,
+    dialects, perf,
     process::{Outcome, cargo, output, root, target},
 };
 
@@ -14,6 +14,7 @@ pub(crate) fn run(check: bool) -> Outcome {
         ("configuration.md", configuration()?),
         ("dialects.md", dialects::page()?),
         ("metrics.md", metrics()?),
+        ("performance.md", perf::gate::page()?),
     ];
     for (name, text) in pages {
         let path = root().join("docs").join(name);

@@ -40,6 +40,16 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("chimera-load", &["chimera-loadgen"]),
     ("chimera-rig", &[]),
+    (
+        "chimera-gauge",
+        &[
+            "chimera-gateway",
+            "chimera-protocol",
+            "chimera-circuit-breaker",
+            "chimera-cache",
+            "chimera-provider-pool",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

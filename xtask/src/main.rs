@@ -23,6 +23,9 @@ cargo xtask TASK
   tidy        rules of this workspace that no other tool knows
   perf        the gateway against a bare hyper server and proxy, as ratios
               [--quick] [--check] [--json FILE] [--only ROW,ROW] [--chimera PATH]
+              check: compares with the stored baseline and fails when worse
+              [--quick] [--counted: instructions and allocations alone]
+              --update-baseline: measures and stores a new one
   sdk         the vendors' Python SDKs against a running gateway (part of test)
   real-model  a real small model behind the gateway, and how fast its answers come back
 ";

@@ -7,6 +7,8 @@
 //! driver, never sleep while it is measured (docs/adr/0007).
 
 mod chimera;
+mod counted;
+pub(crate) mod gate;
 mod memory;
 mod process;
 mod report;
@@ -21,10 +23,18 @@ use std::{
 use process::{Pins, Rig};
 use report::Row;
 
+/// What is done with the baseline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Check { counted_only: bool },
+    Update,
+}
+
 /// What the command line asks for.
 pub(crate) struct Options {
     quick: bool,
     check: bool,
+    gate: Option<Gate>,
     json: Option<PathBuf>,
     only: Vec<String>,
     chimera: Option<PathBuf>,
@@ -32,13 +42,17 @@ pub(crate) struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self, Box<dyn Error>> {
-        let mut options = Self { quick: false, check: false, json: None, only: Vec::new(), chimera: None };
+        let mut options =
+            Self { quick: false, check: false, gate: None, json: None, only: Vec::new(), chimera: None };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
             match arg.as_str() {
                 "--quick" => options.quick = true,
                 "--check" => options.check = true,
+                "check" => options.gate = Some(Gate::Check { counted_only: false }),
+                "--counted" => options.gate = Some(Gate::Check { counted_only: true }),
+                "--update-baseline" => options.gate = Some(Gate::Update),
                 "--json" => options.json = Some(value()?.into()),
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
                 "--chimera" => options.chimera = Some(value()?.into()),
@@ -82,13 +96,19 @@ const MEASUREMENTS: [(&str, Measurement); 9] = [
 /// Builds, measures, prints, and fails with `--check` where a target is missed.
 pub(crate) fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let options = Options::parse(args)?;
-    let target = build(options.chimera.is_none())?;
+    let target = build(options.chimera.is_none(), options.gate.is_some())?;
     let bench = Bench {
         rig: Rig::new(target.join("chimera-rig"), Pins::detect()),
         chimera: options.chimera.clone().unwrap_or(target.join("chimera")),
         options,
     };
     println!("{}", bench.rig.pins.describe());
+    let gauge = target.join("chimera-gauge");
+    match bench.options.gate {
+        Some(Gate::Check { counted_only }) => return gate::check(&bench, &gauge, counted_only),
+        Some(Gate::Update) => return gate::update(&bench, &gauge),
+        None => {}
+    }
     let mut rows = Vec::new();
     for (name, measure) in MEASUREMENTS {
         if !bench.options.only.is_empty() && !bench.options.only.iter().any(|only| only == name) {
@@ -112,12 +132,15 @@ pub(crate) fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
 }
 
 /// Builds release binaries and returns their folder.
-fn build(with_chimera: bool) -> Result<PathBuf, Box<dyn Error>> {
+fn build(with_chimera: bool, with_gauge: bool) -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--release", "--package", "chimera-rig"]);
     if with_chimera {
         command.args(["--package", "chimera-server"]);
+    }
+    if with_gauge {
+        command.args(["--package", "chimera-gauge"]);
     }
     if !command.status()?.success() {
         return Err("the release build failed".into());
