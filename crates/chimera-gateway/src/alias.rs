@@ -49,14 +49,16 @@ impl std::hash::Hash for RawRequest {
 }
 
 fn weigh(key: &RawRequest, looked: &Arc<Looked>) -> usize {
-    key.body.len() + key.extra.len() + size_of_val(&**looked) + looked.model.len()
+    let facts = size_of_val(&**looked) + looked.model.len() + looked.translation();
+    key.body.len() + key.extra.len() + facts
 }
 
 pub(crate) struct Aliases(MemoryTier<RawRequest, Arc<Looked>>);
 
 impl Aliases {
     pub(crate) fn new(capacity: u64) -> Result<Self, chimera_cache::SettingsError> {
-        let largest = (MAX_BODY as u64 + 4096).min(capacity / 2);
+        // A body, what it became in another dialect, and the facts.
+        let largest = (2 * MAX_BODY as u64 + 8192).min(capacity / 2);
         Ok(Self(MemoryTier::new(MemorySettings::new("alias", capacity, largest), weigh)?))
     }
 

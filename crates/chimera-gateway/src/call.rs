@@ -30,7 +30,7 @@ use crate::{
     request_id::RequestId,
     respond::{self, names},
     route::{self, Call, Route},
-    translate::Translating,
+    translating::Translating,
     upstream::{Outgoing, forwarded},
     web_page,
 };
@@ -137,7 +137,7 @@ where
             let call = route::generate_call();
             books.label = call.label;
             let (bytes, _in_flight) = read(&context, parts, body).await?;
-            serve(&context, &call, parts, generate::chat_body(&bytes)?, books).await
+            serve(&context, &call, parts, generate::chat(bytes).await?, books).await
         }
         Route::Call(call) => {
             books.label = call.label;
@@ -246,7 +246,7 @@ async fn serve(
         other => (None, other),
     };
     if let Some(found) = fresh {
-        if !is_known && looked.holds_no_translation() {
+        if !is_known {
             shared.aliases.put(raw, asking.looked.clone(), now);
         }
         if let Some(response) = reply::hit(context, &found, &asking, parts, books).await {
@@ -412,7 +412,11 @@ async fn follow(
     match first {
         Some(Piece::Answer(answer)) => {
             if let Some(foreign) = asking.foreign(&answer.provenance)? {
-                return foreign.respond(context, &answer, said, books, now);
+                let response = foreign.respond(context, &answer, said, parts, books).await;
+                if let Some(entry) = &answer.entry {
+                    reply::weigh_again(context, entry, looked);
+                }
+                return response;
             }
             let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
             Ok(reply::unary(context, looked, &answer, said, parts, total).await)

@@ -9,7 +9,12 @@ use bytes::Bytes;
 use chimera_protocol::{DialectId, UnfoldOptions, sse};
 use http::HeaderValue;
 
-use crate::{compress::Encoding, upstream::Framing};
+use crate::{
+    aside::{LARGE_ANSWER, aside},
+    compress::Encoding,
+    told::Told,
+    upstream::Framing,
+};
 
 /// The form in which a caller wants an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,9 +26,6 @@ pub(crate) struct Form {
 
 /// The unary form.
 pub(crate) const UNARY: Form = Form { framing: Framing::Unary, include_usage: true };
-
-/// Forms of answers above this are made on a thread of their own: the event loop serves others meanwhile.
-const MAKE_INLINE: usize = 64 * 1024;
 
 /// A complete, successful answer.
 ///
@@ -43,10 +45,14 @@ pub(crate) struct Entry {
     pub(crate) model: HeaderValue,
 }
 
-/// Forms made of the bytes that came, `None` where that cannot be done; most entries are never asked for
-/// another, so they lie apart.
+/// Forms made of the bytes that came; most entries are never asked for another, so they lie apart.
 #[derive(Default)]
-struct Derived([OnceLock<Option<Bytes>>; 7]);
+struct Derived {
+    /// In the entry's own dialect; `None` where that cannot be done.
+    own: [OnceLock<Option<Bytes>>; 7],
+    /// In other dialects.
+    told: Told,
+}
 
 /// A form that is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +159,7 @@ impl Entry {
 
     /// Makes a form on a thread of its own, where that would take the event loop too long.
     pub(crate) async fn prepare(self: &Arc<Self>, form: Form, encoding: Option<Encoding>) {
-        if self.origin().len() <= MAKE_INLINE {
+        if self.origin().len() <= LARGE_ANSWER {
             return;
         }
         let wanted = [self.which(form), encoding.map(Made::Encoded)];
@@ -161,8 +167,18 @@ impl Entry {
         for made in missing.collect::<Vec<_>>() {
             let entry = self.clone();
             // Whether it worked is seen when the form is asked for.
-            let _ = tokio::task::spawn_blocking(move || entry.made(made).is_some()).await;
+            let _ = aside(move || entry.made(made).is_some()).await;
         }
+    }
+
+    /// What it is in other dialects.
+    pub(crate) fn told(&self) -> &Told {
+        &self.derived.get_or_init(Box::default).told
+    }
+
+    /// Notes that it got another form.
+    pub(crate) fn grows(&self) {
+        self.grown.store(true, Relaxed);
     }
 
     /// Whether it has grown since this was last asked.
@@ -192,12 +208,12 @@ impl Entry {
     }
 
     fn is_made(&self, made: Made) -> bool {
-        let slot = self.derived.get().and_then(|derived| derived.0.get(made.index()));
+        let slot = self.derived.get().and_then(|derived| derived.own.get(made.index()));
         slot.is_some_and(|slot| slot.get().is_some())
     }
 
     fn made(&self, made: Made) -> Option<&Bytes> {
-        let slot = self.derived.get_or_init(Box::default).0.get(made.index())?;
+        let slot = self.derived.get_or_init(Box::default).own.get(made.index())?;
         let mut grown = false;
         let form = slot.get_or_init(|| {
             grown = true;
@@ -205,7 +221,7 @@ impl Entry {
             self.make(made).map(|bytes| bytes.into_boxed_slice().into())
         });
         if grown {
-            self.grown.store(true, Relaxed);
+            self.grows();
         }
         form.as_ref()
     }
@@ -228,8 +244,9 @@ impl Entry {
     fn bytes(&self) -> usize {
         let own = self.origin().len() + self.model.len() + size_of::<Self>() + ALLOCATIONS;
         let derived = self.derived.get().map_or(0, |derived| {
-            let forms = derived.0.iter().filter_map(|slot| slot.get()?.as_ref());
-            size_of::<Derived>() + forms.map(|form| form.len() + ALLOCATIONS).sum::<usize>()
+            let forms = derived.own.iter().filter_map(|slot| slot.get()?.as_ref());
+            let own: usize = forms.map(|form| form.len() + ALLOCATIONS).sum();
+            size_of::<Derived>() + own + derived.told.bytes(ALLOCATIONS)
         });
         own + derived
     }

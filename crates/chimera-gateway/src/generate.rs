@@ -3,10 +3,21 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::failure::Failure;
+use crate::{
+    aside::{LARGE_REQUEST, aside},
+    failure::Failure,
+};
+
+/// Makes the chat body of a short form, of a large one beside the event loop.
+pub(crate) async fn chat(body: Bytes) -> Result<Bytes, Failure> {
+    if body.len() <= LARGE_REQUEST {
+        return chat_body(&body);
+    }
+    aside(move || chat_body(&body)).await?
+}
 
 /// Makes the chat body of `{model, prompt | messages, …}`. All other members go on as they are.
-pub(crate) fn chat_body(body: &[u8]) -> Result<Bytes, Failure> {
+fn chat_body(body: &[u8]) -> Result<Bytes, Failure> {
     // Duplicate keys and the rest of what a body must not be are refused here, before they could be
     // merged away by parsing.
     chimera_protocol::json::Document::parse(body)

@@ -38,6 +38,7 @@
 
 mod admin;
 mod alias;
+mod aside;
 mod auth;
 mod body;
 mod books;
@@ -68,7 +69,9 @@ mod route;
 mod second_tier;
 mod settings;
 mod tokens;
+mod told;
 mod translate;
+mod translating;
 mod upstream;
 mod web_page;
 

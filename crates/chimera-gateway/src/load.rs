@@ -150,6 +150,9 @@ impl Load {
     async fn send(&self) -> Sent {
         let (dialect, sizes) = (self.outgoing.dialect, &self.state.settings.sizes);
         let mut judge = Judge::new(dialect, self.operation, self.framing, self.mixed.clone(), sizes);
+        if let Some(mixed) = &self.mixed {
+            mixed.prepare(self.group.deployments()).await;
+        }
         let build = |deployment: &_| match &self.mixed {
             None => self.outgoing.build(deployment),
             Some(mixed) => mixed.build(&self.outgoing, deployment),

@@ -7,6 +7,7 @@ use chimera_protocol::{DialectId, Fingerprint, LookOver, Operation, Scope, json}
 use http::HeaderValue;
 
 use crate::{
+    aside::{LARGE_REQUEST, aside},
     auth::Tenant,
     call::Context,
     entry::Form,
@@ -38,9 +39,13 @@ pub(crate) struct Looked {
 }
 
 impl Looked {
-    /// Whether it holds no more than facts: a translation is too large to be remembered beside them.
-    pub(crate) fn holds_no_translation(&self) -> bool {
-        matches!(self.language, Language::Own | Language::Mixed { first: None, .. })
+    /// Bytes of a translation that it holds beside the facts.
+    pub(crate) fn translation(&self) -> usize {
+        match &self.language {
+            Language::Foreign(foreign) | Language::Mixed { first: Some(foreign), .. } => foreign.bytes(),
+            Language::Counted { body, .. } => body.len(),
+            Language::Own | Language::Mixed { first: None, .. } => 0,
+        }
     }
 }
 
@@ -72,11 +77,8 @@ thread_local! {
     static SCRATCH: RefCell<(json::Scratch, Vec<u8>)> = RefCell::default();
 }
 
-/// Bodies above this are looked at on another thread: the event loop serves others meanwhile. So are
-/// those whose tokens may have to be counted, for which tables are unpacked once.
-const LOOK_INLINE: usize = 256 * 1024;
-
-/// Looks at a body and finds where it goes.
+/// Looks at a body and finds where it goes: a large one aside, and one whose tokens may have to be
+/// counted, for which tables are unpacked once.
 pub(crate) async fn look(
     context: &Context<'_>,
     call: &Call<'_>,
@@ -89,16 +91,12 @@ pub(crate) async fn look(
         let (tenant, models) = (&tenant.name, &state.settings.models);
         look_at_bytes(body, &Looking { call, tenant, models, key: &key, versions, array })
     };
-    if body.len() <= LOOK_INLINE && call.operation != Operation::CountTokens {
+    if body.len() <= LARGE_REQUEST && call.operation != Operation::CountTokens {
         return looking(&context.state, &context.tenant, call, body, versions);
     }
     let (state, tenant, call) = (context.state.clone(), context.tenant.clone(), call.to_owned_call());
     let (body, versions) = (body.clone(), versions.clone());
-    let aside = tokio::task::spawn_blocking(move || looking(&state, &tenant, &call, &body, &versions));
-    aside.await.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => Err(Failure::new(Code::Overloaded, "the gateway is stopping")),
-    })
+    aside(move || looking(&state, &tenant, &call, &body, &versions)).await?
 }
 
 fn look_at_bytes(body: &[u8], looking: &Looking<'_>) -> Result<(Looked, Resolved), Failure> {

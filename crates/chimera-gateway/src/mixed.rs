@@ -17,6 +17,7 @@ use chimera_provider_pool::Deployment;
 use http::{HeaderName, HeaderValue, Request};
 
 use crate::{
+    aside::{LARGE_REQUEST, aside},
     failure::{Code, Failure},
     gateway::State,
     load::Provenance,
@@ -46,7 +47,10 @@ impl Asking {
                 headers: headers.to_vec(),
                 body: body.clone(),
                 model: looked.model.clone(),
-                made: Mutex::new(Made { translations: first.iter().cloned().collect(), refused: None }),
+                made: Mutex::new(Made {
+                    translations: first.iter().cloned().collect(),
+                    refusals: Vec::new(),
+                }),
             })),
             Language::Own | Language::Foreign(_) | Language::Counted { .. } => None,
         };
@@ -84,10 +88,11 @@ pub(crate) struct Mixed {
     made: Mutex<Made>,
 }
 
-/// The translations that were made so far, and why the first that could not be made could not.
+/// The translations that were made so far, and those that could not be.
 struct Made {
     translations: Vec<Arc<Foreign>>,
-    refused: Option<Failure>,
+    /// Into which dialect, for which model, and why not.
+    refusals: Vec<(DialectId, String, Failure)>,
 }
 
 impl Mixed {
@@ -100,6 +105,18 @@ impl Mixed {
             framing => framing,
         };
         (dialect, framing)
+    }
+
+    /// Puts a large call into every dialect that it may be asked in, beside the event loop: when a
+    /// deployment is picked, there is no time to wait.
+    pub(crate) async fn prepare(self: &Arc<Self>, deployments: &[Arc<Deployment>]) {
+        if self.body.len() <= LARGE_REQUEST {
+            return;
+        }
+        let (mixed, deployments) = (self.clone(), deployments.to_vec());
+        // What cannot be said is remembered, and told when it is asked for.
+        let all = move || deployments.iter().for_each(|one| _ = mixed.foreign_for(one));
+        let _ = aside(all).await;
     }
 
     /// The call as a deployment gets it; `None` where that is as the caller made it.
@@ -118,13 +135,18 @@ impl Mixed {
         if let Some(known) = known {
             return Ok(Some(known.clone()));
         }
+        if let Some((.., failure)) =
+            made.refusals.iter().find(|(dialect, name, _)| (*dialect, &**name) == (to, model))
+        {
+            return Err(failure.clone());
+        }
         match self.translated(to, model) {
             Ok(foreign) => {
                 made.translations.push(foreign.clone());
                 Ok(Some(foreign))
             }
             Err(failure) => {
-                made.refused.get_or_insert_with(|| failure.clone());
+                made.refusals.push((to, model.to_owned(), failure.clone()));
                 Err(failure)
             }
         }
@@ -138,7 +160,7 @@ impl Mixed {
 
     /// Why some deployment could not be asked.
     pub(crate) fn refused(&self) -> Option<Failure> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).refused.clone()
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).refusals.first().map(|(.., why)| why.clone())
     }
 
     /// The request for one deployment; `native` is the call as the caller made it.

@@ -10,7 +10,7 @@ use crate::{
     body::Body,
     books::Books,
     call::{Context, Following},
-    compress::{self, StreamEncoder},
+    compress::{self, Encoding, StreamEncoder},
     entry::{Entry, UNARY},
     load::{Answer, stream_type},
     look::Looked,
@@ -52,10 +52,7 @@ pub(crate) async fn hit(
     let (entry, form) = (&found.value, asking.looked.form);
     let foreign = asking.foreign_of(entry.dialect(), &entry.model).ok()?;
     let mut response = match (&foreign, form.framing) {
-        (Some(foreign), _) => {
-            entry.prepare(foreign.provider_form(), None).await;
-            foreign.hit(context, entry)?
-        }
+        (Some(foreign), _) => foreign.hit(context, entry, parts).await.ok()?,
         (None, Framing::Unary) => whole(context, entry, parts).await?,
         (None, framing) => {
             entry.prepare(form, None).await;
@@ -96,18 +93,29 @@ pub(crate) async fn whole(
 ) -> Option<Response<Body>> {
     entry.prepare(UNARY, None).await;
     let plain = entry.body(UNARY)?;
-    let settings = &context.state.settings.compression;
-    let compressible = settings.enabled && plain.len() >= settings.min_size;
-    let encoding = if compressible { compress::negotiate(&parts.headers) } else { None };
+    let (encoding, compressible) = encoding_for(context, plain, parts);
     entry.prepare(UNARY, encoding).await;
     let encoded = encoding.and_then(|encoding| Some((encoding, entry.encoded(encoding)?)));
-    let mut response = Response::new(Body::whole(match encoded {
-        Some((encoding, encoded)) => {
-            context.gateway.shared.metrics.compressed(encoding, plain.len(), encoded.len());
-            encoded.clone()
-        }
-        None => plain.clone(),
-    }));
+    if let Some((encoding, encoded)) = encoded {
+        context.gateway.shared.metrics.compressed(encoding, plain.len(), encoded.len());
+    }
+    Some(whole_of(plain, encoded, compressible))
+}
+
+/// The encoding in which a caller wants a body, if one pays; and whether another caller might get one.
+pub(crate) fn encoding_for(context: &Context<'_>, plain: &Bytes, parts: &Parts) -> (Option<Encoding>, bool) {
+    let settings = &context.state.settings.compression;
+    let compressible = settings.enabled && plain.len() >= settings.min_size;
+    (if compressible { compress::negotiate(&parts.headers) } else { None }, compressible)
+}
+
+/// A whole body as a response, encoded where it got smaller by that.
+pub(crate) fn whole_of(
+    plain: &Bytes,
+    encoded: Option<(Encoding, &Bytes)>,
+    compressible: bool,
+) -> Response<Body> {
+    let mut response = Response::new(Body::whole(encoded.map_or(plain, |(_, encoded)| encoded).clone()));
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
     headers.insert(header::CONTENT_TYPE, respond::JSON);
@@ -118,7 +126,7 @@ pub(crate) async fn whole(
     if let Some((encoding, _)) = encoded {
         headers.insert(header::CONTENT_ENCODING, encoding.header());
     }
-    Some(response)
+    response
 }
 
 /// A provider's unary answer: its own bytes, its own status.

@@ -8,30 +8,30 @@
 use std::{
     borrow::Cow,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
 use chimera_protocol::{
-    DialectId, ErrorParts, Operation, json, sse,
+    DialectId, ErrorParts, Operation, json,
     translate::{self, AnswerContext, EmbedTranslated, ErrorFacts, RequestContext, StreamTranslator},
 };
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use tokio::time::Instant;
+use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 
 use crate::{
     body::Body,
     books::Books,
     call::{self, Following},
+    compress::Encoding,
     entry::{Entry, Form},
     failure::{Code, Failure},
-    load::{Answer, Piece},
+    load::Answer,
     metrics::RequestOutcome,
     reply,
     request_id::RequestId,
     respond::{self, names},
     tokens,
+    translating::{Retelling, Translating},
     upstream::{Framing, Outgoing},
 };
 
@@ -143,20 +143,32 @@ impl Foreign {
         if rest.is_empty() { usual.into() } else { [usual, rest].concat().into() }
     }
 
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.body.len() + self.model.len()
+    }
+
     fn context<'a>(&'a self, id: &'a str) -> AnswerContext<'a> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         AnswerContext { id, model: &self.model, created: now.map_or(0, |now| now.as_secs()) }
     }
 
-    /// A whole answer of the provider's in the caller's dialect: its status and its body.
-    pub(crate) fn answer(&self, answer: &Answer, id: &str) -> Result<(u16, Bytes), Failure> {
-        if answer.entry.is_none() {
-            let facts = ErrorFacts::read(self.to, answer.status, &answer.body);
-            let retry_after = answer.retry_after;
-            let parts = ErrorParts { retry_after, ..facts.parts(self.caller, id) };
-            return Ok((parts.status, self.caller.dialect().error_body(&parts).into()));
-        }
-        Ok((answer.status, self.whole(&answer.body, id)?))
+    /// A provider's refusal in the caller's dialect: its status and its body.
+    fn refusal(&self, answer: &Answer, id: &str) -> (u16, Bytes) {
+        let facts = ErrorFacts::read(self.to, answer.status, &answer.body);
+        let parts = ErrorParts { retry_after: answer.retry_after, ..facts.parts(self.caller, id) };
+        (parts.status, self.caller.dialect().error_body(&parts).into())
+    }
+
+    /// Which of an answer's forms in other dialects this caller is given.
+    pub(crate) fn telling(&self, encoding: Option<Encoding>) -> Telling {
+        let base64 = self.embed.as_ref().is_some_and(|asked| asked.base64);
+        Telling { caller: self.caller, form: self.form, base64, encoding }
+    }
+
+    /// An answer in the provider's form, in the form that the caller asked for.
+    pub(crate) fn told(&self, body: &Bytes, id: &str) -> Result<Bytes, Failure> {
+        if self.form.framing == Framing::Unary { self.whole(body, id) } else { self.replayed(body, id) }
     }
 
     fn whole(&self, body: &[u8], id: &str) -> Result<Bytes, Failure> {
@@ -175,24 +187,14 @@ impl Foreign {
         Ok(out.freeze())
     }
 
-    /// A stored answer in the form that the caller asked for; `None` when it cannot be put into it.
-    pub(crate) fn stored(&self, entry: &Entry, id: &str) -> Option<Bytes> {
-        let stored = entry.body(self.provider_form())?;
-        if self.form.framing == Framing::Unary {
-            return self.whole(stored, id).ok();
+    /// A whole stream of the provider's as the caller's.
+    fn replayed(&self, events: &Bytes, id: &str) -> Result<Bytes, Failure> {
+        let mut translating = Retelling::new(self.translator(id), self.form.framing, events.len().max(1));
+        let mut out = translating.events(events.clone())?;
+        if !translating.is_over() {
+            out.unsplit(translating.end(BytesMut::new())?);
         }
-        let mut translator = self.translator(id);
-        let mut out = BytesMut::with_capacity(stored.len() + 256);
-        let mut framer = sse::Framer::new(stored.len().max(1));
-        framer.push(stored.clone());
-        while let Some(raw) = framer.next_event().ok()? {
-            translator.event(sse::Event::parse(&raw).data(), &mut out).ok()?;
-        }
-        translator.end(&mut out).ok()?;
-        let mut frames = Frames::new(self.form.framing);
-        let mut framed = frames.put(out);
-        frames.close(&mut framed);
-        Some(framed.freeze())
+        Ok(out.freeze())
     }
 
     fn translator(&self, id: &str) -> StreamTranslator {
@@ -217,19 +219,27 @@ impl Foreign {
     }
 
     /// A provider's whole answer as a response to the caller.
-    pub(crate) fn respond(
-        &self,
+    pub(crate) async fn respond(
+        self: &Arc<Self>,
         context: &call::Context<'_>,
         answer: &Answer,
         said: HeaderValue,
+        parts: &Parts,
         books: &mut Books,
-        now: Instant,
     ) -> Result<Response<Body>, Failure> {
-        let (status, body) = self.answer(answer, &context.arrival.request_id.to_string())?;
-        let total = books.ended_at(RequestOutcome::of_status(status), now);
-        let mut response = self.response(body);
+        let (status, mut response) = match &answer.entry {
+            Some(entry) => (answer.status, self.hit(context, entry, parts).await?),
+            None => {
+                let (status, body) = self.refusal(answer, &context.arrival.request_id.to_string());
+                (status, reply::whole_of(&body, None, false))
+            }
+        };
+        let total = books.ended(RequestOutcome::of_status(status));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = response.headers_mut();
+        if let Some(dropped) = &self.dropped {
+            headers.insert(&names::DROPPED, dropped.clone());
+        }
         headers.insert(&names::CACHE, said);
         respond::origin(headers, &answer.provenance, total);
         if let Some(wait) = answer.retry_after.or((status == 429).then_some(Duration::from_secs(1))) {
@@ -238,37 +248,53 @@ impl Foreign {
         Ok(response)
     }
 
-    /// A stored answer as a response to the caller.
-    pub(crate) fn hit(&self, context: &call::Context<'_>, entry: &Entry) -> Option<Response<Body>> {
-        let body = self.stored(entry, &context.arrival.request_id.to_string())?;
-        let mut response = self.response(body);
-        if self.form.framing != Framing::Unary {
+    /// An answer that came whole, or that is stored, as a response to the caller.
+    pub(crate) async fn hit(
+        self: &Arc<Self>,
+        context: &call::Context<'_>,
+        entry: &Arc<Entry>,
+        parts: &Parts,
+    ) -> Result<Response<Body>, Failure> {
+        let plain = entry.tell(self, &context.arrival.request_id.to_string()).await?;
+        let mut response = if self.form.framing == Framing::Unary {
+            let (encoding, compressible) = reply::encoding_for(context, &plain, parts);
+            let encoded = match encoding {
+                Some(encoding) => {
+                    entry.tell_encoded(self, &plain, encoding).await.map(|encoded| (encoding, encoded))
+                }
+                None => None,
+            };
+            if let Some((encoding, encoded)) = &encoded {
+                context.gateway.shared.metrics.compressed(*encoding, plain.len(), encoded.len());
+            }
+            reply::whole_of(&plain, encoded.as_ref().map(|(encoding, body)| (*encoding, body)), compressible)
+        } else {
+            let mut response = Response::new(Body::whole(plain));
             reply::stream_headers(response.headers_mut(), self.form.framing);
-        }
-        Some(response)
-    }
-
-    fn response(&self, body: Bytes) -> Response<Body> {
-        let mut response = Response::new(Body::whole(body));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, respond::JSON);
-        headers.insert(header::CACHE_CONTROL, respond::PRIVATE);
+            response
+        };
         if let Some(dropped) = &self.dropped {
-            headers.insert(&names::DROPPED, dropped.clone());
+            response.headers_mut().insert(&names::DROPPED, dropped.clone());
         }
-        response
+        Ok(response)
     }
 
     /// The stream that a caller gets of a call that it follows.
     pub(crate) fn follow(&self, inner: Following, context: &call::Context<'_>, id: &RequestId) -> Following {
-        Following::Translated(Box::new(Translating {
-            inner,
-            framer: sse::Framer::new(context.state.settings.sizes.event),
-            translator: self.translator(&id.to_string()),
-            frames: Frames::new(self.form.framing),
-            over: false,
-        }))
+        let most = context.state.settings.sizes.event;
+        let retelling = Retelling::new(self.translator(&id.to_string()), self.form.framing, most);
+        Following::Translated(Box::new(Translating::new(inner, retelling)))
     }
+}
+
+/// One of the forms of an answer that callers of other dialects may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Telling {
+    caller: DialectId,
+    form: Form,
+    /// Whether the numbers of embeddings are in base64.
+    base64: bool,
+    encoding: Option<Encoding>,
 }
 
 fn refused(refused: translate::Refused) -> Failure {
@@ -322,102 +348,4 @@ fn verb(
 fn model_range(to: DialectId, model: &str) -> Option<std::ops::Range<usize>> {
     const BEFORE: usize = r#"{"model":"#.len();
     (to != DialectId::Gemini).then(|| BEFORE..BEFORE + serde_json::Value::from(model).to_string().len())
-}
-
-/// A provider's stream on its way to a caller of another dialect.
-pub(crate) struct Translating {
-    inner: Following,
-    framer: sse::Framer,
-    translator: StreamTranslator,
-    frames: Frames,
-    /// The caller was told the end, or that there is none.
-    over: bool,
-}
-
-impl Translating {
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        loop {
-            let piece = match ready!(self.inner.poll_next(cx)) {
-                // The rest is the provider's own affair.
-                Some(Piece::Events(_)) if self.over => continue,
-                Some(Piece::Events(events)) => self.events(events),
-                None if !self.over && !self.inner.interrupted() => self.end(BytesMut::new()),
-                other => return Poll::Ready(other),
-            };
-            match piece {
-                Ok(out) if out.is_empty() => {}
-                Ok(out) => return Poll::Ready(Some(Piece::Events(out.freeze()))),
-                Err(failure) => {
-                    self.over = true;
-                    return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
-                }
-            }
-        }
-    }
-
-    pub(crate) fn interrupted(&self) -> bool {
-        !self.over && self.inner.interrupted()
-    }
-
-    fn events(&mut self, events: Bytes) -> Result<BytesMut, Failure> {
-        let mut out = BytesMut::with_capacity(events.len() + events.len() / 4);
-        self.framer.push(events);
-        while let Some(raw) = self.framer.next_event().map_err(|_| told("an event is too large"))? {
-            let event = sse::Event::parse(&raw);
-            self.translator.event(event.data(), &mut out).map_err(|fault| told(&fault.to_string()))?;
-        }
-        if self.translator.is_over() {
-            return self.end(out);
-        }
-        Ok(self.frames.put(out))
-    }
-
-    fn end(&mut self, mut out: BytesMut) -> Result<BytesMut, Failure> {
-        self.translator.end(&mut out).map_err(|fault| told(&fault.to_string()))?;
-        self.over = true;
-        let mut framed = self.frames.put(out);
-        self.frames.close(&mut framed);
-        Ok(framed)
-    }
-}
-
-/// Why a stream cannot go on in the caller's dialect.
-fn told(why: &str) -> Failure {
-    Failure::new(
-        Code::UpstreamInvalidResponse,
-        format!("the provider's stream cannot be told in the caller's dialect: {why}"),
-    )
-}
-
-/// The framing of what a caller gets: events as they are, or the elements of one array.
-struct Frames {
-    array: bool,
-    begun: bool,
-}
-
-impl Frames {
-    fn new(framing: Framing) -> Self {
-        Self { array: framing == Framing::Array, begun: false }
-    }
-
-    fn put(&mut self, events: BytesMut) -> BytesMut {
-        if !self.array {
-            return events;
-        }
-        let mut out = BytesMut::with_capacity(events.len());
-        let mut framer = sse::Framer::new(events.len().max(1));
-        framer.push(events.freeze());
-        while let Ok(Some(raw)) = framer.next_event() {
-            out.extend_from_slice(if self.begun { b",\r\n" } else { b"[" });
-            self.begun = true;
-            out.extend_from_slice(sse::Event::parse(&raw).data());
-        }
-        out
-    }
-
-    fn close(&self, out: &mut BytesMut) {
-        if self.array {
-            out.extend_from_slice(if self.begun { b"]" } else { b"[]" });
-        }
-    }
 }

@@ -164,38 +164,82 @@ async fn any_dialect_streams_from_any_provider() {
     }
 }
 
-/// One call is made; its answer serves callers of every dialect, whole and as a stream.
+/// One call is made, whole or streamed, by a caller of any dialect; its answer serves callers of every
+/// dialect, whole and as a stream.
 #[tokio::test]
 async fn pain_8_a_stored_answer_serves_every_dialect() {
-    for provider in PROVIDERS {
-        for first in CALLERS {
-            // Google's own callers name the model in their path, which makes it another question.
-            if (first, provider) == (DialectId::Gemini, DialectId::Gemini) {
-                continue;
-            }
-            let upstream = Scripted::answering(stream_answer(provider));
-            let gateway = gateway(provider, &upstream);
-            let asked = |caller, is_stream| {
-                let mut request = ask(caller, model(provider), is_stream);
-                // As Anthropic's SDKs do.
-                request.headers_mut().insert("anthropic-version", "2023-06-01".parse().unwrap());
-                request
-            };
-            let answer = call(&gateway, asked(first, true)).await;
-            assert!(answer.header("x-chimera-cache").starts_with("miss"));
-            for caller in
-                CALLERS.into_iter().filter(|caller| *caller != provider || *caller != DialectId::Gemini)
-            {
-                let answer = call(&gateway, asked(caller, true)).await;
-                assert_eq!(answer.header("x-chimera-cache"), "l1", "{first:?} {caller:?} {provider:?}");
-                assert_eq!(said(caller, &folded(caller, &answer)), ("hello there", 2));
-                let answer = call(&gateway, asked(caller, false)).await;
-                assert_eq!(answer.header("x-chimera-cache"), "l1", "{first:?} {caller:?} {provider:?}");
-                assert_eq!(said(caller, &answer.json()), ("hello there", 2));
-            }
-            assert_eq!(upstream.count(), 1);
+    let forms = || CALLERS.into_iter().flat_map(|caller| [false, true].map(|is_stream| (caller, is_stream)));
+    for (provider, (first, first_streams)) in
+        PROVIDERS.into_iter().flat_map(|provider| forms().map(move |form| (provider, form)))
+    {
+        let answer = if first_streams { stream_answer(provider) } else { unary_answer(provider) };
+        let upstream = Scripted::answering(answer);
+        let gateway = gateway(provider, &upstream);
+        let asked = |caller, is_stream| {
+            let mut request = ask(caller, model(provider), is_stream);
+            // As Anthropic's SDKs do.
+            request.headers_mut().insert("anthropic-version", "2023-06-01".parse().unwrap());
+            request
+        };
+        let answer = call(&gateway, asked(first, first_streams)).await;
+        assert!(answer.header("x-chimera-cache").starts_with("miss"));
+        // Twice: the first hit makes a form, the second finds it.
+        for (caller, is_stream) in forms().chain(forms()) {
+            let answer = call(&gateway, asked(caller, is_stream)).await;
+            let pair = format!("{first:?} {first_streams}, then {caller:?} {is_stream}, at {provider:?}");
+            assert_eq!(answer.header("x-chimera-cache"), "l1", "{pair}");
+            let whole = if is_stream { folded(caller, &answer) } else { answer.json() };
+            assert_eq!(said(caller, &whole), ("hello there", 2), "{pair}");
         }
+        assert_eq!(upstream.count(), 1);
     }
+}
+
+/// What a caller of another dialect is told is kept with the answer: told once more, it is the same to
+/// the byte, in the encoding that the caller prefers.
+#[tokio::test]
+async fn a_translated_hit_is_made_once_and_compressed() {
+    let text = "some words ".repeat(400);
+    for provider in PROVIDERS {
+        let answer = String::from_utf8(unary_answer(provider)).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let upstream = Scripted::answering(unary(200, &body.replace("hello there", &text)));
+        let gateway = gateway(provider, &upstream);
+        for caller in CALLERS.into_iter().filter(|caller| *caller != provider) {
+            let plain = call(&gateway, ask(caller, model(provider), false)).await;
+            assert_eq!((plain.header("vary"), plain.header("content-encoding")), ("accept-encoding", ""));
+            let again = call(&gateway, ask(caller, model(provider), false)).await;
+            assert_eq!((again.header("x-chimera-cache"), &again.body), ("l1", &plain.body));
+            for encoding in ["gzip", "br", "zstd"] {
+                for _ in 0..2 {
+                    let mut request = ask(caller, model(provider), false);
+                    request.headers_mut().insert("accept-encoding", encoding.parse().unwrap());
+                    let response = gateway.handle(request).await;
+                    assert_eq!(response.headers()["content-encoding"], encoding);
+                    let mut body = response.into_body();
+                    let mut encoded = Vec::new();
+                    while let Some(Ok(data)) = crate::support::next(&mut body).await {
+                        encoded.extend_from_slice(&data);
+                    }
+                    assert!(encoded.len() * 4 < plain.body.len(), "{encoding}: {}", encoded.len());
+                    assert_eq!(decoded(encoding, &encoded), plain.body);
+                }
+            }
+        }
+        assert_eq!(upstream.count(), 1);
+    }
+}
+
+fn decoded(encoding: &str, bytes: &[u8]) -> String {
+    use std::io::Read;
+    let mut out = String::new();
+    match encoding {
+        "gzip" => flate2::read::GzDecoder::new(bytes).read_to_string(&mut out),
+        "br" => brotli::Decompressor::new(bytes, 4096).read_to_string(&mut out),
+        _ => zstd::Decoder::new(bytes).unwrap().read_to_string(&mut out),
+    }
+    .unwrap();
+    out
 }
 
 #[tokio::test]

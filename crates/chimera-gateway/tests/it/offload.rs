@@ -3,9 +3,13 @@
 use std::{sync::mpsc, time::Duration};
 
 use chimera_gateway::{DialectId, Gateway};
+use chimera_provider_pool::Failover;
 use tokio::time::timeout;
 
-use crate::support::{ANSWER, Answer, Scripted, call, chat, gateway, post, unary};
+use crate::{
+    dialects::{ask, folded, said},
+    support::{ANSWER, Answer, Scripted, call, chat, duo_of, gateway, post, unary},
+};
 
 /// Runs a test whose only helping thread is busy until it says so: what is done beside the event loop
 /// waits, what is done on it does not.
@@ -95,6 +99,66 @@ fn p09_the_forms_of_a_large_answer_are_made_beside_the_event_loop_and_once() {
             assert!(asking(&gateway, stream, accept).await.is_some(), "{accept}");
         });
     }
+}
+
+/// An answer to a caller of another dialect: put into it aside, whole and as a stream, and kept where
+/// there is room for it.
+#[test]
+fn p09_a_large_answer_is_translated_beside_the_event_loop() {
+    // Small enough to be read on the event loop.
+    let answer = ANSWER.replace("hello there", &"some words ".repeat(10_000));
+    let gateway = gateway(DialectId::OpenAi, &Scripted::answering(unary(200, &answer)));
+    with_busy_helper(|free| async {
+        drop(free);
+        let native = call(&gateway, ask(DialectId::OpenAi, "gpt-x", false)).await;
+        assert_eq!(native.body, answer);
+    });
+    for is_stream in [false, true] {
+        let asking =
+            || timeout(Duration::from_secs(1), gateway.handle(ask(DialectId::Anthropic, "gpt-x", is_stream)));
+        with_busy_helper(|free| async {
+            assert!(asking().await.is_err(), "it was translated on the event loop");
+            drop(free);
+            let told = crate::support::finish(asking().await.unwrap()).await;
+            assert_eq!((told.status, told.header("x-chimera-cache")), (200, "l1"));
+            let whole = if is_stream { folded(DialectId::Anthropic, &told) } else { told.json() };
+            assert_eq!(said(DialectId::Anthropic, &whole).0, "some words ".repeat(10_000));
+        });
+        if !is_stream {
+            with_busy_helper(|_free| async { assert!(asking().await.is_ok(), "it was not kept") });
+        }
+    }
+}
+
+/// Requests of a group whose deployments speak different dialects are translated when one is tried.
+#[test]
+fn pain_22_a_large_request_to_a_mixed_group_is_translated_off_the_event_loop() {
+    with_busy_helper(|free| async move {
+        let (one, two) = (Scripted::answering(unary(200, ANSWER)), Scripted::answering(unary(200, ANSWER)));
+        let duo = duo_of([(DialectId::OpenAi, &one), (DialectId::Anthropic, &two)], Failover::default());
+        let mut large = Box::pin(duo.handle(chat("duo", &"x".repeat(1 << 20), false)));
+        assert!(timeout(Duration::from_millis(300), &mut large).await.is_err());
+        drop(free);
+        assert_eq!(large.await.status(), 200);
+        assert_eq!((one.count(), two.count()), (1, 0));
+    });
+}
+
+#[test]
+fn pain_22_a_large_prompt_in_the_short_form_is_read_off_the_event_loop() {
+    with_busy_helper(|free| async move {
+        let gateway = gateway(DialectId::OpenAi, &Scripted::answering(unary(200, ANSWER)));
+        // It holds no prompt: the refusal is there as soon as it was read.
+        let ask = |length: usize| {
+            let body = format!(r#"{{"model":"gpt-x","promt":"{}"}}"#, "x".repeat(length));
+            Box::pin(gateway.handle(post("/api/v1/generate", &body)))
+        };
+        assert_eq!(ask(1000).await.status(), 400);
+        let mut large = ask(1 << 20);
+        assert!(timeout(Duration::from_millis(300), &mut large).await.is_err(), "it was read on the loop");
+        drop(free);
+        assert_eq!(large.await.status(), 400);
+    });
 }
 
 #[test]
