@@ -3,6 +3,7 @@
 use serde_json::{Number, Value};
 
 use crate::{
+    prompt_cache::Known,
     schema,
     settings::{MAX_TOKENS, Pace, Settings},
 };
@@ -27,6 +28,8 @@ pub(crate) struct Ask {
     pub(crate) choices: usize,
     /// A hash of the request's body.
     pub(crate) fingerprint: u64,
+    /// How much of it was sent before.
+    pub(crate) known: Known,
 }
 
 /// A function the model may call.
@@ -56,17 +59,33 @@ pub(crate) enum Finish {
 #[derive(Clone, Debug)]
 pub(crate) struct Usage {
     pub(crate) input: Number,
+    /// The part of the input that was known; the rest is the other one.
+    pub(crate) cached: usize,
+    pub(crate) fresh: Number,
     pub(crate) output: Number,
     pub(crate) total: Number,
 }
 
 impl Usage {
-    fn new(input: usize, output: usize) -> Self {
-        Self { input: input.into(), output: output.into(), total: input.saturating_add(output).into() }
+    fn new(input: usize, known: Known, output: usize) -> Self {
+        let cached = known.share(input);
+        Self {
+            input: input.into(),
+            cached,
+            fresh: input.saturating_sub(cached).into(),
+            output: output.into(),
+            total: input.saturating_add(output).into(),
+        }
     }
 
     pub(crate) fn all(number: Number) -> Self {
-        Self { input: number.clone(), output: number.clone(), total: number }
+        Self {
+            input: number.clone(),
+            cached: 0,
+            fresh: number.clone(),
+            output: number.clone(),
+            total: number,
+        }
     }
 }
 
@@ -110,7 +129,7 @@ impl Reply {
         let output_tokens = choices.iter().map(output_tokens).sum();
         Self {
             id,
-            usage: Some(Usage::new(input_tokens(ask.input_bytes), output_tokens)),
+            usage: Some(Usage::new(input_tokens(ask.input_bytes), ask.known, output_tokens)),
             choices,
             output_tokens,
         }

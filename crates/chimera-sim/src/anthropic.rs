@@ -105,8 +105,8 @@ fn usage(reply: &Reply) -> Option<Value> {
 }
 
 fn usage_with(usage: &Usage, output: &Value) -> Value {
-    json!({"input_tokens": usage.input, "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0, "output_tokens": output, "service_tier": "standard"})
+    json!({"input_tokens": usage.fresh, "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached, "output_tokens": output, "service_tier": "standard"})
 }
 
 fn stop_reason(choice: &Choice) -> &'static str {

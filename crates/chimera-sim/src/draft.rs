@@ -12,6 +12,7 @@ use crate::{
     dialect::{Dialect, Route, Verb},
     fault::Fault,
     gemini, inject, openai,
+    prompt_cache::Known,
     request::BadRequest,
     settings::{Pace, Settings},
 };
@@ -45,6 +46,7 @@ pub(crate) struct Call<'a> {
     pub(crate) dialect: Dialect,
     pub(crate) fault: Option<&'a Fault>,
     pub(crate) fingerprint: u64,
+    pub(crate) known: Known,
 }
 
 impl Call<'_> {
@@ -126,6 +128,7 @@ impl Call<'_> {
 
     fn generate(&self, mut ask: Ask, sse: bool) -> Draft {
         ask.fingerprint = self.fingerprint;
+        ask.known = self.known;
         let pace = Pace::resolve(self.settings, &self.parts.headers, &ask.model);
         let mut reply = Reply::new(&ask, &pace, self.settings);
         inject::falsify(&mut reply, self.fault);

@@ -104,18 +104,24 @@ fn chunk(ask: &Ask, reply: &Reply, parts: Value, finish: Option<&str>, usage: Op
     let mut chunk = json!({"candidates": [candidate]});
     if let Some(fields) = chunk.as_object_mut() {
         if let Some(usage) = usage {
-            fields.insert(
-                "usageMetadata".into(),
-                json!({
-                    "promptTokenCount": usage.input, "candidatesTokenCount": usage.output,
-                    "totalTokenCount": usage.total,
-                }),
-            );
+            fields.insert("usageMetadata".into(), usage_value(usage));
         }
         fields.insert("modelVersion".into(), ask.model.as_str().into());
         fields.insert("responseId".into(), format!("{:016x}", reply.id).into());
     }
     chunk
+}
+
+/// What was known is told only where something was.
+fn usage_value(usage: &Usage) -> Value {
+    let mut value = json!({
+        "promptTokenCount": usage.input, "candidatesTokenCount": usage.output,
+        "totalTokenCount": usage.total,
+    });
+    if let (1.., Some(fields)) = (usage.cached, value.as_object_mut()) {
+        fields.insert("cachedContentTokenCount".into(), usage.cached.into());
+    }
+    value
 }
 
 /// A stream of chunks; without `alt=sse` they are the elements of one JSON array.

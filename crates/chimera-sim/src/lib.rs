@@ -34,7 +34,9 @@
 //!
 //! Tools that are offered are called (two at once when the prompt says
 //! "parallel"), a JSON schema gets its smallest instance, and embeddings are unit
-//! vectors in which shared words bring texts closer. A wrong key is 401 in all
+//! vectors in which shared words bring texts closer. With
+//! [`Settings::prompt_cache`] usage tells how much of a prompt, from its first byte on,
+//! was sent before. A wrong key is 401 in all
 //! dialects, Gemini's included, where the real one says 400.
 //!
 //! # Guarantees
@@ -61,6 +63,7 @@ mod fault;
 mod gemini;
 mod inject;
 mod openai;
+mod prompt_cache;
 mod request;
 mod schema;
 mod seen;

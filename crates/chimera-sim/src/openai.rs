@@ -36,7 +36,7 @@ pub(crate) fn read(body: &Value) -> Result<Ask, BadRequest> {
         stream: flag(body.get("stream")),
         include_usage: flag(body.pointer("/stream_options/include_usage")),
         choices: positive(body, "n")?.unwrap_or(1),
-        fingerprint: 0,
+        ..Ask::default()
     })
 }
 
@@ -127,7 +127,7 @@ fn finish(finish: Finish) -> &'static str {
 fn usage_value(usage: &Usage) -> Value {
     json!({
         "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0,
             "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
     })

@@ -31,6 +31,9 @@ pub struct Settings {
     pub any_model: bool,
     /// The key clients must send; without one every key is accepted.
     pub required_key: Option<String>,
+    /// How many prompts are remembered, to tell how much of a new one was sent before; none by default.
+    /// Usage then depends on what came before, as nothing else does.
+    pub prompt_cache: usize,
     /// Changes every answer; equal seeds give equal answers.
     pub seed: u64,
     /// Length of an embedding when the request names none.
@@ -55,6 +58,7 @@ impl Default for Settings {
             models: vec!["sim-small".into(), "sim-large".into()],
             any_model: true,
             required_key: None,
+            prompt_cache: 0,
             seed: 0,
             dimensions: 256,
             keep_seen: 256,

@@ -22,6 +22,7 @@ use crate::{
     draft::{Call, Draft, model_of, refuse},
     fault::Fault,
     inject,
+    prompt_cache::PromptCache,
     seen::{Counts, Flight, Record, Seen},
     settings::Settings,
 };
@@ -37,6 +38,7 @@ struct Inner {
     settings: Mutex<Arc<Settings>>,
     faults: Mutex<Faults>,
     record: Arc<Record>,
+    prompts: PromptCache,
     serial: AtomicU64,
 }
 
@@ -56,6 +58,7 @@ impl Sim {
                 settings: Mutex::new(Arc::new(settings)),
                 faults: Mutex::default(),
                 record: Record::new(),
+                prompts: PromptCache::default(),
                 serial: AtomicU64::new(0),
             }),
         }
@@ -170,6 +173,7 @@ impl Sim {
                 dialect,
                 fault: fault.as_ref(),
                 fingerprint: answer::hash(&bytes),
+                known: self.inner.prompts.meet(dialect, &bytes, settings.prompt_cache),
             }
             .draft(route, parsed),
         };
