@@ -13,14 +13,14 @@ use crate::translate::{
 /// The least that Anthropic lets a model think with.
 const LEAST_BUDGET: i64 = 1024;
 
-/// Writes a request.
+/// Writes a request: what stays the same from turn to turn first, so that as much as can be is known to
+/// the provider's cache of prompts.
 pub(crate) fn write(request: &Request<'_>, side: &mut Side<'_>, out: &mut BytesMut) -> Picked<()> {
     let mut writer = Writer::new(out);
     writer.object().word("model", side.model);
     let default = model::max_tokens(side.model).to_string();
     writer.key("max_tokens").raw(request.max_tokens.unwrap_or(&default));
     refuse_unknown(request, side)?;
-    message_out::conversation(request, side, &mut writer)?;
     sampling(request, side, &mut writer)?;
     tools(request, side, &mut writer)?;
     thinking(request, side, &mut writer)?;
@@ -30,6 +30,7 @@ pub(crate) fn write(request: &Request<'_>, side: &mut Side<'_>, out: &mut BytesM
     if request.stream {
         writer.key("stream").bool(true);
     }
+    message_out::conversation(request, side, &mut writer)?;
     writer.end_object();
     Ok(())
 }

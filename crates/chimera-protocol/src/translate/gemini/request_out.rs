@@ -13,11 +13,11 @@ use crate::translate::{
 /// The most stop sequences that Gemini takes.
 const MOST_STOPS: usize = 5;
 
-/// Writes a request. The model and whether it is a stream stand in the path.
+/// Writes a request: what stays the same from turn to turn first, so that as much as can be is known to
+/// the provider's cache of prompts. The model and whether it is a stream stand in the path.
 pub(crate) fn write(request: &Request<'_>, side: &mut Side<'_>, out: &mut BytesMut) -> Picked<()> {
     let mut writer = Writer::new(out);
     writer.object();
-    message_out::conversation(request, side, &mut writer)?;
     tools(request, side, &mut writer)?;
     if request.parallel == Some(false) {
         return side.refuse(Field::Parallel, "this model's provider cannot be kept to one call at a time");
@@ -40,6 +40,7 @@ pub(crate) fn write(request: &Request<'_>, side: &mut Side<'_>, out: &mut BytesM
         }
         writer.end_object();
     }
+    message_out::conversation(request, side, &mut writer)?;
     writer.end_object();
     Ok(())
 }

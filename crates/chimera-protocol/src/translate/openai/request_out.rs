@@ -14,11 +14,11 @@ use crate::translate::{
 /// The most stop sequences that OpenAI takes.
 const MOST_STOPS: usize = 4;
 
-/// Writes a request.
+/// Writes a request: what stays the same from turn to turn first, so that as much as can be is known to
+/// the provider's cache of prompts.
 pub(crate) fn write(request: &Request<'_>, side: &mut Side<'_>, out: &mut BytesMut) -> Picked<()> {
     let mut writer = Writer::new(out);
     writer.object().word("model", side.model);
-    message_out::conversation(request, side, &mut writer)?;
     sampling(request, side, &mut writer)?;
     tools(request, side, &mut writer)?;
     format(request, &mut writer);
@@ -31,6 +31,7 @@ pub(crate) fn write(request: &Request<'_>, side: &mut Side<'_>, out: &mut BytesM
         writer.key("stream").bool(true);
         writer.key("stream_options").object().key("include_usage").bool(true).end_object();
     }
+    message_out::conversation(request, side, &mut writer)?;
     writer.end_object();
     Ok(())
 }
