@@ -11,6 +11,7 @@ mod offload;
 #[path = "../../../chimera-cache/tests/redis/server.rs"]
 #[allow(dead_code)]
 mod redis_server;
+mod replay;
 mod second_tier;
 mod support;
 mod tenants;
