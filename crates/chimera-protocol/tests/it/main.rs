@@ -6,5 +6,6 @@ mod corpora;
 mod documents;
 mod golden;
 mod grammar;
+mod interleavings;
 mod streams;
 mod translation;

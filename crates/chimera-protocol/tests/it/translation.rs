@@ -25,7 +25,7 @@ const BROKEN: ErrorParts<'static> = ErrorParts {
 };
 
 /// Translates the bytes of a stream that come in pieces; an end that is not proper becomes an error event.
-fn through(pieces: &[&[u8]], from: DialectId, to: DialectId) -> (BytesMut, Result<(), FoldError>) {
+pub(crate) fn through(pieces: &[&[u8]], from: DialectId, to: DialectId) -> (BytesMut, Result<(), FoldError>) {
     let mut translator = StreamTranslator::new(from, to, true, &CONTEXT);
     let mut framer = sse::Framer::new(1 << 20);
     let mut out = BytesMut::new();
