@@ -129,8 +129,15 @@ impl Dialect for Gemini {
             };
             let mut small = Vec::new();
             parts.into_iter().for_each(|part| split_part(part, &mut small));
+            let said = |part: &Value| part.get("text").is_some() && part.get("thought").is_none();
+            let text = small.iter().rposition(said);
             let end = small.pop();
-            for part in small {
+            // Sources are named with the last of the text that they are of.
+            let mut cited = match (text, candidate.as_object_mut()) {
+                (Some(at), Some(members)) if at < small.len() => members.shift_remove("citationMetadata"),
+                _ => None,
+            };
+            for (at, part) in small.into_iter().enumerate() {
                 let mut content = json!({ "parts": [part] });
                 let mut chunk = json!({});
                 if let (Some(content), Some(role)) = (content.as_object_mut(), &role) {
@@ -138,6 +145,9 @@ impl Dialect for Gemini {
                 }
                 if let Some(chunk) = chunk.as_object_mut() {
                     chunk.insert("content".into(), content);
+                    if let Some(cited) = cited.take_if(|_| text == Some(at)) {
+                        chunk.insert("citationMetadata".into(), cited);
+                    }
                     chunk.extend(index.clone().map(|index| ("index".to_owned(), index)));
                 }
                 let mut chunk = Map::from_iter([("candidates".to_owned(), json!([chunk]))]);
@@ -210,6 +220,15 @@ fn fold_part(part: Value, parts: &mut Vec<Value>) {
     parts.push(part);
 }
 
+/// Each chunk names the sources of its own text.
+fn fold_citations(more: Value, so_far: &mut Value) {
+    let list = "citationSources";
+    match (so_far.get_mut(list), more.get(list)) {
+        (Some(Value::Array(known)), Some(Value::Array(more))) => known.extend(more.iter().cloned()),
+        _ => *so_far = more,
+    }
+}
+
 fn fold_candidate(candidate: Value, candidates: &mut Vec<Value>) {
     let index = |candidate: &Value| candidate.get("index").and_then(Value::as_u64).unwrap_or(0);
     let Some(known) = candidates.iter_mut().find(|known| index(known) == index(&candidate)) else {
@@ -218,6 +237,10 @@ fn fold_candidate(candidate: Value, candidates: &mut Vec<Value>) {
     };
     let (Some(known), Value::Object(more)) = (known.as_object_mut(), candidate) else { return };
     for (name, value) in more {
+        if name == "citationMetadata" {
+            fold_citations(value, known.entry(name).or_insert(Value::Null));
+            continue;
+        }
         if name != "content" {
             known.insert(name, value);
             continue;

@@ -271,8 +271,8 @@ fn fold_delta(delta: Value, message: &mut Value) -> Result<(), FoldError> {
                 let list = message.entry(name).or_insert_with(|| json!([]));
                 calls.into_iter().try_for_each(|call| fold_tool_call(call, list))?;
             }
-            // Blocks of thought come one by one, each whole.
-            Value::Array(blocks) if name == "thinking_blocks" => {
+            // Blocks of thought and citations come one by one, each whole.
+            Value::Array(blocks) if name == "thinking_blocks" || name == "annotations" => {
                 match message.entry(name).or_insert_with(|| json!([])) {
                     Value::Array(list) => list.extend(blocks),
                     other => *other = Value::Array(blocks),
@@ -331,6 +331,8 @@ fn unfold_choice(choice: Value, chunk: &mut dyn FnMut(Value)) -> Result<(), Fold
     let finish = choice.shift_remove("finish_reason").unwrap_or(Value::Null);
     let logprobs = choice.shift_remove("logprobs");
     let calls = message.shift_remove("tool_calls");
+    let cites = message.get("annotations").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let cited = if cites { message.shift_remove("annotations") } else { None };
     let mut texts = Vec::new();
     for name in GROWING {
         if let Some(Value::String(_)) = message.get(name)
@@ -339,7 +341,7 @@ fn unfold_choice(choice: Value, chunk: &mut dyn FnMut(Value)) -> Result<(), Fold
             texts.push((name, text));
         }
     }
-    // What is left of the message (role, null content, annotations, unknown members) opens the stream.
+    // What is left of the message (role, null content, unknown members) opens the stream.
     let mut emit = |delta: Value, finish: Value| {
         chunk(json!({ "index": index, "delta": delta, "finish_reason": finish }));
     };
@@ -355,6 +357,9 @@ fn unfold_choice(choice: Value, chunk: &mut dyn FnMut(Value)) -> Result<(), Fold
         for piece in pieces(text) {
             emit(json!({ *name: piece }), Value::Null);
         }
+    }
+    if let Some(cited) = cited {
+        emit(json!({ "annotations": cited }), Value::Null);
     }
     if let Some(Value::Array(calls)) = calls {
         for (at, call) in calls.into_iter().enumerate() {

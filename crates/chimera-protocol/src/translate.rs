@@ -32,13 +32,14 @@
 //! so `previous_response_id` is refused.
 //!
 //! # What is not translated
-//! Tools that a provider runs itself, files that were given to a provider, citations, and pictures or
-//! sounds as answers. Nothing is fetched: a URL goes on as a URL or is refused.
+//! Tools that a provider runs itself, files that were given to a provider, citations of documents that were
+//! sent along, and pictures or sounds as answers. Nothing is fetched: a URL goes on as a URL or is refused.
 
 mod alike;
 mod anthropic;
 mod base64;
 mod carrier;
+mod citation;
 mod collect;
 mod count;
 mod embed;

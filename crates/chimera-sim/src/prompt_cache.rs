@@ -70,7 +70,7 @@ mod tests {
             cache.meet(dialect, &Bytes::from_static(body.as_bytes()), keep).share(100)
         };
         assert_eq!(meet(Dialect::OpenAi, "abcdefghij", 2), 0);
-        assert_eq!(meet(Dialect::OpenAi, "abcdeXXXXX", 2), 50);
+        assert_eq!(meet(Dialect::OpenAi, "abcdeyyyyy", 2), 50);
         assert_eq!(meet(Dialect::Gemini, "abcdefghij", 2), 0, "another provider's");
         assert_eq!(meet(Dialect::OpenAi, "abcdefghij", 2), 50, "the first is forgotten");
         assert_eq!(meet(Dialect::OpenAi, "abcdefghij", 0), 0, "nothing is kept");

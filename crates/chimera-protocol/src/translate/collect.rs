@@ -34,6 +34,10 @@ fn add<'a>(completion: &mut Completion<'a>, piece: Piece<'a>) -> Result<(), Fold
             choice_of(completion, choice).logprobs.extend(tokens);
             return Ok(());
         }
+        Piece::Citation { choice, citation } => {
+            choice_of(completion, choice).citations.push(citation);
+            return Ok(());
+        }
         Piece::Signed { choice, signature, thoughts } => {
             sign(&mut choice_of(completion, choice).parts, signature, thoughts);
             return Ok(());
@@ -67,7 +71,13 @@ fn add<'a>(completion: &mut Completion<'a>, piece: Piece<'a>) -> Result<(), Fold
 fn choice_of<'c, 'a>(completion: &'c mut Completion<'a>, index: u64) -> &'c mut Choice<'a> {
     let choices = &mut completion.choices;
     let at = choices.iter().position(|choice| choice.index == index).unwrap_or_else(|| {
-        choices.push(Choice { index, parts: Vec::new(), finish: Finish::Stop, logprobs: Vec::new() });
+        choices.push(Choice {
+            index,
+            parts: Vec::new(),
+            finish: Finish::Stop,
+            logprobs: Vec::new(),
+            citations: Vec::new(),
+        });
         choices.len() - 1
     });
     // It was found or has just been made.

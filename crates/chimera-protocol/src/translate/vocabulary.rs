@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::text::Text;
+use super::{citation::Citation, text::Text};
 use crate::usage::Usage;
 
 /// A request for a generation.
@@ -260,6 +260,7 @@ pub(crate) struct Choice<'a> {
     pub(crate) parts: Vec<Part<'a>>,
     pub(crate) finish: Finish<'a>,
     pub(crate) logprobs: Vec<TokenLogprob<'a>>,
+    pub(crate) citations: Vec<Citation<'a>>,
 }
 
 /// Why an answer ended.
@@ -328,6 +329,11 @@ pub(crate) enum Piece<'a> {
     Refusal {
         choice: u64,
         text: Text<'a>,
+    },
+    /// A page that the text refers to.
+    Citation {
+        choice: u64,
+        citation: Citation<'a>,
     },
     /// A call begins. `call` counts the calls of one choice from zero.
     Call {

@@ -63,7 +63,7 @@ fn anthropic(events: &Events, proper: bool) -> Seen {
                 match (open.as_deref().unwrap(), data["delta"]["type"].as_str().unwrap()) {
                     ("text", "text_delta") => seen.text.push_str(text("text")),
                     ("thinking", "thinking_delta") => seen.thoughts.push_str(text("thinking")),
-                    ("thinking", "signature_delta") => {}
+                    ("thinking", "signature_delta") | ("text", "citations_delta") => {}
                     ("tool_use", "input_json_delta") => {
                         seen.calls.last_mut().unwrap().push_str(text("partial_json"));
                     }

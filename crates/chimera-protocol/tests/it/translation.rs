@@ -59,6 +59,8 @@ struct Told {
     text: Option<String>,
     calls: Vec<String>,
     usage: [u64; 4],
+    /// Whether the text refers to a page.
+    cites: bool,
 }
 
 fn told() -> impl Strategy<Value = Told> {
@@ -72,8 +74,15 @@ fn told() -> impl Strategy<Value = Told> {
         prop::option::of(text),
         prop::collection::vec(arguments, 0..3),
         prop::array::uniform4(0_u64..1000),
+        any::<bool>(),
     )
-        .prop_map(|(thoughts, text, calls, usage)| Told { thoughts, text, calls, usage })
+        .prop_map(|(thoughts, text, calls, usage, cites)| Told {
+            thoughts,
+            cites: cites && text.is_some(),
+            text,
+            calls,
+            usage,
+        })
 }
 
 impl Told {
@@ -91,6 +100,10 @@ impl Told {
         let mut message = json!({"role": "assistant", "content": self.text});
         if let Some(thoughts) = &self.thoughts {
             message["reasoning_content"] = thoughts.as_str().into();
+        }
+        if self.cites {
+            let page = json!({"url": "https://a.test/x", "title": "A", "start_index": 0, "end_index": 1});
+            message["annotations"] = json!([{"type": "url_citation", "url_citation": page}]);
         }
         let calls: Vec<_> = self
             .calls
@@ -113,7 +126,12 @@ impl Told {
             content.push(json!({"type": "thinking", "thinking": thoughts, "signature": "c2ln"}).to_string());
         }
         if let Some(text) = &self.text {
-            content.push(json!({"type": "text", "text": text}).to_string());
+            let mut block = json!({"type": "text", "text": text});
+            if self.cites {
+                let kind = "web_search_result_location";
+                block["citations"] = json!([{"type": kind, "url": "https://a.test/x", "title": "A", "cited_text": "", "encrypted_index": "e"}]);
+            }
+            content.push(block.to_string());
         }
         for (n, arguments) in self.calls.iter().enumerate() {
             content.push(format!(r#"{{"type":"tool_use","id":"c{n}","name":"f","input":{arguments}}}"#));
@@ -135,8 +153,13 @@ impl Told {
             ));
         }
         format!(
-            r#"{{"candidates":[{{"content":{{"parts":[{}],"role":"model"}},"finishReason":"STOP","index":0}}],"usageMetadata":{{"promptTokenCount":{input},"cachedContentTokenCount":{cached},"candidatesTokenCount":{output},"thoughtsTokenCount":{thought},"totalTokenCount":{}}},"modelVersion":"m","responseId":"a"}}"#,
+            r#"{{"candidates":[{{"content":{{"parts":[{}],"role":"model"}},"finishReason":"STOP","index":0{}}}],"usageMetadata":{{"promptTokenCount":{input},"cachedContentTokenCount":{cached},"candidatesTokenCount":{output},"thoughtsTokenCount":{thought},"totalTokenCount":{}}},"modelVersion":"m","responseId":"a"}}"#,
             parts.join(","),
+            if self.cites {
+                r#","citationMetadata":{"citationSources":[{"uri":"https://a.test/x"}]}"#
+            } else {
+                ""
+            },
             input + output + thought
         )
     }

@@ -8,6 +8,7 @@ use crate::{
     json::{Document, Kind},
     translate::{
         AnswerContext, carrier,
+        citation::Citation,
         text::Text,
         vocabulary::{Call, Completion, Finish, Part, PartKind, Signature, Vendor},
         write::Writer,
@@ -27,8 +28,12 @@ pub(crate) fn write(
     writer.key("model").text(completion.model.as_ref().unwrap_or(&context.model.into()));
     writer.key("content").array();
     let choice = completion.choices.first();
-    for part in choice.map(|choice| choice.parts.as_slice()).unwrap_or_default() {
-        self::part(part, &mut writer)?;
+    let parts = choice.map(|choice| choice.parts.as_slice()).unwrap_or_default();
+    let is_text = |part: &Part<'_>| matches!(&part.kind, PartKind::Text(text, _) if !text.is_empty());
+    let last_text = parts.iter().rposition(is_text);
+    for (at, part) in parts.iter().enumerate() {
+        let cited = choice.filter(|_| Some(at) == last_text).map(|choice| choice.citations.as_slice());
+        self::part(part, cited.unwrap_or_default(), &mut writer)?;
     }
     writer.end_array();
     finish::write(choice.map_or(&Finish::Stop, |choice| &choice.finish), &mut writer);
@@ -38,11 +43,17 @@ pub(crate) fn write(
     Ok(())
 }
 
-fn part(part: &Part<'_>, writer: &mut Writer<'_>) -> Result<(), FoldError> {
+fn part(part: &Part<'_>, cited: &[Citation<'_>], writer: &mut Writer<'_>) -> Result<(), FoldError> {
     match &part.kind {
         PartKind::Text(text, signature) => {
             if !text.is_empty() {
-                writer.item().object().word("type", "text").key("text").text(text).end_object();
+                writer.item().object().word("type", "text").key("text").text(text);
+                if !cited.is_empty() {
+                    writer.key("citations").array();
+                    cited.iter().for_each(|citation| citation.anthropic(writer.item()));
+                    writer.end_array();
+                }
+                writer.end_object();
             }
             if let Some(signature) = signature {
                 carried(signature, true, writer);

@@ -5,6 +5,7 @@ use crate::{
     DialectId, FoldError,
     json::Value,
     translate::{
+        citation::Citation,
         text::Text,
         usage_in,
         vocabulary::{Piece, Signature, Vendor},
@@ -106,7 +107,11 @@ impl Reader {
         match block.get("type").and_then(Value::spelled).unwrap_or_default() {
             "text" => {
                 self.block = Block::Text;
-                text("text").map_or(Ok(()), |text| sink(Piece::Text { choice: 0, text }))
+                text("text").map_or(Ok(()), |text| sink(Piece::Text { choice: 0, text }))?;
+                let cited = block.get("citations").into_iter().flat_map(Value::elements);
+                cited
+                    .filter_map(Citation::of_anthropic)
+                    .try_for_each(|citation| sink(Piece::Citation { choice: 0, citation }))
             }
             "thinking" => {
                 self.block = Block::Thinking;
@@ -144,6 +149,10 @@ impl Reader {
         match (delta.get("type").and_then(Value::spelled).unwrap_or_default(), &mut self.block) {
             ("text_delta", Block::Text) => {
                 text("text").map_or(Ok(()), |text| sink(Piece::Text { choice: 0, text }))
+            }
+            ("citations_delta", Block::Text) => {
+                let citation = delta.get("citation").and_then(Citation::of_anthropic);
+                citation.map_or(Ok(()), |citation| sink(Piece::Citation { choice: 0, citation }))
             }
             ("thinking_delta", Block::Thinking) => {
                 text("thinking").map_or(Ok(()), |text| sink(Piece::Thinking { choice: 0, text }))

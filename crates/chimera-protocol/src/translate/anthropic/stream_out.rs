@@ -14,6 +14,7 @@ use crate::{
     FoldError,
     translate::{
         AnswerContext, HOLD_LIMIT, carrier,
+        citation::Citation,
         text::Text,
         vocabulary::{Finish, Piece, Signature, Vendor},
         write::Writer,
@@ -29,6 +30,8 @@ pub(crate) struct StreamWriter {
     open: Open,
     finish: Option<Finish<'static>>,
     usage: Option<Usage>,
+    /// Citations that wait for the text they belong to.
+    cited: Vec<Citation<'static>>,
     /// What waits for the open call to be whole.
     waiting: Vec<Piece<'static>>,
     /// Its bytes.
@@ -79,6 +82,10 @@ impl StreamWriter {
     /// The proper end.
     pub(crate) fn end(&mut self, out: &mut BytesMut) {
         self.whole(out);
+        if !self.cited.is_empty() {
+            self.ensure(Open::Text, out);
+            self.close(out);
+        }
         out.extend_from_slice(b"event: message_delta\ndata: ");
         let mut writer = Writer::new(out);
         writer.object().word("type", "message_delta").key("delta").object();
@@ -126,6 +133,8 @@ impl StreamWriter {
                 self.ensure(Open::Thinking, out);
                 self.delta("thinking_delta", "thinking", &text, out);
             }
+            Piece::Citation { choice: 0, citation } if self.open == Open::Text => self.cite(&citation, out),
+            Piece::Citation { choice: 0, citation } => self.cited.push(citation.to_owned()),
             Piece::Signed { choice: 0, signature, .. } => self.signed(&signature, out),
             Piece::Redacted { choice: 0, data } => {
                 self.close(out);
@@ -183,6 +192,9 @@ impl StreamWriter {
             _ => _ = writer.word("type", "text").word("text", ""),
         });
         self.open = wanted;
+        if wanted == Open::Text {
+            std::mem::take(&mut self.cited).iter().for_each(|citation| self.cite(citation, out));
+        }
     }
 
     fn block(&mut self, out: &mut BytesMut, content: impl FnOnce(&mut Writer<'_>)) {
@@ -219,6 +231,17 @@ impl StreamWriter {
         out.extend_from_slice(b"}\n\n");
     }
 
+    fn cite(&self, citation: &Citation<'_>, out: &mut BytesMut) {
+        out.extend_from_slice(
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
+        let mut writer = Writer::new(out);
+        writer.number(self.next.saturating_sub(1)).raw(",\"delta\":");
+        citation.anthropic(writer.object().word("type", "citations_delta").key("citation"));
+        writer.end_object();
+        out.extend_from_slice(b"}\n\n");
+    }
+
     fn signed(&mut self, signature: &Signature<'_>, out: &mut BytesMut) {
         if signature.vendor == Vendor::Gemini {
             self.carried(signature, true, out);
@@ -248,6 +271,7 @@ fn weight(piece: &Piece<'_>) -> usize {
         | Piece::Refusal { text, .. }
         | Piece::Arguments { text, .. } => of(text),
         Piece::Redacted { data, .. } => of(data),
+        Piece::Citation { citation, .. } => citation.len(),
         Piece::Call { id, name, .. } => of(id) + of(name),
         _ => 0,
     }
@@ -262,6 +286,7 @@ fn owned(piece: Piece<'_>) -> Option<Piece<'static>> {
         Piece::Thinking { choice, text } => Piece::Thinking { choice, text: text.to_owned() },
         Piece::Refusal { choice, text } => Piece::Refusal { choice, text: text.to_owned() },
         Piece::Redacted { choice, data } => Piece::Redacted { choice, data: data.to_owned() },
+        Piece::Citation { choice, citation } => Piece::Citation { choice, citation: citation.to_owned() },
         Piece::Signed { choice, signature, thoughts } => {
             Piece::Signed { choice, signature: keep(signature), thoughts }
         }

@@ -8,6 +8,7 @@ use crate::{
     json::{Document, Kind},
     translate::{
         AnswerContext, carrier,
+        citation::Citation,
         text::Text,
         vocabulary::{Choice, Completion, Part, PartKind, Signature, TokenLogprob, Vendor},
         write::Writer,
@@ -42,6 +43,9 @@ fn choice(choice: &Choice<'_>, writer: &mut Writer<'_>) -> Result<(), FoldError>
     }
     writer.end_array().word("role", "model").end_object();
     writer.word("finishReason", finish::word(&choice.finish)).key("index").number(choice.index);
+    if !choice.citations.is_empty() {
+        sources(&choice.citations, writer.key("citationMetadata"));
+    }
     if !choice.logprobs.is_empty() {
         writer.key("logprobsResult");
         logprobs(&choice.logprobs, writer);
@@ -111,6 +115,13 @@ pub(crate) fn function_call(
     }
     writer.end_object();
     Ok(())
+}
+
+/// Writes the pages that an answer refers to.
+pub(crate) fn sources(citations: &[Citation<'_>], writer: &mut Writer<'_>) {
+    writer.object().key("citationSources").array();
+    citations.iter().for_each(|citation| citation.gemini(writer.item()));
+    writer.end_array().end_object();
 }
 
 /// Writes log probabilities.

@@ -6,6 +6,7 @@ use crate::{
     json::Value,
     translate::{
         AnswerContext,
+        citation::Citation,
         text::Text,
         usage_in,
         vocabulary::{Finish, Piece, Signature, TokenLogprob, Vendor},
@@ -92,6 +93,10 @@ impl Reader {
         let parts = value.get("content").and_then(|content| content.get("parts"));
         for part in parts.into_iter().flat_map(Value::elements) {
             self.part(choice, part, sink)?;
+        }
+        let sources = value.get("citationMetadata").and_then(|cited| cited.get("citationSources"));
+        for citation in sources.into_iter().flat_map(Value::elements).filter_map(Citation::of_gemini) {
+            sink(Piece::Citation { choice, citation })?;
         }
         if let Some(result) = value.get("logprobsResult") {
             let tokens = logprobs(result);

@@ -82,6 +82,13 @@ impl StreamWriter {
                 }
             }
             Piece::CallEnd { choice, call } => return self.whole_call(choice, call, out),
+            Piece::Citation { choice, citation } => {
+                Self::begin(out);
+                let mut writer = Writer::new(out);
+                writer.raw(r#"],"role":"model"},"citationMetadata":"#);
+                answer_out::sources(&[citation], &mut writer);
+                self.close(choice, out);
+            }
             Piece::Logprobs { choice, tokens } => {
                 Self::begin(out);
                 let mut writer = Writer::new(out);

@@ -43,6 +43,11 @@ fn choice(choice: &Choice<'_>, writer: &mut Writer<'_>) {
         Some(text) => _ = writer.word("content", &text),
         None => _ = writer.key("content").raw("null"),
     }
+    if !choice.citations.is_empty() {
+        writer.key("annotations").array();
+        choice.citations.iter().for_each(|citation| citation.openai(writer.item()));
+        writer.end_array();
+    }
     if let Some(thoughts) = join(|kind| match kind {
         PartKind::Thinking(text, _) if !text.is_empty() => Some(text.plain().into_owned()),
         _ => None,

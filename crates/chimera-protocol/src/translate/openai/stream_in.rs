@@ -6,6 +6,7 @@ use crate::{
     json::Value,
     translate::{
         carrier,
+        citation::Citation,
         scan::Scan,
         text::Text,
         usage_in,
@@ -104,6 +105,7 @@ impl ChoiceState {
     fn delta<'a>(&mut self, delta: Value<'a>, sink: Sink<'_, 'a>) -> Result<(), FoldError> {
         let choice = self.index;
         let (mut content, mut thoughts, mut refusal, mut calls) = (None, None, None, None);
+        let mut cited = None;
         for (key, value) in delta.members() {
             match key.spelled().unwrap_or_default() {
                 "content" => content = Text::of(value),
@@ -111,6 +113,7 @@ impl ChoiceState {
                 "reasoning" => thoughts = thoughts.or_else(|| Text::of(value)),
                 "refusal" => refusal = Text::of(value),
                 "tool_calls" => calls = Some(value),
+                "annotations" => cited = Some(value),
                 "function_call" if !value.is_null() => return Err(FoldError::Shape("tool calls")),
                 _ => {}
             }
@@ -125,6 +128,9 @@ impl ChoiceState {
         }
         if let Some(text) = said(content) {
             sink(Piece::Text { choice, text })?;
+        }
+        for citation in cited.into_iter().flat_map(Value::elements).filter_map(Citation::of_openai) {
+            sink(Piece::Citation { choice, citation })?;
         }
         if let Some(text) = said(refusal) {
             self.refused = true;

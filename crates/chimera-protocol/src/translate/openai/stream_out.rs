@@ -73,6 +73,10 @@ impl StreamWriter {
                     writer.end_array();
                 });
             }
+            Piece::Citation { choice, citation } => self.delta(choice, out, |writer| {
+                citation.openai(writer.key("annotations").array().item());
+                writer.end_array();
+            }),
             Piece::Call { choice, call, id, name, signature } => {
                 self.delta(choice, out, |writer| self::call(call, &id, &name, signature.as_ref(), writer));
             }

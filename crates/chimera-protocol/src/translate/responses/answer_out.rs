@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::item::{self, Identity, Status};
 use crate::translate::{
     AnswerContext, carrier,
+    citation::Citation,
     text::Text,
     vocabulary::{Completion, Finish, Part, PartKind, Signature},
     write::Writer,
@@ -22,8 +23,12 @@ pub(crate) fn write(completion: &Completion<'_>, context: &AnswerContext<'_>, ou
     };
     let choice = completion.choices.first();
     let mut items = Items { identity: &identity, json: BytesMut::new(), count: 0 };
-    for part in choice.map(|choice| choice.parts.as_slice()).unwrap_or_default() {
-        items.part(part);
+    let parts = choice.map(|choice| choice.parts.as_slice()).unwrap_or_default();
+    let is_text = |part: &Part<'_>| matches!(&part.kind, PartKind::Text(text, _) if !text.is_empty());
+    let last_text = parts.iter().rposition(is_text);
+    for (at, part) in parts.iter().enumerate() {
+        let cited = choice.filter(|_| Some(at) == last_text).map(|choice| choice.citations.as_slice());
+        items.part(part, cited.unwrap_or_default());
     }
     let output = String::from_utf8(items.json.to_vec()).unwrap_or_default();
     let status = Status::of(choice.map_or(&Finish::Stop, |choice| &choice.finish));
@@ -52,18 +57,20 @@ impl Items<'_> {
         self.add("rs", |id, writer| item::reasoning(id, text, Some(&proof), writer));
     }
 
-    fn part(&mut self, part: &Part<'_>) {
+    fn part(&mut self, part: &Part<'_>, cited: &[Citation<'_>]) {
         match &part.kind {
             PartKind::Text(text, signature) => {
                 if !text.is_empty() {
-                    self.add("msg", |id, w| item::message(id, "completed", "output_text", Some(text), w));
+                    self.add("msg", |id, w| {
+                        item::message(id, "completed", "output_text", Some((text, cited)), w)
+                    });
                 }
                 if let Some(signature) = signature {
                     self.proof(None, signature, false);
                 }
             }
             PartKind::Refusal(text) => {
-                self.add("msg", |id, w| item::message(id, "completed", "refusal", Some(text), w));
+                self.add("msg", |id, w| item::message(id, "completed", "refusal", Some((text, &[])), w));
             }
             PartKind::Thinking(text, Some(signature)) => self.proof(Some(text), signature, false),
             PartKind::Thinking(text, None) => {

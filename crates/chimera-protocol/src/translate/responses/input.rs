@@ -26,7 +26,7 @@ pub(crate) fn read<'a>(value: Value<'a>, request: &mut Request<'a>, dropped: &mu
     pick::elements(value, |at, item| {
         let kind = item.get("type").and_then(Value::as_str).unwrap_or_else(|| "message".into());
         let (role, parts) = match &*kind {
-            "message" => message(item)?,
+            "message" => message(item, dropped)?,
             "function_call" => {
                 let mut call = call(item, dropped)?;
                 call.signature = waiting.take();
@@ -71,7 +71,7 @@ fn sign_text<'a>(request: &mut Request<'a>, signature: Signature<'a>, at: usize)
     }
 }
 
-fn message(item: Value<'_>) -> Picked<(Role, Vec<Part<'_>>)> {
+fn message<'a>(item: Value<'a>, dropped: &mut Dropped) -> Picked<(Role, Vec<Part<'a>>)> {
     pick::only(item, &["type", "role", "content", "id", "status", "phase"])?;
     let role = pick::required(item, "role")?;
     let role = match &*pick::word(role).map_err(|refused| refused.inside("role"))? {
@@ -81,6 +81,10 @@ fn message(item: Value<'_>) -> Picked<(Role, Vec<Part<'_>>)> {
         _ => return Err(Refused::here("there is no such role").inside("role")),
     };
     let content = pick::required(item, "content")?;
+    let cites = |part: Value<'_>| part.get("annotations").is_some_and(|all| all.elements().next().is_some());
+    if content.elements().any(cites) {
+        dropped.add("input.content.annotations");
+    }
     Ok((role, parts(content).map_err(|refused| refused.inside("content"))?))
 }
 

@@ -1,7 +1,7 @@
 //! The items of a response's output, and the response around them.
 
 use crate::{
-    translate::{text::Text, vocabulary::Finish, write::Writer},
+    translate::{citation::Citation, text::Text, vocabulary::Finish, write::Writer},
     usage::Usage,
 };
 
@@ -78,22 +78,30 @@ fn usage(usage: &Usage, writer: &mut Writer<'_>) {
 }
 
 /// Writes a message with one part; `kind` is `output_text` or `refusal`.
-pub(crate) fn message(id: &str, status: &str, kind: &str, text: Option<&Text<'_>>, writer: &mut Writer<'_>) {
+pub(crate) fn message(
+    id: &str,
+    status: &str,
+    kind: &str,
+    said: Option<(&Text<'_>, &[Citation<'_>])>,
+    writer: &mut Writer<'_>,
+) {
     writer.object().word("type", "message").word("id", id).word("status", status);
     writer.word("role", "assistant").key("content").array();
-    if let Some(text) = text {
-        part(kind, text, writer.item());
+    if let Some((text, cited)) = said {
+        part(kind, text, cited, writer.item());
     }
     writer.end_array().end_object();
 }
 
 /// Writes a part of a message.
-pub(crate) fn part(kind: &str, text: &Text<'_>, writer: &mut Writer<'_>) {
+pub(crate) fn part(kind: &str, text: &Text<'_>, cited: &[Citation<'_>], writer: &mut Writer<'_>) {
     writer.object().word("type", kind);
     if kind == "refusal" {
         writer.key("refusal").text(text);
     } else {
-        writer.key("text").text(text).key("annotations").raw("[]");
+        writer.key("text").text(text).key("annotations").array();
+        cited.iter().for_each(|citation| citation.responses(writer.item()));
+        writer.end_array();
     }
     writer.end_object();
 }

@@ -11,6 +11,7 @@ use crate::{
     FoldError,
     translate::{
         AnswerContext, HOLD_LIMIT, carrier,
+        citation::Citation,
         text::Text,
         vocabulary::{Finish, Piece, Signature},
         write::Writer,
@@ -42,6 +43,7 @@ struct Growing {
     id: String,
     place: u64,
     text: String,
+    cited: Vec<Citation<'static>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,7 @@ impl StreamWriter {
             }
             Piece::Usage(usage) => self.usage.get_or_insert_default().update(usage),
             Piece::Text { choice: 0, text } => self.grow(Kind::Text, &text, out),
+            Piece::Citation { choice: 0, citation } => self.cite(citation.to_owned(), out),
             Piece::Refusal { choice: 0, text } => self.grow(Kind::Refusal, &text, out),
             Piece::Thinking { choice: 0, text } => self.grow(Kind::Thoughts, &text, out),
             Piece::Signed { choice: 0, signature, thoughts } => self.signed(&signature, thoughts, out),
@@ -182,11 +185,28 @@ impl StreamWriter {
         self.open = Some(open);
     }
 
+    fn cite(&mut self, citation: Citation<'static>, out: &mut BytesMut) {
+        if self.open.as_ref().is_none_or(|open| open.kind != Kind::Text) {
+            self.close(None, out);
+            self.open_item(Kind::Text, out);
+        }
+        let Some(mut open) = self.open.take() else { return };
+        self.held += citation.len();
+        self.event("response.output_text.annotation.added", out, |writer| {
+            place(&open, writer);
+            writer.key("annotation_index").number(open.cited.len() as u64).key("annotation");
+            citation.responses(writer);
+        });
+        open.cited.push(citation);
+        self.open = Some(open);
+    }
+
     fn open_item(&mut self, kind: Kind, out: &mut BytesMut) {
         let at = self.next;
         self.next += 1;
         let stem = if kind == Kind::Thoughts { "rs" } else { "msg" };
-        let open = Growing { kind, id: item::id(stem, &self.identity, at), place: at, text: String::new() };
+        let id = item::id(stem, &self.identity, at);
+        let open = Growing { kind, id, place: at, text: String::new(), cited: Vec::new() };
         let (_, part) = kind.words();
         self.event("response.output_item.added", out, |writer| {
             writer.key("output_index").number(at).key("item");
@@ -201,7 +221,7 @@ impl StreamWriter {
         };
         self.event(added, out, |writer| {
             place(&open, writer);
-            write_part(kind, "", writer.key("part"));
+            write_part(kind, "", &[], writer.key("part"));
         });
         self.open = Some(open);
     }
@@ -224,12 +244,12 @@ impl StreamWriter {
         };
         self.event(done, out, |writer| {
             place(&open, writer);
-            write_part(kind, &open.text, writer.key("part"));
+            write_part(kind, &open.text, &open.cited, writer.key("part"));
         });
         let text = Text::from(open.text.as_str());
         self.item_done(open.place, out, |writer| match kind {
             Kind::Thoughts => item::reasoning(&open.id, Some(&text), proof, writer),
-            _ => item::message(&open.id, "completed", part, Some(&text), writer),
+            _ => item::message(&open.id, "completed", part, Some((&text, &open.cited)), writer),
         });
     }
 
@@ -309,9 +329,9 @@ fn place(open: &Growing, writer: &mut Writer<'_>) {
     writer.word("item_id", &open.id).key("output_index").number(open.place).key(index).number(0);
 }
 
-fn write_part(kind: Kind, text: &str, writer: &mut Writer<'_>) {
+fn write_part(kind: Kind, text: &str, cited: &[Citation<'_>], writer: &mut Writer<'_>) {
     match kind {
         Kind::Thoughts => _ = writer.object().word("type", "summary_text").word("text", text).end_object(),
-        _ => item::part(kind.words().1, &text.into(), writer),
+        _ => item::part(kind.words().1, &text.into(), cited, writer),
     }
 }
