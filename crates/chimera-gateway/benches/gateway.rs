@@ -67,6 +67,19 @@ fn request(number: u64, stream: bool) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
+/// The same from a caller of Anthropic's dialect.
+fn foreign(stream: bool) -> Request<Full<Bytes>> {
+    let prompt = "what is the answer to this question? ".repeat(50);
+    let body = format!(
+        r#"{{"model":"gpt-bench","max_tokens":50,"stream":{stream},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
+    );
+    Request::post("/v1/messages")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .unwrap()
+}
+
 async fn ask(gateway: &Gateway, request: Request<Full<Bytes>>) -> usize {
     let mut body = gateway.handle(request).await.into_body();
     let mut bytes = 0;
@@ -109,10 +122,16 @@ fn ways(c: &mut Criterion) {
     };
     let plain = gateway(unary());
     c.bench_function("hit", |b| b.iter(|| runtime.block_on(ask(&plain, request(0, false)))));
+    c.bench_function("hit, told in another dialect", |b| {
+        b.iter(|| runtime.block_on(ask(&plain, foreign(false))));
+    });
     c.bench_function("miss", |b| b.iter(|| runtime.block_on(ask(&plain, request(next(), false)))));
     let streaming = gateway(stream());
     c.bench_function("stream of 64 events, hit", |b| {
         b.iter(|| runtime.block_on(ask(&streaming, request(0, true))));
+    });
+    c.bench_function("stream of 64 events, hit, told in another dialect", |b| {
+        b.iter(|| runtime.block_on(ask(&streaming, foreign(true))));
     });
     c.bench_function("stream of 64 events, miss", |b| {
         b.iter(|| runtime.block_on(ask(&streaming, request(next(), true))));

@@ -1,4 +1,4 @@
-//! What translation costs: a stream of a thousand words in each direction, a request and an answer.
+//! What translation costs in each direction: a stream of a thousand words, a request and an answer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
@@ -13,6 +13,8 @@ use chimera_protocol::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const ALL: [DialectId; 3] = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini];
+const CALLERS: [DialectId; 4] =
+    [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini, DialectId::Responses];
 const CONTEXT: AnswerContext<'static> = AnswerContext { id: "id-1", model: "m", created: 1 };
 const WORDS: usize = 1000;
 
@@ -70,7 +72,7 @@ fn streams(c: &mut Criterion) {
                 watch.may_end_here()
             });
         });
-        for to in ALL.into_iter().filter(|to| *to != from) {
+        for to in CALLERS.into_iter().filter(|to| *to != from) {
             let mut out = BytesMut::with_capacity(1 << 20);
             group.bench_function(format!("{} to {}", from.as_str(), to.as_str()), |b| {
                 b.iter(|| {
@@ -86,26 +88,63 @@ fn streams(c: &mut Criterion) {
     group.finish();
 }
 
-fn requests(c: &mut Criterion) {
+/// The same question of 2 KB in each caller's words.
+fn question(dialect: DialectId) -> String {
     let text = "The quick brown fox jumps over the lazy dog and says \\\"hello\\\". ".repeat(26);
-    let body = format!(
-        r#"{{"model":"gpt-4o","temperature":0.5,"max_tokens":256,"messages":[{{"role":"system","content":"You are helpful."}},{{"role":"user","content":"{text}"}}]}}"#
-    );
+    match dialect {
+        DialectId::OpenAi => format!(
+            r#"{{"model":"m","temperature":0.5,"max_tokens":256,"messages":[{{"role":"system","content":"You are helpful."}},{{"role":"user","content":"{text}"}}]}}"#
+        ),
+        DialectId::Anthropic => format!(
+            r#"{{"model":"m","temperature":0.5,"max_tokens":256,"system":"You are helpful.","messages":[{{"role":"user","content":"{text}"}}]}}"#
+        ),
+        DialectId::Gemini => format!(
+            r#"{{"systemInstruction":{{"parts":[{{"text":"You are helpful."}}]}},"generationConfig":{{"temperature":0.5,"maxOutputTokens":256}},"contents":[{{"role":"user","parts":[{{"text":"{text}"}}]}}]}}"#
+        ),
+        DialectId::Responses => format!(
+            r#"{{"model":"m","temperature":0.5,"max_output_tokens":256,"instructions":"You are helpful.","input":"{text}"}}"#
+        ),
+    }
+}
+
+fn requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("request of 2 KB");
-    group.throughput(Throughput::Bytes(body.len() as u64));
-    let document = Document::parse(body.as_bytes()).unwrap();
-    for to in [DialectId::Anthropic, DialectId::Gemini] {
-        let context = RequestContext { from: DialectId::OpenAi, to, model: "m", stream: false };
-        let mut out = BytesMut::with_capacity(1 << 16);
-        group.bench_function(format!("openai to {}", to.as_str()), |b| {
-            b.iter(|| {
-                out.clear();
-                translate::request(black_box(&document), &context, &mut out).unwrap().stream
+    for from in CALLERS {
+        let body = question(from);
+        let document = Document::parse(body.as_bytes()).unwrap();
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        for to in ALL.into_iter().filter(|to| *to != from) {
+            let context = RequestContext { from, to, model: "m", stream: false };
+            let mut out = BytesMut::with_capacity(1 << 16);
+            group.bench_function(format!("{} to {}", from.as_str(), to.as_str()), |b| {
+                b.iter(|| {
+                    out.clear();
+                    translate::request(black_box(&document), &context, &mut out).unwrap().stream
+                });
             });
-        });
+        }
     }
     group.finish();
 }
 
-criterion_group!(benches, streams, requests);
+fn answers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("answer of 1,000 words");
+    for from in ALL {
+        let answer = from.dialect().fold(&stream(from)).unwrap();
+        group.throughput(Throughput::Bytes(answer.len() as u64));
+        for to in CALLERS.into_iter().filter(|to| *to != from) {
+            let mut out = BytesMut::with_capacity(1 << 16);
+            group.bench_function(format!("{} to {}", from.as_str(), to.as_str()), |b| {
+                b.iter(|| {
+                    out.clear();
+                    translate::answer(black_box(&answer), from, to, &CONTEXT, &mut out).unwrap();
+                    out.len()
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, streams, requests, answers);
 criterion_main!(benches);

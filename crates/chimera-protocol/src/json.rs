@@ -289,6 +289,12 @@ impl<'d> Iterator for Elements<'d> {
 /// Undoes the escapes of a string that was validated.
 pub(crate) fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    unescape_into(text, &mut out);
+    out
+}
+
+/// Appends a string that was validated, without its escapes.
+pub(crate) fn unescape_into(text: &str, out: &mut String) {
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
         let (plain, escape) = rest.split_at(at);
@@ -313,7 +319,6 @@ pub(crate) fn unescape(text: &str) -> String {
         rest = chars.as_str();
     }
     out.push_str(rest);
-    out
 }
 
 fn code_unit(escape: &str) -> Option<u32> {

@@ -43,30 +43,38 @@ fn events(dialect: DialectId) -> (&'static [&'static str], &'static str) {
     }
 }
 
-#[test]
-fn a_word_of_a_stream_is_translated_without_an_allocation() {
+/// Allocations and reallocations for a hundred words, the least of some tries: the count is the process's,
+/// and the test's harness has a thread of its own, which only ever adds.
+fn of_a_hundred_words(from: DialectId, to: DialectId) -> (usize, usize) {
     let context = AnswerContext { id: "id", model: "m", created: 1 };
     let mut out = BytesMut::with_capacity(1 << 20);
-    for from in ALL {
-        let (opening, word) = events(from);
-        for to in ALL.into_iter().filter(|to| *to != from) {
-            let mut translator = StreamTranslator::new(from, to, false, &context);
-            for event in opening.iter().chain([&word]) {
-                translator.event(event.as_bytes(), &mut out).unwrap();
-            }
-            // The count is the process's, and the test's harness has a thread of its own: that only ever adds.
-            let counts = (0..TRIES).map(|_| {
-                out.clear();
-                let region = Region::new(ALLOCATOR);
-                for _ in 0..100 {
-                    translator.event(word.as_bytes(), &mut out).unwrap();
-                }
-                let change = region.change();
-                assert!(out.len() > 100 * 10);
-                (change.allocations, change.reallocations)
-            });
-            assert_eq!(counts.min(), Some((0, 0)), "{from:?} to {to:?}");
-            out.clear();
+    let (opening, word) = events(from);
+    let mut translator = StreamTranslator::new(from, to, false, &context);
+    for event in opening.iter().chain([&word]) {
+        translator.event(event.as_bytes(), &mut out).unwrap();
+    }
+    let counts = (0..TRIES).map(|_| {
+        out.clear();
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..100 {
+            translator.event(word.as_bytes(), &mut out).unwrap();
         }
+        let change = region.change();
+        assert!(out.len() > 100 * 10);
+        (change.allocations, change.reallocations)
+    });
+    counts.min().unwrap()
+}
+
+/// One test: two at a time would count each other's.
+#[test]
+fn a_word_of_a_stream_is_translated_without_an_allocation() {
+    for from in ALL {
+        for to in ALL.into_iter().filter(|to| *to != from) {
+            assert_eq!(of_a_hundred_words(from, to), (0, 0), "{from:?} to {to:?}");
+        }
+        // Responses repeat the whole text at their end, so it is gathered, in room that doubles.
+        let (allocations, reallocations) = of_a_hundred_words(from, DialectId::Responses);
+        assert!(allocations == 0 && reallocations <= 1, "{from:?}: {allocations} {reallocations}");
     }
 }

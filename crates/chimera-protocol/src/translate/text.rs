@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::json::{Value, unescape};
+use crate::json::{Value, unescape, unescape_into};
 
 /// A string. Between two JSON documents its spelling is copied, escapes and all: nothing is undone only
 /// to be done again, and nothing can change on the way.
@@ -27,6 +27,14 @@ impl<'a> Text<'a> {
                 Cow::Owned(unescape(text))
             }
             Self::Spelled(text) | Self::Plain(text) => Cow::Borrowed(text),
+        }
+    }
+
+    /// Appends the text without escapes.
+    pub(crate) fn append_to(&self, out: &mut String) {
+        match self {
+            Self::Spelled(text) => unescape_into(text, out),
+            Self::Plain(text) => out.push_str(text),
         }
     }
 

@@ -169,7 +169,7 @@ fn result(
     let mut text = String::new();
     for part in &result.parts {
         match &part.kind {
-            PartKind::Text(more, _) => text.push_str(&more.plain()),
+            PartKind::Text(more, _) => more.append_to(&mut text),
             _ => return side.refuse_message(at, "this model's provider takes only text as a tool's result"),
         }
     }

@@ -75,7 +75,7 @@ impl StreamWriter {
             Piece::Arguments { choice, call, text } => {
                 let known = |pending: &&mut Pending| (pending.choice, pending.call) == (choice, call);
                 if let Some(pending) = self.calls.iter_mut().find(known) {
-                    pending.arguments.push_str(&text.plain());
+                    text.append_to(&mut pending.arguments);
                     if pending.arguments.len() > HOLD_LIMIT {
                         return Err(FoldError::Shape("a tool call that ends"));
                     }

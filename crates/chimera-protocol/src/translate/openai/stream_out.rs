@@ -58,7 +58,7 @@ impl StreamWriter {
             Piece::Thinking { choice, text } => {
                 self.grow(choice, "reasoning_content", &text, out);
                 if let Some(state) = self.choices.iter_mut().find(|state| state.index == choice) {
-                    state.thoughts.push_str(&text.plain());
+                    text.append_to(&mut state.thoughts);
                     if state.thoughts.len() > HOLD_LIMIT {
                         return Err(FoldError::Shape("thoughts that end"));
                     }

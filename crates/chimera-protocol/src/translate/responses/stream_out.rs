@@ -169,7 +169,7 @@ impl StreamWriter {
         }
         let Some(mut open) = self.open.take() else { return };
         self.held += text.len();
-        open.text.push_str(&text.plain());
+        text.append_to(&mut open.text);
         let name = match kind {
             Kind::Text => "response.output_text.delta",
             Kind::Refusal => "response.refusal.delta",
@@ -301,7 +301,7 @@ impl StreamWriter {
         let Some(at) = self.calls.iter().position(|calling| calling.call == call) else { return };
         let mut calling = self.calls.swap_remove(at);
         self.held += text.len();
-        calling.arguments.push_str(&text.plain());
+        text.append_to(&mut calling.arguments);
         self.event("response.function_call_arguments.delta", out, |writer| {
             writer.word("item_id", &calling.id).key("output_index").number(calling.place);
             writer.key("delta").text(text);
