@@ -27,7 +27,18 @@ embeddings and errors.
   `extra_content.google.thought_signature` for OpenAI callers, `encrypted_content` of reasoning items for
   responses, thinking blocks without text whose signature begins with `gemini:` for Anthropic callers,
   `thoughtSignature` for Gemini callers.
-- A stored answer serves callers of every dialect.
+- A stored answer serves callers of every dialect. What a caller of another one is told is kept with it, within
+  bounds, and compressed as the caller prefers. Two requests share an answer where they are the same one in the
+  provider's dialect, spelled as plainly as can be: native callers' requests are compared as they are.
+- A translated request begins with what stays the same from turn to turn and ends with the conversation, each
+  turn spelled as before: providers' caches of prompts know all but what is new. Anthropic caches only what is
+  marked by `cache_control`, for which Gemini's and responses' callers have no word.
+- Pages that an answer cites are told in each dialect's words. Places are told where both sides count
+  characters; OpenAI's callers get 0 to 0 for an unknown one. Anthropic's callers get citations that quote
+  nothing.
+- A provider that serves responses itself (`responses = true`) is asked for them byte for byte,
+  `previous_response_id` with them; its answers are stored for responses callers alone, since their ids name
+  state that only it keeps (`docs/adr/0016-responses-of-a-provider-stand-apart.md`).
 - Tokens are counted by the provider where it has a call for it: Anthropic and Gemini count for each other's
   callers, too. For OpenAI's models the gateway counts: text exactly, with the encoding that the model's name
   stands for (cl100k for gpt-4 and gpt-3.5, o200k for all later ones), and messages by OpenAI's published recipe.

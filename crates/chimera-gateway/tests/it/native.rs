@@ -250,6 +250,50 @@ async fn responses_are_forwarded_untouched_where_the_provider_serves_them() {
     assert_eq!((unary.header("x-chimera-cache"), unary.body.as_str()), ("l1", whole));
 }
 
+/// Beside chat completions: responses go where they are at home and are kept for their callers alone, since
+/// their ids name state of the provider's. All others share the answer of the chat.
+#[tokio::test]
+async fn responses_of_a_provider_stand_apart_from_what_others_share() {
+    let whole = r#"{"id":"resp_1","object":"response","status":"completed","output":[],"usage":{"input_tokens":5,"output_tokens":2}}"#;
+    let acts = [unary(200, whole), unary(200, ANSWER)];
+    let acts = acts.into_iter().flat_map(|answer| [Act::Read, Act::Write(answer)]).collect();
+    let upstream = Scripted::new([Script::Acts(acts)]);
+    let mut both = crate::support::provider("one", DialectId::OpenAi, &upstream);
+    both.dialects.push(DialectId::Responses);
+    let mut models = chimera_gateway::Models::default();
+    models.add_provider(both);
+    let gateway = chimera_gateway::Gateway::new(chimera_gateway::Settings::new(models), [7; 32]).unwrap();
+    let said = ["miss; reason=cold", "miss; reason=cold", "l1", "l1", "l1"];
+    let callers = [
+        DialectId::Responses,
+        DialectId::Anthropic,
+        DialectId::OpenAi,
+        DialectId::Gemini,
+        DialectId::Responses,
+    ];
+    for (caller, said) in callers.into_iter().zip(said) {
+        let answer = call(&gateway, crate::dialects::ask(caller, "gpt-x", false)).await;
+        assert_eq!((answer.status, answer.header("x-chimera-cache")), (200, said), "{caller:?}");
+        assert_eq!(answer.body == whole, caller == DialectId::Responses);
+    }
+    assert!(upstream.request(0).starts_with("POST /v1/responses HTTP/1.1\r\n"));
+    assert!(upstream.request(1).starts_with("POST /v1/chat/completions HTTP/1.1\r\n"));
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn a_previous_response_is_refused_by_name_where_nobody_keeps_it() {
+    for dialect in [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini] {
+        let upstream = Scripted::answering(unary(200, ANSWER));
+        let model = ["gpt-x", "claude-x", "gemini-x"][dialect as usize];
+        let body = format!(r#"{{"model":"{model}","input":"hi","previous_response_id":"resp_0"}}"#);
+        let answer = call(&gateway(dialect, &upstream), post("/v1/responses", &body)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
+        assert_eq!(answer.json()["error"]["param"], "previous_response_id");
+        assert_eq!(upstream.count(), 0);
+    }
+}
+
 #[tokio::test]
 async fn a_model_that_nobody_serves_is_refused_by_name() {
     let upstream = Scripted::answering(unary(200, ANSWER));
