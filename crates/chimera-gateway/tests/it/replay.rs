@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     dialects::{CALLERS, PROVIDERS},
-    support::{CHAT, call, post},
+    support::{CHAT, Scripted, call, post, stream, unary},
 };
 
 const TURNS: usize = 10;
@@ -305,6 +305,54 @@ async fn pain_18_an_agents_ten_turns_are_cached_as_well_in_every_other_dialect()
                 let ours = share(&usage);
                 let as_well = (ours - alone).abs() < 0.01;
                 assert!(if hinted { as_well } else { ours == 0.0 }, "{pair}: {ours:.3}, alone {alone:.3}");
+            }
+        }
+    }
+}
+
+/// An answer with a call and its proof, and where the next request must hold the proof again.
+fn proven(provider: DialectId) -> (&'static str, &'static [&'static str]) {
+    match provider {
+        DialectId::Gemini => (
+            r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true},{"functionCall":{"name":"look","args":{"q":"x"}},"thoughtSignature":"cHJvb2Y="},{"functionCall":{"name":"look","args":{"q":"y"}}}],"role":"model"},"finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2},"responseId":"r"}"#,
+            &[r#""args":{"q":"x"}},"thoughtSignature":"cHJvb2Y="}"#],
+        ),
+        _ => (
+            r#"{"id":"msg_1","type":"message","role":"assistant","model":"c","content":[{"type":"thinking","thinking":"hm","signature":"cHJvb2Y="},{"type":"redacted_thinking","data":"c2VhbGVk"},{"type":"tool_use","id":"toolu_1","name":"look","input":{"q":"x"}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":2}}"#,
+            &[
+                r#"{"type":"thinking","thinking":"hm","signature":"cHJvb2Y="}"#,
+                r#"{"type":"redacted_thinking","data":"c2VhbGVk"}"#,
+            ],
+        ),
+    }
+}
+
+/// Gemini refuses a turn whose call lost its proof; Anthropic one whose thoughts did. Whatever the
+/// application speaks, it hands back what it was given, and its provider gets the proof again.
+#[tokio::test]
+async fn pain_19_proofs_come_back_to_their_provider_whoever_carried_them() {
+    for provider in [DialectId::Gemini, DialectId::Anthropic] {
+        let (reply, proofs) = proven(provider);
+        for (caller, is_stream) in CALLERS.into_iter().flat_map(|caller| [(caller, false), (caller, true)]) {
+            let answer = if is_stream {
+                let options = chimera_protocol::UnfoldOptions { include_usage: true };
+                let events = provider.dialect().unfold(reply.as_bytes(), options).unwrap();
+                stream(&[std::str::from_utf8(&events).unwrap()])
+            } else {
+                unary(200, reply)
+            };
+            let upstream = Scripted::answering(answer);
+            let gateway = crate::support::gateway(provider, &upstream);
+            let model = if provider == DialectId::Gemini { "gemini-x" } else { "claude-x" };
+            let mut agent = Agent::new(caller, is_stream);
+            for turn in 0..2 {
+                let answer = call(&gateway, agent.request(model)).await;
+                assert_eq!(answer.status, 200, "{caller:?}: {}", answer.body);
+                agent.hears(&answer.body, turn);
+            }
+            let sent = upstream.body(1);
+            for proof in proofs {
+                assert!(sent.contains(proof), "{caller:?} at {provider:?}, stream: {is_stream}: {sent}");
             }
         }
     }
