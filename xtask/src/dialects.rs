@@ -56,8 +56,14 @@ The tables are made from the cases in `crates/chimera-protocol/tests/golden`, ea
 /// The page.
 pub(crate) fn page() -> Outcome<String> {
     let mut page = OPENING.to_owned();
-    requests(&mut page)?;
-    for (title, file) in [("Whole answers", "answers.jsonl"), ("Streams", "streams.jsonl")] {
+    requests("Requests", "requests.jsonl", &mut page)?;
+    requests("Requests for embeddings", "embed_requests.jsonl", &mut page)?;
+    let files = [
+        ("Whole answers", "answers.jsonl"),
+        ("Streams", "streams.jsonl"),
+        ("Embeddings", "embed_answers.jsonl"),
+    ];
+    for (title, file) in files {
         answers(title, file, &mut page)?;
     }
     errors(&mut page)?;
@@ -103,9 +109,9 @@ fn table(cases: &[Value], cell: impl Fn(&Value) -> String, page: &mut String) {
     }
 }
 
-fn requests(page: &mut String) -> Outcome {
-    for (from, cases) in by_origin("requests.jsonl")? {
-        let _ = writeln!(page, "\n## Requests of {from} callers");
+fn requests(title: &str, file: &str, page: &mut String) -> Outcome {
+    for (from, cases) in by_origin(file)? {
+        let _ = writeln!(page, "\n## {title} of {from} callers");
         table(&cases, of_request, page);
     }
     Ok(())
