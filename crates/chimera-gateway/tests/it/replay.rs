@@ -225,6 +225,7 @@ fn gateway(dialect: DialectId, sim: &Sim) -> Gateway {
         group,
         patterns,
         ask_usage: true,
+        drain_for_usage: std::time::Duration::ZERO,
     });
     Gateway::new(Settings::new(models), [7; 32]).unwrap()
 }
