@@ -60,6 +60,7 @@ mod metrics;
 mod mixed;
 mod models;
 mod models_list;
+mod passing;
 mod plan;
 mod reading;
 mod reply;

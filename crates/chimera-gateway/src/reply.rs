@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chimera_cache::{Found, Place};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 
 use crate::{
     body::Body,
@@ -12,7 +12,7 @@ use crate::{
     call::{Context, Following},
     compress::{self, Encoding, StreamEncoder},
     entry::{Entry, UNARY},
-    load::{Answer, stream_type},
+    load::Answer,
     look::Looked,
     metrics::RequestOutcome,
     mixed::Asking,
@@ -195,4 +195,13 @@ pub(crate) fn stream_headers(headers: &mut HeaderMap, framing: Framing) {
     headers.insert(name, value);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache, no-store"));
     headers.insert(&names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
+}
+
+/// The content type of a stream.
+fn stream_type(framing: Framing) -> (HeaderName, HeaderValue) {
+    let kind = match framing {
+        Framing::Events => HeaderValue::from_static("text/event-stream"),
+        _ => HeaderValue::from_static("application/json"),
+    };
+    (header::CONTENT_TYPE, kind)
 }
