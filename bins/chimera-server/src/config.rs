@@ -121,6 +121,7 @@ pub(crate) struct Limits {
     pub(crate) answer: Size,
     pub(crate) hold: Size,
     pub(crate) event: Size,
+    pub(crate) streams_in_flight: Size,
 }
 
 impl Default for Limits {
@@ -131,6 +132,7 @@ impl Default for Limits {
             answer: Size(64 << 20),
             hold: Size(64 << 10),
             event: Size(1 << 20),
+            streams_in_flight: Size(256 << 20),
         }
     }
 }

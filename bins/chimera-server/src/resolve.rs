@@ -268,6 +268,7 @@ fn sizes(file: &File) -> Result<SizeLimits, ConfigError> {
         answer: named("answer", limits.answer)?,
         hold: named("hold", limits.hold)?,
         event: named("event", limits.event)?,
+        streams_in_flight: named("streams_in_flight", limits.streams_in_flight)?,
     })
 }
 

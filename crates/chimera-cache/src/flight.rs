@@ -11,7 +11,10 @@ use std::{
     hash::{BuildHasher, Hash},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -34,6 +37,9 @@ pub enum Role {
 
 const SHARDS: usize = 16;
 
+/// What a flight may hold before it counts among what all hold: most never hold more, and count nothing.
+const FREE: usize = 64 * 1024;
+
 /// Room from the start, so that flights which come and go do not make the tables grow and rehash.
 const SHARD_ROOM: usize = 64;
 
@@ -44,6 +50,8 @@ struct Table<K, T> {
     weigh: fn(&T) -> usize,
     hasher: RandomState,
     shards: [Shard<K, T>; SHARDS],
+    /// Bytes that flights hold beyond what is free.
+    held: AtomicUsize,
 }
 
 /// The flights under way. Clones share them.
@@ -67,7 +75,15 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
         let shards = std::array::from_fn(|_| {
             Mutex::new(HashMap::with_capacity_and_hasher(SHARD_ROOM, RandomState::default()))
         });
-        Self { table: Arc::new(Table { settings, weigh, hasher: RandomState::default(), shards }) }
+        Self {
+            table: Arc::new(Table {
+                settings,
+                weigh,
+                hasher: RandomState::default(),
+                shards,
+                held: AtomicUsize::new(0),
+            }),
+        }
     }
 
     /// Follows the computation of a key, beginning it with `load` if there is none. A late follower
@@ -136,6 +152,8 @@ struct Course<T> {
     log: VecDeque<T>,
     base: usize,
     weight: usize,
+    /// What of it is counted among what all flights hold.
+    counted: usize,
     /// Whether the log is complete from the start, so that new followers may join.
     joinable: bool,
     /// The place of the first follower lies here: most flights have no other.
@@ -192,10 +210,11 @@ impl<T> Course<T> {
 
     /// Drops what every follower has read, once nobody can join any more; and, over the bound, what the
     /// slowest have not.
-    fn trim(&mut self, weigh: fn(&T) -> usize, most: usize) {
+    fn trim<K>(&mut self, table: &Table<K, T>) {
         if self.joinable {
             return;
         }
+        let (weigh, most) = (table.weigh, table.settings.max_log_bytes);
         let places = self.first.iter().chain(self.others.iter().flatten());
         let slowest = places.map(|place| place.next).min().unwrap_or(usize::MAX);
         while self.base < slowest || self.weight > most {
@@ -203,6 +222,18 @@ impl<T> Course<T> {
             self.weight = self.weight.saturating_sub(weigh(&item));
             self.base += 1;
         }
+        self.count(&table.held);
+    }
+
+    /// Brings what all flights hold up to date; says how much that is.
+    fn count(&mut self, held: &AtomicUsize) -> usize {
+        let counts = if self.weight > FREE { self.weight } else { 0 };
+        let before = std::mem::replace(&mut self.counted, counts);
+        if counts == before {
+            return 0;
+        }
+        // Wrapping around is subtraction.
+        held.fetch_add(counts.wrapping_sub(before), Relaxed).wrapping_add(counts).wrapping_sub(before)
     }
 }
 
@@ -225,6 +256,7 @@ impl<T> Flight<T> {
             log: VecDeque::new(),
             base: 0,
             weight: 0,
+            counted: 0,
             joinable: true,
             first: None,
             others: Vec::new(),
@@ -305,7 +337,7 @@ impl<K: Hash + Eq, T: Clone + Send + 'static> Subscription<K, T> {
         if ahead < length {
             place.next += 1;
             let item = course.log.get(ahead).cloned();
-            course.trim(self.table.weigh, self.table.settings.max_log_bytes);
+            course.trim(&self.table);
             return item.map_or(Look::Wait, Look::Item);
         }
         match course.phase {
@@ -337,10 +369,12 @@ impl<K: Hash + Eq, T: Clone + Send + 'static> Subscription<K, T> {
                 course.source = Some(source);
                 course.weight += (self.table.weigh)(&item);
                 course.log.push_back(item);
-                let over = course.joinable && course.weight > self.table.settings.max_log_bytes;
+                let FlightSettings { max_log_bytes, max_held_bytes } = self.table.settings;
+                let held = course.count(&self.table.held);
+                let over = course.joinable && (course.weight > max_log_bytes || held > max_held_bytes);
                 let wakers = course.wakers();
                 course.joinable &= !over;
-                course.trim(self.table.weigh, self.table.settings.max_log_bytes);
+                course.trim(&self.table);
                 drop(course);
                 if over {
                     self.table.remove(&self.key, &self.flight);
@@ -409,6 +443,10 @@ impl<K: Hash + Eq, T> Drop for Subscription<K, T> {
             (None, course.wakers())
         };
         let over = course.followers == 0;
+        if over {
+            course.weight = 0;
+            course.count(&self.table.held);
+        }
         drop(course);
         if over && shard.get(&self.key).is_some_and(|held| Arc::ptr_eq(held, &self.flight)) {
             shard.remove(&self.key);

@@ -47,11 +47,14 @@ pub struct FlightSettings {
     /// Bytes of items kept for followers that are behind or yet to come. A flight that has brought
     /// more takes no new followers, and a follower that falls behind by more is cut.
     pub max_log_bytes: usize,
+    /// The same for all flights together. Once they hold more, the longer ones take no new followers and
+    /// drop what theirs have read; the first 64 KiB of each are not counted. Default 256 MiB.
+    pub max_held_bytes: usize,
 }
 
 impl Default for FlightSettings {
     fn default() -> Self {
-        Self { max_log_bytes: 4 << 20 }
+        Self { max_log_bytes: 4 << 20, max_held_bytes: 256 << 20 }
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     request_ids: RequestIds,
     /// Bytes of request bodies in flight.
     pub(crate) bodies: AtomicUsize,
+    /// Bytes of streams under way that are held for the cache.
+    pub(crate) logged: AtomicUsize,
     ready: AtomicBool,
     /// Set when the server's patience with open streams is over.
     ending: AtomicBool,
@@ -112,12 +114,16 @@ impl Gateway {
         let shared = Shared {
             cache,
             aliases: Aliases::new(settings.cache.capacity / 16)?,
-            flights: Flights::new(FlightSettings { max_log_bytes: max_log }, Piece::weight),
+            flights: Flights::new(
+                FlightSettings { max_log_bytes: max_log, max_held_bytes: settings.sizes.streams_in_flight },
+                Piece::weight,
+            ),
             metrics: GatewayMetrics::new(),
             lists: ModelLists::default(),
             fingerprint_key: seed,
             request_ids: RequestIds::new(),
             bodies: AtomicUsize::new(0),
+            logged: AtomicUsize::new(0),
             ready: AtomicBool::new(true),
             ending: AtomicBool::new(false),
             state: ArcSwap::new(State::new(settings)),

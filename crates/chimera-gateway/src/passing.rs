@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     entry::Entry,
     failure::{Code, Failure},
+    gateway::Shared,
     load::{Load, Piece, Sent},
     upstream::Frames,
 };
@@ -64,16 +65,43 @@ struct Passed {
     log: Option<Vec<Bytes>>,
     weight: u64,
     most: u64,
+    /// What of it is counted among what all streams hold.
+    counted: usize,
+    shared: Arc<Shared>,
+    /// What all streams may hold.
+    limit: usize,
 }
+
+/// What a stream may hold before it is counted.
+const FREE: u64 = 64 * 1024;
 
 /// Room for some dozens of events.
 const CHUNK: usize = 4096;
 
 impl Passed {
     /// `most` is the largest stream that is kept; `None` keeps none.
-    fn new(most: Option<u64>) -> Self {
-        let log = most.map(|_| Vec::new());
-        Self { chunk: BytesMut::new(), log, weight: 0, most: most.unwrap_or(0) }
+    fn new(most: Option<u64>, load: &Load) -> Self {
+        Self {
+            chunk: BytesMut::new(),
+            log: most.map(|_| Vec::new()),
+            weight: 0,
+            most: most.unwrap_or(0),
+            counted: 0,
+            shared: load.shared.clone(),
+            limit: load.state.settings.sizes.streams_in_flight,
+        }
+    }
+
+    /// Counts what is held beyond what is free; false when all streams together hold too much.
+    fn count(&mut self) -> bool {
+        let holds = if self.weight > FREE { usize::try_from(self.weight).unwrap_or(usize::MAX) } else { 0 };
+        let more = holds.saturating_sub(std::mem::replace(&mut self.counted, holds));
+        more == 0 || self.shared.logged.fetch_add(more, Relaxed).saturating_add(more) <= self.limit
+    }
+
+    fn forget(&mut self) {
+        self.log = None;
+        self.shared.logged.fetch_sub(std::mem::take(&mut self.counted), Relaxed);
     }
 
     /// Copies an event.
@@ -102,10 +130,9 @@ impl Passed {
     fn log(&mut self, piece: Bytes) {
         let Some(log) = &mut self.log else { return };
         self.weight += piece.len() as u64;
-        if self.weight > self.most {
-            self.log = None;
-        } else {
-            log.push(piece);
+        log.push(piece);
+        if self.weight > self.most || !self.count() {
+            self.forget();
         }
     }
 
@@ -118,6 +145,12 @@ impl Passed {
     /// All that was passed on and kept.
     fn logged(&mut self) -> Option<Bytes> {
         self.log.take().map(|log| log.concat().into())
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -198,7 +231,7 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
         // An answer in another dialect is put into the caller's without its usage.
         strip_usage: load.strip_usage && dialect == load.outgoing.dialect,
         shape: Shape::default(),
-        passed: Passed::new(load.keep.map(|_| load.state.settings.cache.max_entry)),
+        passed: Passed::new(load.keep.map(|_| load.state.settings.cache.max_entry), &load),
         billed: false,
         grace: None,
         reply,

@@ -90,6 +90,9 @@ pub struct SizeLimits {
     pub hold: usize,
     /// One event of a stream. Default 1 MiB.
     pub event: usize,
+    /// What is held of all streams under way, for the cache and for those who may yet join them; the first
+    /// 64 KiB of each are not counted. Beyond it long streams pass unremembered. Default 256 MiB.
+    pub streams_in_flight: usize,
 }
 
 impl Default for SizeLimits {
@@ -100,6 +103,7 @@ impl Default for SizeLimits {
             answer: 64 << 20,
             hold: 64 << 10,
             event: 1 << 20,
+            streams_in_flight: 256 << 20,
         }
     }
 }

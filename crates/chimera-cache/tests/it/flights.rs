@@ -90,7 +90,7 @@ impl Wake for Flag {
 }
 
 fn flights() -> Flights<u8, u32> {
-    Flights::new(FlightSettings { max_log_bytes: 40 }, |_| 4)
+    Flights::new(FlightSettings { max_log_bytes: 40, ..FlightSettings::default() }, |_| 4)
 }
 
 /// Polls until nothing more is ready.
@@ -107,6 +107,31 @@ fn drain(follow: &mut Follow, waker: &Waker) -> (Vec<u32>, bool) {
 
 fn ready(follow: &mut Follow) -> Vec<u32> {
     drain(follow, Waker::noop()).0
+}
+
+/// Logs of many long flights are bounded together: one that would go beyond the bound takes no new followers,
+/// and keeps no more than its own have still to read. What has ended counts no more.
+#[test]
+fn pain_10_the_logs_of_all_flights_are_bounded_together() {
+    let settings = FlightSettings { max_held_bytes: 200 << 10, ..FlightSettings::default() };
+    let flights: Flights<u8, u32> = Flights::new(settings, |_| 30 << 10);
+    let role = |key: u8, far: &Far| flights.join(key, || far.source()).role();
+    let bring = |key: u8, items: u32| {
+        let far = Far::default();
+        let mut follow = flights.join(key, || far.source());
+        (0..items).for_each(|item| far.send(item));
+        assert_eq!(ready(&mut follow).len(), items as usize);
+        (far, follow)
+    };
+    let first = bring(1, 4);
+    let second = bring(2, 4);
+    let short = bring(3, 2);
+    assert_eq!(role(1, &first.0), Role::Follower);
+    assert_eq!(role(2, &second.0), Role::Leader, "it went beyond the bound");
+    assert_eq!(role(3, &short.0), Role::Follower, "a short one is never counted");
+    drop((first, second));
+    let third = bring(4, 4);
+    assert_eq!(role(4, &third.0), Role::Follower, "there is room again");
 }
 
 #[test]
@@ -273,7 +298,7 @@ proptest! {
     /// Whoever follows gets every item once and in order, and whoever waits is woken for the next.
     #[test]
     fn any_interleaving_delivers_everything_in_order(steps in prop::collection::vec(step(), 1..120)) {
-        let flights: Flights<u8, u32> = Flights::new(FlightSettings { max_log_bytes: usize::MAX }, |_| 4);
+        let flights: Flights<u8, u32> = Flights::new(FlightSettings { max_log_bytes: usize::MAX, ..FlightSettings::default() }, |_| 4);
         let mut far = Far::default();
         let mut sent = 0;
         let mut follows: Vec<(Follow, Vec<u32>, Arc<Flag>)> = Vec::new();

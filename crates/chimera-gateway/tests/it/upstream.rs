@@ -447,6 +447,26 @@ async fn u19_an_answer_over_the_cap_is_502_and_one_over_max_entry_is_not_kept() 
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_invalid_response"));
 }
 
+/// However many long streams pass at once, what is held of them has its bound: those beyond it pass all the
+/// same, and are not kept.
+#[tokio::test]
+async fn pain_10_long_streams_beyond_the_bound_pass_and_are_not_kept() {
+    let (short, long) = (delta(&"x".repeat(20_000)), delta(&"x".repeat(200_000)));
+    for (event, kept) in [(short, "l1"), (long, "miss; reason=cold")] {
+        let upstream = Scripted::answering(stream(&[&event, STOP, USAGE, DONE]));
+        let mut models = Models::default();
+        models.add_provider(provider("one", DialectId::OpenAi, &upstream));
+        let mut settings = Settings::new(models);
+        settings.sizes.streams_in_flight = 100_000;
+        let gateway = Gateway::new(settings, [7; 32]).unwrap();
+        for said in ["miss; reason=cold", kept] {
+            let answer = call(&gateway, chat("gpt-x", "x", true)).await;
+            assert!(answer.body.starts_with(&event) && answer.body.ends_with(DONE));
+            assert_eq!(answer.header("x-chimera-cache"), said);
+        }
+    }
+}
+
 #[tokio::test]
 async fn u20_compression_despite_identity_is_undone_and_a_stream_of_it_refused() {
     use std::io::Write;
