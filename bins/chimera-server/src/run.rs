@@ -166,6 +166,7 @@ fn gateway(file: &File, settings: Settings) -> Result<(Gateway, Option<Backgroun
     let Some(second) = redis::second_tier(file)? else {
         return Ok((Gateway::new(settings, random_seed()?).map_err(failed)?, None));
     };
+    tracing::info!(redis = %second.redis.address(), "answers are shared through a Redis");
     let background = Background::start()?;
     let entered = background.enter();
     let gateway = Gateway::with_second_tier(settings, &second).map_err(failed)?;
