@@ -3,6 +3,7 @@
 mod dialects;
 mod docs;
 mod layers;
+mod monitoring;
 mod perf;
 mod process;
 mod real_model;
@@ -27,6 +28,7 @@ cargo xtask TASK
               [--quick] [--counted: instructions and allocations alone]
               --update-baseline: measures and stores a new one
   sdk         the vendors' Python SDKs against a running gateway (part of test)
+  monitoring  a real Prometheus beside a gateway under load and under faults: rules, dashboards, alerts
   real-model  a real small model behind the gateway, and how fast its answers come back
 ";
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::check(),
         "sdk" => sdk::run().map(|outcome| println!("{outcome}")),
         "real-model" => real_model::run(),
+        "monitoring" => monitoring::run(),
         "" | "help" | "--help" => {
             print!("{HELP}");
             Ok(())

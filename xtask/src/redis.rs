@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-fn quiet(program: &str, arguments: &[&str]) -> bool {
+/// Whether a program does well; what it prints is nobody's concern.
+pub(crate) fn quiet(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)
         .stdout(Stdio::null())

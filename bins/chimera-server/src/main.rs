@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod keep;
 mod metrics;
+mod process;
 mod redis;
 mod resolve;
 mod run;

@@ -1,6 +1,6 @@
 //! The Prometheus exporter and the buckets of its histograms.
 
-use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics::{Gauge, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Seconds to answers of models: from a quick hit to the end of patience.
@@ -38,15 +38,48 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
             _ => describe_histogram!(name, meaning),
         }
     }
-    metrics::gauge!("chimera_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("chimera_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }
 
 /// The name, kind, labels and meaning of a metric.
 type Described = (&'static str, &'static str, &'static str, &'static str);
 
-const OWN: &[Described] =
-    &[("chimera_build_info", "gauge", "version", "Always 1; the version is in the label.")];
+const OWN: &[Described] = &[
+    ("chimera_build_info", "gauge", "version", "Always 1; the version is in the label."),
+    ("process_cpu_seconds_total", "gauge", "", "CPU time used, of all threads, in seconds. It only grows."),
+    ("process_resident_memory_bytes", "gauge", "", "Memory of the process that is in RAM."),
+    ("process_virtual_memory_bytes", "gauge", "", "Address space of the process."),
+    ("process_open_fds", "gauge", "", "Open files and sockets."),
+    ("process_max_fds", "gauge", "", "Files and sockets that may be open."),
+    ("process_threads", "gauge", "", "Threads."),
+    ("process_start_time_seconds", "gauge", "", "When the process began, in seconds since 1970."),
+];
+
+/// The process as the kernel sees it, under the names that Prometheus' own clients use.
+pub(crate) struct ProcessMetrics {
+    pub(crate) cpu: Gauge,
+    pub(crate) resident: Gauge,
+    pub(crate) address_space: Gauge,
+    pub(crate) open_files: Gauge,
+    pub(crate) max_files: Gauge,
+    pub(crate) threads: Gauge,
+    pub(crate) start: Gauge,
+}
+
+impl ProcessMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            cpu: gauge!("process_cpu_seconds_total"),
+            resident: gauge!("process_resident_memory_bytes"),
+            address_space: gauge!("process_virtual_memory_bytes"),
+            open_files: gauge!("process_open_fds"),
+            max_files: gauge!("process_max_fds"),
+            threads: gauge!("process_threads"),
+            start: gauge!("process_start_time_seconds"),
+        }
+    }
+}
 
 /// Every metric of the process.
 fn all() -> impl Iterator<Item = &'static Described> {

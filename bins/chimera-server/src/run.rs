@@ -27,6 +27,7 @@ use crate::{
     connection::Patience,
     keep::InForce,
     metrics,
+    process::Process,
     redis::{self, Background},
     resolve::{self, Addresses, Surroundings},
     serve::{self, Shared, Workers},
@@ -275,9 +276,11 @@ impl Server {
     async fn upkeep(&self, handle: &PrometheusHandle) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let mut count = 0_u32;
+        let process = Process::new();
         loop {
             second.tick().await;
             self.gateway.maintain();
+            process.publish();
             count = count.wrapping_add(1);
             // Samples of histograms wait in memory until they are drained.
             if count.is_multiple_of(5) {
