@@ -2,13 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicU8, AtomicU32, AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed, Release},
-        },
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +10,10 @@ use crate::{
     error::Rejected,
     permit::{Outcome, Permit},
     settings::Settings,
+    sync::{
+        AtomicU8, AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
     window::{BUCKETS, Counts, Window},
 };
 
@@ -131,13 +129,16 @@ pub struct Snapshot {
 type Listener = dyn Fn(Transition) + Send + Sync;
 
 // The state word, from the low end: 2 bits of state, 8 bits of probes in flight, 8 bits of probes that
-// succeeded, 46 bits of generation. One compare-and-swap changes all of it together, so that no permit
-// can act on a period that is over.
+// succeeded, 5 bits of openings since it was last closed (the exponent of the open period), 41 bits of
+// generation. One compare-and-swap changes all of it together, so that no permit can act on a period
+// that is over.
 const STATE_MASK: u64 = 0b11;
 const PROBES_SHIFT: u32 = 2;
 const SUCCESSES_SHIFT: u32 = 10;
-const GENERATION_SHIFT: u32 = 18;
+const OPENINGS_SHIFT: u32 = 18;
+const GENERATION_SHIFT: u32 = 23;
 const BYTE: u64 = 0xff;
+const MOST_OPENINGS: u64 = 0b1_1111;
 const CLOSED: u64 = 0;
 const OPEN: u64 = 1;
 const HALF_OPEN: u64 = 2;
@@ -146,8 +147,13 @@ const HALF_OPEN: u64 = 2;
 struct Word(u64);
 
 impl Word {
-    fn new(state: u64, generation: u64) -> Self {
-        Self(generation << GENERATION_SHIFT | state)
+    fn new(state: u64, openings: u64, generation: u64) -> Self {
+        Self(generation << GENERATION_SHIFT | openings << OPENINGS_SHIFT | state)
+    }
+
+    /// The word of the period after this one.
+    fn next(self, state: u64, openings: u64) -> Self {
+        Self::new(state, openings.min(MOST_OPENINGS), self.generation() + 1)
     }
 
     fn state(self) -> State {
@@ -164,6 +170,10 @@ impl Word {
 
     fn successes(self) -> u64 {
         self.0 >> SUCCESSES_SHIFT & BYTE
+    }
+
+    fn openings(self) -> u64 {
+        self.0 >> OPENINGS_SHIFT & MOST_OPENINGS
     }
 
     fn generation(self) -> u64 {
@@ -188,13 +198,13 @@ pub struct Breaker {
     settings: Settings,
     epoch: Instant,
     word: AtomicU64,
-    /// Nanoseconds after `epoch`: when the state was entered, and when an open breaker may probe.
+    /// Nanoseconds after `epoch`: when the state was entered, and when an open breaker may probe. Both
+    /// are written before the state is swapped, so that whoever sees the state sees them, and both only
+    /// rise, so that whoever lost the swap takes nothing away from the winner's.
     since: AtomicU64,
     until: AtomicU64,
     /// Failures in a row.
     run: AtomicU32,
-    /// Openings since the breaker was last closed: the exponent of the open period.
-    openings: AtomicU32,
     why: AtomicU8,
     forced: AtomicU8,
     window: Window,
@@ -228,11 +238,10 @@ impl Breaker {
         Arc::new(Self {
             settings,
             epoch: now,
-            word: AtomicU64::new(Word::new(CLOSED, 0).0),
+            word: AtomicU64::new(Word::new(CLOSED, 0, 0).0),
             since: AtomicU64::new(0),
             until: AtomicU64::new(0),
             run: AtomicU32::new(0),
-            openings: AtomicU32::new(0),
             why: AtomicU8::new(0),
             forced: AtomicU8::new(0),
             window: Window::default(),
@@ -263,8 +272,7 @@ impl Breaker {
                         let retry_after = Duration::from_nanos(until - at);
                         return Err(Rejected { state: State::Open, retry_after });
                     }
-                    let next = Word::new(HALF_OPEN, word.generation() + 1);
-                    self.change(word, next, now, None);
+                    self.change(word, word.next(HALF_OPEN, word.openings()), now, None);
                 }
                 State::HalfOpen if word.probes() < u64::from(self.settings.probes) => {
                     if self.swap(word, word.with_probe()) {
@@ -278,8 +286,7 @@ impl Breaker {
                         return Err(Rejected { state: State::HalfOpen, retry_after });
                     }
                     // Probes that nobody ended: a new generation forgets them.
-                    let next = Word::new(HALF_OPEN, word.generation() + 1);
-                    self.change(word, next, now, None);
+                    self.change(word, word.next(HALF_OPEN, word.openings()), now, None);
                 }
             }
         }
@@ -420,42 +427,33 @@ impl Breaker {
     }
 
     fn open(&self, word: Word, why: Why, now: Instant) -> bool {
-        let openings = self.openings.load(Relaxed);
-        let period = self.period(openings, word.generation());
-        // Written before the state is swapped, so that whoever sees it open sees until when. A loser of
-        // the swap writes a period of the same length, which does no harm.
-        self.until.store(self.nanos(now).saturating_add(nanos(period)), Release);
-        let opened = self.change(word, Word::new(OPEN, word.generation() + 1), now, Some(why));
-        if opened {
-            self.openings.store(openings.saturating_add(1), Relaxed);
-        }
-        opened
+        let period = self.period(word.openings(), word.generation());
+        self.until.fetch_max(self.nanos(now).saturating_add(nanos(period)), AcqRel);
+        self.change(word, word.next(OPEN, word.openings() + 1), now, Some(why))
     }
 
     fn close(&self, word: Word, now: Instant) -> bool {
-        let closed = self.change(word, Word::new(CLOSED, word.generation() + 1), now, None);
-        if closed {
-            self.openings.store(0, Relaxed);
-            self.run.store(0, Relaxed);
-            self.window.clear();
-        }
-        closed
+        // Before the swap: a record of the new period must find nothing of the old one, and while a
+        // breaker is half-open nobody looks at either.
+        self.run.store(0, Relaxed);
+        self.window.clear();
+        self.change(word, word.next(CLOSED, 0), now, None)
     }
 
     /// `base × 2^openings`, capped, and of that between half and all: callers that were refused
     /// together do not come back together.
-    fn period(&self, openings: u32, generation: u64) -> Duration {
-        let factor = 1_u32.checked_shl(openings.min(31)).unwrap_or(u32::MAX);
+    fn period(&self, openings: u64, generation: u64) -> Duration {
+        let factor = 1_u32 << openings.min(MOST_OPENINGS);
         let whole = self.settings.open_base.saturating_mul(factor).min(self.settings.open_max);
         let seed = generation ^ (std::ptr::from_ref(self) as u64);
         whole.mul_f64(0.5 + 0.5 * unit_interval(seed))
     }
 
     fn change(&self, from: Word, to: Word, now: Instant, why: Option<Why>) -> bool {
+        self.since.fetch_max(self.nanos(now), AcqRel);
         if !self.swap(from, to) {
             return false;
         }
-        self.since.store(self.nanos(now), Release);
         if let Some(why) = why {
             self.why.store(why.code(), Relaxed);
         }

@@ -44,7 +44,10 @@ mod error;
 mod metrics;
 mod permit;
 mod settings;
+mod sync;
 mod window;
+#[cfg(test)]
+mod window_tests;
 
 pub use breaker::{Breaker, Forced, Snapshot, State, Transition, Why};
 pub use error::{Rejected, SettingsError};

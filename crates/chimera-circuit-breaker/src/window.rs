@@ -1,6 +1,6 @@
 //! Outcomes of the last while, counted in buckets that reset themselves.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Buckets of a window.
 pub(crate) const BUCKETS: u64 = 10;
@@ -75,32 +75,4 @@ fn unpack(word: u64) -> Counts {
 
 fn pack(epoch: u64, counts: Counts) -> u64 {
     epoch << EPOCH_SHIFT | counts.slow << (2 * COUNT_BITS) | counts.failures << COUNT_BITS | counts.calls
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_counts_for_ten_ticks() {
-        let window = Window::default();
-        window.record(100, true, false);
-        window.record(105, false, true);
-        assert_eq!(window.sum(109), Counts { calls: 2, failures: 1, slow: 1 });
-        assert_eq!(window.sum(110), Counts { calls: 1, failures: 0, slow: 1 });
-        window.record(115, false, false);
-        assert_eq!(window.sum(115), Counts { calls: 1, failures: 0, slow: 0 });
-        assert_eq!(window.sum(200), Counts::default());
-    }
-
-    #[test]
-    fn a_full_bucket_keeps_its_shares() {
-        let window = Window::default();
-        for call in 0..100_000_u32 {
-            window.record(7, call % 2 == 0, false);
-        }
-        let counts = window.sum(7);
-        let share = counts.failures as f64 / counts.calls as f64;
-        assert!((0.45..0.55).contains(&share), "{counts:?}");
-    }
 }
