@@ -8,13 +8,14 @@ use std::{
 
 use crate::{
     error::Rejected,
-    permit::{Outcome, Permit},
+    permit::{Outcome, Permit, Ticket},
     settings::Settings,
     sync::{
         AtomicU8, AtomicU32, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
     window::{BUCKETS, Counts, Window},
+    word::{CLOSED, HALF_OPEN, MOST_OPENINGS, OPEN, Word},
 };
 
 /// Whether requests are let through.
@@ -128,72 +129,9 @@ pub struct Snapshot {
 
 type Listener = dyn Fn(Transition) + Send + Sync;
 
-// The state word, from the low end: 2 bits of state, 8 bits of probes in flight, 8 bits of probes that
-// succeeded, 5 bits of openings since it was last closed (the exponent of the open period), 41 bits of
-// generation. One compare-and-swap changes all of it together, so that no permit can act on a period
-// that is over.
-const STATE_MASK: u64 = 0b11;
-const PROBES_SHIFT: u32 = 2;
-const SUCCESSES_SHIFT: u32 = 10;
-const OPENINGS_SHIFT: u32 = 18;
-const GENERATION_SHIFT: u32 = 23;
-const BYTE: u64 = 0xff;
-const MOST_OPENINGS: u64 = 0b1_1111;
-const CLOSED: u64 = 0;
-const OPEN: u64 = 1;
-const HALF_OPEN: u64 = 2;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Word(u64);
-
-impl Word {
-    fn new(state: u64, openings: u64, generation: u64) -> Self {
-        Self(generation << GENERATION_SHIFT | openings << OPENINGS_SHIFT | state)
-    }
-
-    /// The word of the period after this one.
-    fn next(self, state: u64, openings: u64) -> Self {
-        Self::new(state, openings.min(MOST_OPENINGS), self.generation() + 1)
-    }
-
-    fn state(self) -> State {
-        match self.0 & STATE_MASK {
-            CLOSED => State::Closed,
-            OPEN => State::Open,
-            _ => State::HalfOpen,
-        }
-    }
-
-    fn probes(self) -> u64 {
-        self.0 >> PROBES_SHIFT & BYTE
-    }
-
-    fn successes(self) -> u64 {
-        self.0 >> SUCCESSES_SHIFT & BYTE
-    }
-
-    fn openings(self) -> u64 {
-        self.0 >> OPENINGS_SHIFT & MOST_OPENINGS
-    }
-
-    fn generation(self) -> u64 {
-        self.0 >> GENERATION_SHIFT
-    }
-
-    fn with_probe(self) -> Self {
-        Self(self.0 + (1 << PROBES_SHIFT))
-    }
-
-    fn without_probe(self) -> Self {
-        Self(self.0 - (1 << PROBES_SHIFT))
-    }
-
-    fn with_success(self) -> Self {
-        Self(self.0 + (1 << SUCCESSES_SHIFT))
-    }
-}
-
 /// A circuit breaker. Shared behind an [`Arc`]; see the crate's page.
+// Aligned so that the count of its holders, which they write, is not on a line with what all read.
+#[repr(align(128))]
 pub struct Breaker {
     settings: Settings,
     epoch: Instant,
@@ -249,23 +187,34 @@ impl Breaker {
         })
     }
 
-    /// Leave to try once, or for how long to stay away.
+    /// Leave to try once, or for how long to stay away. The permit may travel: it shares the breaker.
     pub fn try_acquire(self: &Arc<Self>, now: Instant) -> Result<Permit, Rejected> {
+        let ticket = self.admit(now)?;
+        Ok(Permit::new(self.clone(), ticket))
+    }
+
+    /// The same for a permit that does not outlive the reference.
+    pub fn try_acquire_ref(&self, now: Instant) -> Result<Permit<&Self>, Rejected> {
+        let ticket = self.admit(now)?;
+        Ok(Permit::new(self, ticket))
+    }
+
+    fn admit(&self, now: Instant) -> Result<Ticket, Rejected> {
         let word = self.load();
         match self.forced() {
-            None if word.state() == State::Closed => Ok(Permit::new(self.clone(), word.generation(), false)),
+            None if word.state() == State::Closed => Ok(word.ticket(false)),
             None => self.try_probe(now),
-            Some(Forced::Closed) => Ok(Permit::new(self.clone(), word.generation(), false)),
+            Some(Forced::Closed) => Ok(word.ticket(false)),
             Some(Forced::Open) => Err(Rejected { state: State::Open, retry_after: self.settings.open_base }),
         }
     }
 
-    fn try_probe(self: &Arc<Self>, now: Instant) -> Result<Permit, Rejected> {
+    fn try_probe(&self, now: Instant) -> Result<Ticket, Rejected> {
         let at = self.nanos(now);
         loop {
             let word = self.load();
             match word.state() {
-                State::Closed => return Ok(Permit::new(self.clone(), word.generation(), false)),
+                State::Closed => return Ok(word.ticket(false)),
                 State::Open => {
                     let until = self.until.load(Acquire);
                     if at < until {
@@ -276,7 +225,7 @@ impl Breaker {
                 }
                 State::HalfOpen if word.probes() < u64::from(self.settings.probes) => {
                     if self.swap(word, word.with_probe()) {
-                        return Ok(Permit::new(self.clone(), word.generation(), true));
+                        return Ok(word.ticket(true));
                     }
                 }
                 State::HalfOpen => {
@@ -339,14 +288,8 @@ impl Breaker {
         }
     }
 
-    pub(crate) fn record(
-        &self,
-        generation: u64,
-        probe: bool,
-        outcome: Outcome,
-        latency: Duration,
-        now: Instant,
-    ) {
+    pub(crate) fn record(&self, ticket: Ticket, outcome: Outcome, latency: Duration, now: Instant) {
+        let Ticket { generation, probe } = ticket;
         if probe {
             return self.record_probe(generation, outcome, now);
         }

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! # How it works
-//! Outcomes are counted in ten buckets of a sliding time window, each one atomic word that resets
+//! Outcomes are counted in ten buckets of a sliding time window per thread, each one atomic word that resets
 //! itself when its time comes round. Admission reads one atomic word; the decision to open is made
 //! when an outcome is recorded. The breaker opens on a share of failures, on a share of slow calls, or
 //! on failures in a row. The open period doubles with each failed probe, with jitter, and starts over
@@ -48,6 +48,7 @@ mod sync;
 mod window;
 #[cfg(test)]
 mod window_tests;
+mod word;
 
 pub use breaker::{Breaker, Forced, Snapshot, State, Transition, Why};
 pub use error::{Rejected, SettingsError};

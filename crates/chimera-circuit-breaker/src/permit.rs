@@ -1,6 +1,7 @@
 //! A permit: leave to try once, and the duty to say how it went.
 
 use std::{
+    ops::Deref,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,38 +22,48 @@ pub enum Outcome {
 }
 
 /// Leave to try once. Dropped without a record it is neutral.
+///
+/// It holds on to its breaker: by an [`Arc`] where it travels, by a reference where it stays on the
+/// stack. A reference costs nothing; counting holders costs threads that admit all the time a cache line
+/// that goes to and fro between them.
 #[derive(Debug)]
-pub struct Permit {
-    breaker: Arc<Breaker>,
-    /// The period of the breaker in which it was given.
-    generation: u64,
-    probe: bool,
+pub struct Permit<B: Deref<Target = Breaker> = Arc<Breaker>> {
+    breaker: B,
+    ticket: Ticket,
     recorded: bool,
 }
 
-impl Permit {
-    pub(crate) fn new(breaker: Arc<Breaker>, generation: u64, probe: bool) -> Self {
-        Self { breaker, generation, probe, recorded: false }
+/// What a breaker admits with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    /// The period of the breaker in which it was given.
+    pub(crate) generation: u64,
+    pub(crate) probe: bool,
+}
+
+impl<B: Deref<Target = Breaker>> Permit<B> {
+    pub(crate) fn new(breaker: B, ticket: Ticket) -> Self {
+        Self { breaker, ticket, recorded: false }
     }
 
     /// Whether it was given while the breaker was half-open: its outcome decides.
     pub fn is_probe(&self) -> bool {
-        self.probe
+        self.ticket.probe
     }
 
     /// Says how the operation ended and how long it took to show.
     pub fn record(mut self, outcome: Outcome, latency: Duration, now: Instant) {
         if outcome != Outcome::Cancelled {
             self.recorded = true;
-            self.breaker.record(self.generation, self.probe, outcome, latency, now);
+            self.breaker.record(self.ticket, outcome, latency, now);
         }
     }
 }
 
-impl Drop for Permit {
+impl<B: Deref<Target = Breaker>> Drop for Permit<B> {
     fn drop(&mut self) {
-        if self.probe && !self.recorded {
-            self.breaker.release_probe(self.generation);
+        if self.ticket.probe && !self.recorded {
+            self.breaker.release_probe(self.ticket.generation);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Outcomes of the last while, counted in buckets that reset themselves.
 
-use crate::sync::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
+
+use crate::sync::{AtomicU64, Ordering::Relaxed, STRIPES};
 
 /// Buckets of a window.
 pub(crate) const BUCKETS: u64 = 10;
@@ -20,14 +22,29 @@ pub(crate) struct Counts {
     pub(crate) slow: u64,
 }
 
-/// A ring of buckets.
+/// A ring of buckets, on cache lines of its own.
 #[derive(Debug, Default)]
-pub(crate) struct Window([AtomicU64; BUCKETS as usize]);
+#[repr(align(128))]
+struct Stripe([AtomicU64; BUCKETS as usize]);
+
+/// The rings of all threads. Each thread counts in one of them, so that threads which count all the time
+/// do not wait for each other's cache lines; whoever decides sums them up, which is seldom.
+#[derive(Debug, Default)]
+pub(crate) struct Window([Stripe; STRIPES]);
+
+thread_local! {
+    /// Which stripe this thread counts in: threads take them in turn.
+    static STRIPE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Relaxed) % STRIPES
+    };
+}
 
 impl Window {
     /// Counts one call in the bucket of `tick`.
     pub(crate) fn record(&self, tick: u64, failure: bool, slow: bool) {
-        let Some(bucket) = self.0.get((tick % BUCKETS) as usize) else { return };
+        let Some(stripe) = self.0.get(STRIPE.with(|stripe| *stripe)) else { return };
+        let Some(bucket) = stripe.0.get((tick % BUCKETS) as usize) else { return };
         let epoch = tick & EPOCH_MASK;
         let mut word = bucket.load(Relaxed);
         loop {
@@ -49,7 +66,7 @@ impl Window {
     /// The sum over the buckets that are still in the window that ends with `tick`.
     pub(crate) fn sum(&self, tick: u64) -> Counts {
         let mut sum = Counts::default();
-        for bucket in &self.0 {
+        for bucket in self.buckets() {
             let word = bucket.load(Relaxed);
             let age = (tick & EPOCH_MASK).wrapping_sub(word >> EPOCH_SHIFT) & EPOCH_MASK;
             if age < BUCKETS {
@@ -63,9 +80,11 @@ impl Window {
     }
 
     pub(crate) fn clear(&self) {
-        for bucket in &self.0 {
-            bucket.store(0, Relaxed);
-        }
+        self.buckets().for_each(|bucket| bucket.store(0, Relaxed));
+    }
+
+    fn buckets(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.0.iter().flat_map(|stripe| &stripe.0)
     }
 }
 

@@ -22,9 +22,15 @@ mod permit;
 mod settings;
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+    /// All threads count in the same place: the worst case, and the fewest interleavings.
+    pub(crate) const STRIPES: usize = 1;
 }
 #[path = "../../src/window.rs"]
+#[allow(clippy::modulo_one, reason = "there is one stripe here")]
 mod window;
+#[path = "../../src/word.rs"]
+mod word;
 
 use breaker::{Breaker, State};
 use permit::{Outcome, Permit};

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 enum Step {
     Acquire,
-    End(usize, Outcome),
+    /// How one of those held ends, and whether it was slow.
+    End(usize, Outcome, bool),
     Drop(usize),
     Wait(u64),
 }
@@ -25,7 +26,7 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => Just(Step::Acquire),
-        4 => (any::<usize>(), outcome).prop_map(|(i, outcome)| Step::End(i, outcome)),
+        4 => (any::<usize>(), outcome, any::<bool>()).prop_map(|(i, outcome, slow)| Step::End(i, outcome, slow)),
         1 => any::<usize>().prop_map(Step::Drop),
         1 => (0_u64..9_000).prop_map(Step::Wait),
     ]
@@ -36,14 +37,15 @@ struct Model {
     settings: Settings,
     state: State,
     period: u64,
-    outcomes: VecDeque<(u64, bool)>,
+    /// When, whether it failed, whether it was slow.
+    outcomes: VecDeque<(u64, bool, bool)>,
     run: u32,
     probes: u32,
     successes: u32,
 }
 
 impl Model {
-    fn end(&mut self, (period, probe): (u64, bool), outcome: Outcome, tick: u64) {
+    fn end(&mut self, (period, probe): (u64, bool), outcome: Outcome, slow: bool, tick: u64) {
         if period != self.period {
             return;
         }
@@ -61,14 +63,18 @@ impl Model {
             }
         } else if outcome != Outcome::Cancelled {
             let failure = outcome == Outcome::Failure;
-            self.outcomes.push_back((tick, failure));
-            self.outcomes.retain(|(at, _)| tick - at < 10);
+            self.outcomes.push_back((tick, failure, slow));
+            self.outcomes.retain(|(at, ..)| tick - at < 10);
             self.run = if failure { self.run + 1 } else { 0 };
-            let failures = self.outcomes.iter().filter(|(_, failure)| *failure).count();
             let calls = self.outcomes.len();
-            let rate = calls >= self.settings.minimum_calls as usize
-                && failures as f64 / calls as f64 >= self.settings.failure_rate;
-            if failure && (self.run >= self.settings.consecutive_failures || rate) {
+            let share = |bad: fn(&&(u64, bool, bool)) -> bool| {
+                self.outcomes.iter().filter(bad).count() as f64 / calls as f64
+            };
+            let rates = share(|(_, failure, _)| *failure) >= self.settings.failure_rate
+                || share(|(_, _, slow)| *slow) >= self.settings.slow_call_rate;
+            let rates = rates && calls >= self.settings.minimum_calls as usize;
+            let in_a_row = failure && self.run >= self.settings.consecutive_failures;
+            if (failure || slow) && (in_a_row || rates) {
                 self.enter(State::Open);
             }
         }
@@ -91,6 +97,7 @@ proptest! {
         let start = Instant::now();
         let settings = Settings {
             minimum_calls: 5, consecutive_failures: 3, probes: 2, successes_to_close: 2,
+            slow_call: Some(Duration::from_secs(1)), slow_call_rate: 0.7,
             // No probe is given up within a run of the test.
             open_base: Duration::from_secs(1), open_max: Duration::from_secs(100_000),
             ..Settings::default()
@@ -124,15 +131,15 @@ proptest! {
                         held.push((permit, (model.period, probe)));
                     }
                 }
-                Step::End(index, outcome) if !held.is_empty() => {
+                Step::End(index, outcome, slow) if !held.is_empty() => {
                     let (permit, ticket) = held.swap_remove(index % held.len());
-                    permit.record(outcome, Duration::ZERO, now);
-                    model.end(ticket, outcome, tick);
+                    permit.record(outcome, Duration::from_secs(u64::from(slow)), now);
+                    model.end(ticket, outcome, slow, tick);
                 }
                 Step::Drop(index) if !held.is_empty() => {
                     let (permit, ticket) = held.swap_remove(index % held.len());
                     drop(permit);
-                    model.end(ticket, Outcome::Cancelled, tick);
+                    model.end(ticket, Outcome::Cancelled, false, tick);
                 }
                 Step::End(..) | Step::Drop(_) => {}
             }
