@@ -283,6 +283,12 @@ pub(crate) struct Provider {
     pub(crate) drain_for_usage: Span,
     #[serde(default)]
     pub(crate) responses: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requests_per_minute: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens_per_minute: Option<u64>,
+    #[serde(default)]
+    pub(crate) learn_limits: bool,
 }
 
 fn default_max_connections() -> usize {
@@ -313,6 +319,18 @@ fn three() -> u32 {
     3
 }
 
+fn one() -> u32 {
+    1
+}
+
+fn quarter() -> Span {
+    Span(Duration::from_millis(250))
+}
+
+fn five_seconds() -> Span {
+    secs(5)
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Group {
@@ -327,6 +345,18 @@ pub(crate) struct Group {
     pub(crate) retry_percent: u32,
     #[serde(default = "three")]
     pub(crate) retry_floor: u32,
+    #[serde(default)]
+    pub(crate) retries: u32,
+    #[serde(default = "quarter")]
+    pub(crate) retry_backoff: Span,
+    #[serde(default = "five_seconds")]
+    pub(crate) retry_max_pause: Span,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_event_timeout: Option<Span>,
+    #[serde(default)]
+    pub(crate) hold_streams: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) affinity_prefix: Option<Size>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -334,6 +364,10 @@ pub(crate) struct Group {
 pub(crate) struct Deployment {
     pub(crate) provider: String,
     pub(crate) model: String,
+    #[serde(default)]
+    pub(crate) priority: u32,
+    #[serde(default = "one")]
+    pub(crate) weight: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -342,6 +376,7 @@ pub(crate) enum Picker {
     #[default]
     InOrder,
     RoundRobin,
+    Weighted,
     LeastLatency,
 }
 

@@ -82,6 +82,9 @@ pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str)
                 ask_usage: true,
                 drain_for_usage: Span(Duration::ZERO),
                 responses,
+                requests_per_minute: None,
+                tokens_per_minute: None,
+                learn_limits: false,
             },
         );
     }

@@ -9,8 +9,8 @@ use std::{
 use chimera_circuit_breaker as breaker;
 use chimera_gateway::{DialectId, ModelProvider, Models};
 use chimera_provider_pool::{
-    Credential, Deployment, Failover, Group, InOrder, LeastLatency, Provider, ProviderSettings, RoundRobin,
-    Secret, SharedPicker, Target, client_config,
+    Credential, Deployment, DeploymentSettings, Failover, Group, GroupSettings, InOrder, LeastLatency,
+    Provider, ProviderSettings, RoundRobin, Secret, SharedPicker, Target, Weighted, client_config,
 };
 use http::HeaderName;
 
@@ -124,6 +124,9 @@ fn provider(
     settings.max_connections = given.max_connections;
     settings.idle_timeout = given.idle_timeout.0;
     settings.connect_timeout = file.timeouts.connect.0;
+    settings.requests_per_minute = given.requests_per_minute;
+    settings.tokens_per_minute = given.tokens_per_minute;
+    settings.learn_limits = given.learn_limits;
     if let Some(path) = &given.ca_file {
         settings.tls = Some(roots(path).map_err(|why| ConfigError::new(at("ca_file"), why))?);
     }
@@ -240,16 +243,35 @@ fn group(
         let most = file.providers.get(&deployment.provider).map_or(16_384, |provider| provider.max_in_flight);
         let breaker = new_breaker(breaker, &label);
         let model = Some(deployment.model.clone());
-        deployments.push(Deployment::new(label, provider.provider.clone(), model, breaker, most));
+        let settings = DeploymentSettings {
+            max_in_flight: most,
+            priority: deployment.priority,
+            weight: deployment.weight,
+        };
+        let provider = provider.provider.clone();
+        deployments.push(Deployment::with_settings(label, provider, model, breaker, &settings));
     }
-    let picker: SharedPicker = match given.picker {
+    Ok(Group::with_settings(name, deployments, picker(given.picker), group_settings(given, at)?))
+}
+
+fn picker(given: Picker) -> SharedPicker {
+    match given {
         Picker::InOrder => Arc::new(InOrder),
         Picker::RoundRobin => Arc::new(RoundRobin::default()),
+        Picker::Weighted => Arc::new(Weighted::default()),
         Picker::LeastLatency => Arc::new(LeastLatency::default()),
-    };
-    for (key, value, most) in
-        [("retry_percent", given.retry_percent, 100), ("retry_floor", given.retry_floor, 10_000)]
-    {
+    }
+}
+
+fn group_settings(
+    given: &config::Group,
+    at: impl Fn(String) -> String,
+) -> Result<GroupSettings, ConfigError> {
+    for (key, value, most) in [
+        ("retry_percent", given.retry_percent, 100),
+        ("retry_floor", given.retry_floor, 10_000),
+        ("retries", given.retries, 10),
+    ] {
         if value > most {
             return Err(ConfigError::new(at(key.into()), format!("it must be at most {most}")));
         }
@@ -259,8 +281,24 @@ fn group(
         broken: given.failover_broken,
         retry_percent: given.retry_percent,
         retry_floor: given.retry_floor,
+        retries: given.retries,
+        backoff: given.retry_backoff.0,
+        max_pause: given.retry_max_pause.0,
     };
-    Ok(Group::new(name, deployments, picker, failover))
+    if given.first_event_timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+        return Err(ConfigError::new(at("first_event_timeout".into()), "it must be above zero"));
+    }
+    let affinity_prefix = given.affinity_prefix.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+    if affinity_prefix == Some(0) {
+        return Err(ConfigError::new(at("affinity_prefix".into()), "it must be above zero"));
+    }
+    Ok(GroupSettings {
+        failover,
+        affinity_prefix,
+        first_event: given.first_event_timeout.map(|timeout| timeout.0),
+        hold_streams: given.hold_streams,
+        ..GroupSettings::default()
+    })
 }
 
 /// The provider inside this process: it answers when no other is configured.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use chimera_provider_pool::RestingKey;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as HttpBody;
 use serde_json::{Value, json};
@@ -172,6 +173,7 @@ impl Admin {
                     let provider = &model_provider.provider;
                     let connections = provider.connections();
                     let (keys, parked) = provider.keys().counts(now);
+                    let resting: Vec<_> = provider.keys().resting(now).iter().map(resting_key).collect();
                     let dialects: Vec<_> = model_provider.dialects.iter().map(|d| d.as_str()).collect();
                     json!({
                         "name": provider.name(), "dialects": dialects,
@@ -179,7 +181,7 @@ impl Admin {
                         "connections": {
                             "open": connections.open, "idle": connections.idle, "waiting": connections.waiting,
                         },
-                        "keys": { "configured": keys, "parked": parked },
+                        "keys": { "configured": keys, "parked": parked, "resting": resting },
                     })
                 })
                 .collect();
@@ -208,6 +210,11 @@ impl Admin {
             json!({ "circuit_breakers": breakers })
         })
     }
+}
+
+/// A key by its place, never by itself.
+fn resting_key(key: &RestingKey) -> Value {
+    json!({ "key": key.index + 1, "why": key.why.as_str(), "remaining_seconds": key.remaining.as_secs_f64() })
 }
 
 const KNOWN: [&str; 12] = [

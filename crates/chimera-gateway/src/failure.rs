@@ -168,6 +168,7 @@ impl Failure {
                 Self::new(Code::UpstreamInvalidResponse, format!("the provider's answer is not valid: {why}"))
             }
             SendError::Credentials => Self::credentials(),
+            SendError::NoContent => Self::timeout("first_event", &Stage::FirstEvent),
             SendError::Deadline { stage } => Self::timeout(tier, stage),
             _ => Self::new(Code::ModelNotFound, "no deployment serves this model"),
         }

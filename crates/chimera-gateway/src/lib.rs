@@ -63,6 +63,7 @@ mod models_list;
 mod passing;
 mod plan;
 mod reading;
+mod refusal;
 mod reply;
 mod request_id;
 mod respond;

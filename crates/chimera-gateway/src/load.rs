@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chimera_cache::{Item, Lifetime, Source, Ticket};
 use chimera_protocol::{DialectId, Fingerprint, Operation, Usage};
-use chimera_provider_pool::{AtLimit, Bounds, Classify, Group, RefusalKind, Reply, SendError};
+use chimera_provider_pool::{AtLimit, Bounds, Classify, Group, Reply, SendError};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
@@ -23,7 +23,8 @@ use crate::{
     gateway::{Shared, State},
     mixed::Mixed,
     passing::EventSource,
-    upstream::{self, Framing, Judge, Outgoing},
+    refusal,
+    upstream::{Framing, Judge, Outgoing},
 };
 
 /// One piece of what a call brings. Cheap to clone: each follower gets its own.
@@ -131,6 +132,7 @@ impl Load {
         let sizes = &self.state.settings.sizes;
         let (hold_limit, at_limit) = match self.framing {
             Framing::Unary => (sizes.answer, AtLimit::Refuse),
+            _ if self.group.settings().hold_streams => (sizes.answer, AtLimit::Refuse),
             _ => (sizes.hold, AtLimit::PassOn),
         };
         let idle = (self.framing != Framing::Unary).then_some(self.state.settings.timeouts.stream_idle);
@@ -152,6 +154,8 @@ impl Load {
         if let Some(mixed) = &self.mixed {
             mixed.prepare(self.group.deployments()).await;
         }
+        judge.affinity = self.group.affinity(&self.outgoing.body);
+        judge.whole = self.group.settings().hold_streams;
         let build = |deployment: &_| match &self.mixed {
             None => self.outgoing.build(deployment),
             Some(mixed) => mixed.build(&self.outgoing, deployment),
@@ -204,12 +208,12 @@ impl Load {
             }));
         }
         let refusal = reply.refusal.as_ref();
-        if refusal.is_some_and(|refusal| refusal.kind == RefusalKind::Credentials) {
+        if refusal.is_some_and(|refusal| refusal.kind.is_ours_to_mend()) {
             return Piece::Failed(Arc::new(Failure::credentials().attempts(reply.attempts)));
         }
         let retry_after = refusal
             .and_then(|refusal| refusal.retry_after)
-            .or_else(|| upstream::retry_after(&reply.parts.headers, std::time::SystemTime::now()));
+            .or_else(|| refusal::retry_after(&reply.parts.headers, std::time::SystemTime::now()));
         if chimera_protocol::json::Document::parse(&body).is_err() {
             // A page of a load balancer's, not a word of the provider's: callers get an error object.
             let code = if status == 429 { Code::RateLimited } else { Code::UpstreamInvalidResponse };
@@ -238,6 +242,8 @@ impl Load {
         let Some(usage) = usage else { return };
         self.state.tokens.used(reply.deployment.name(), &usage);
         self.tenant.limits.debit_tokens(usage.total());
+        let keys = reply.deployment.provider().keys();
+        keys.debit(reply.key, usage.total(), reply.judged.into_std());
     }
 
     fn may_keep(&self, answer: &Bytes) -> bool {

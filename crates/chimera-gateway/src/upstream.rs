@@ -8,12 +8,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use chimera_protocol::{ArrayFramer, DialectId, Observed, Operation, StreamWatch, Usage, json, sse};
-use chimera_provider_pool::{Classify, Deployment, Judging, Refusal, RefusalKind, Verdict};
+use chimera_provider_pool::{Classify, Deployment, Judging, Refusal, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, response, uri::PathAndQuery};
 
 use crate::{
     mixed::Mixed,
     reading::{Read, Reading},
+    refusal::{self, retry_after, retry_delay},
     settings::SizeLimits,
 };
 
@@ -172,6 +173,8 @@ struct Opening {
     frames: Frames,
     watch: StreamWatch,
     seen: usize,
+    /// Whether all of it is looked at, to its end.
+    whole: bool,
 }
 
 /// Judges the answers of one request.
@@ -196,6 +199,10 @@ pub(crate) struct Judge {
     pub(crate) usage: Option<Usage>,
     /// Attempts so far.
     pub(crate) attempts: u32,
+    /// What the request is like, where its group goes by that.
+    pub(crate) affinity: Option<u64>,
+    /// Whether a stream is judged by its end, not by its first content.
+    pub(crate) whole: bool,
 }
 
 impl Judge {
@@ -222,16 +229,13 @@ impl Judge {
             decoded: None,
             usage: None,
             attempts: 0,
+            affinity: None,
+            whole: false,
         }
     }
 
     fn refused(&self, body: &[u8]) -> Verdict {
-        let kind = match self.status {
-            429 => RefusalKind::Throttled,
-            401..=403 => RefusalKind::Credentials,
-            408 | 500.. => RefusalKind::Fault,
-            _ => return Verdict::Accept,
-        };
+        let Some(kind) = refusal::kind(self.status, body) else { return Verdict::Accept };
         let retry_after = self.retry_after.or_else(|| retry_delay(body));
         Verdict::Refuse(Refusal { kind, retry_after })
     }
@@ -269,14 +273,21 @@ impl Opening {
         loop {
             let event = match self.frames.next() {
                 Ok(Some(event)) => event,
+                Ok(None) if ended && self.whole && self.watch.may_end_here() => return Verdict::Accept,
+                Ok(None) if ended && self.whole => return Verdict::Invalid("it ended before its end"),
                 Ok(None) if ended => return Verdict::Invalid("it ended before its first content"),
                 Ok(None) => return Verdict::NeedMore,
                 Err(_) => return Verdict::Invalid("an event is larger than the limit"),
             };
+            if self.whole && !self.frames.is_sound(&event) {
+                return Verdict::Invalid("an event is not valid JSON");
+            }
             match self.frames.watch(&mut self.watch, &event) {
                 Observed::Lifecycle | Observed::Usage => {}
+                Observed::Content if self.whole => {}
                 Observed::Error => {
-                    let refusal = Refusal { kind: error_kind(&event), retry_after: retry_delay(&event) };
+                    let refusal =
+                        Refusal { kind: refusal::kind_of_event(&event), retry_after: retry_delay(&event) };
                     return Verdict::Refuse(refusal);
                 }
                 Observed::Content | Observed::End => return Verdict::Accept,
@@ -292,6 +303,10 @@ impl Classify for Judge {
         mixed.foreign_for(deployment).is_ok()
     }
 
+    fn affinity(&self) -> Option<u64> {
+        self.affinity
+    }
+
     fn begins(&mut self, attempt: u32) {
         self.attempts = attempt;
     }
@@ -303,7 +318,7 @@ impl Classify for Judge {
         self.retry_after = if self.success { None } else { retry_after(&parts.headers, SystemTime::now()) };
         self.stream = (self.framing != Framing::Unary).then(|| {
             let frames = Frames::new(self.framing, self.max_event);
-            Box::new(Opening { frames, watch: StreamWatch::new(self.dialect), seen: 0 })
+            Box::new(Opening { frames, watch: StreamWatch::new(self.dialect), seen: 0, whole: self.whole })
         });
         self.decoded = None;
         self.encoding = parts
@@ -406,6 +421,22 @@ impl Frames {
         }
     }
 
+    /// Whether an event holds a JSON document, or says the end, or says nothing.
+    fn is_sound(&self, raw: &[u8]) -> bool {
+        match self {
+            Self::Sse(_) => {
+                let event = sse::Event::parse(raw);
+                let data = event.data();
+                let data: &[u8] = data.as_ref();
+                data.is_empty() || data == b"[DONE]" || json::Document::parse(data).is_ok()
+            }
+            Self::Array(_) => {
+                let element = ArrayFramer::element(raw);
+                element.is_empty() || json::Document::parse(element).is_ok()
+            }
+        }
+    }
+
     /// Whether these are server-sent events and nothing is left of the last ones.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Sse(framer) if framer.unfinished() == 0)
@@ -426,67 +457,9 @@ impl Frames {
     }
 }
 
-/// Whether an error event after a 200 is about the rate or about the provider's health.
-fn error_kind(event: &[u8]) -> RefusalKind {
-    let says = |word: &[u8]| memchr::memmem::find(event, word).is_some();
-    if says(b"rate_limit") || says(b"RESOURCE_EXHAUSTED") || says(b"insufficient_quota") {
-        RefusalKind::Throttled
-    } else {
-        RefusalKind::Fault
-    }
-}
-
-/// How long a provider asks to be left alone: `retry-after-ms`, `retry-after` in seconds or as a date.
-pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
-        return positive(millis / 1000.0);
-    }
-    let text = text("retry-after")?;
-    if let Ok(seconds) = text.parse::<f64>() {
-        return positive(seconds);
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(now).unwrap_or_default())
-}
-
-/// Gemini says it in the body: `"retryDelay": "12s"`.
-fn retry_delay(body: &[u8]) -> Option<Duration> {
-    let at = memchr::memmem::find(body, b"\"retryDelay\"")?;
-    let rest = std::str::from_utf8(body.get(at..)?.get(..64.min(body.len() - at))?).ok()?;
-    let value = rest.split('"').nth(3)?;
-    positive(value.strip_suffix('s')?.parse().ok()?)
-}
-
-/// A wait that makes sense: above zero, and no longer than a day, which is longer than any use of it.
-fn positive(seconds: f64) -> Option<Duration> {
-    (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(86_400.0)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pain_20_retry_after_is_read_in_every_form() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        let of = |name: &'static str, value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, value.parse().unwrap());
-            retry_after(&headers, now)
-        };
-        assert_eq!(of("retry-after", "3"), Some(Duration::from_secs(3)));
-        assert_eq!(of("retry-after-ms", "1500"), Some(Duration::from_millis(1500)));
-        assert_eq!(of("retry-after", "Sun, 09 Sep 2001 01:46:50 GMT"), Some(Duration::from_secs(10)));
-        assert_eq!(of("retry-after", "Sun, 09 Sep 2001 01:46:30 GMT"), Some(Duration::ZERO));
-        assert_eq!(of("retry-after", "1000000000000"), Some(Duration::from_secs(86_400)));
-        assert_eq!(of("retry-after", "-5"), None);
-        assert_eq!(of("retry-after", "soon"), None);
-        let body = br#"{"error":{"details":[{"@type":"x.RetryInfo","retryDelay": "12s"}]}}"#;
-        assert_eq!(retry_delay(body), Some(Duration::from_secs(12)));
-        assert_eq!(retry_delay(b"{}"), None);
-        assert_eq!(retry_delay(br#"{"retryDelay"#), None);
-    }
 
     #[test]
     fn edits_leave_every_other_byte_alone() {

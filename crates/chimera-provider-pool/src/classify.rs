@@ -37,7 +37,9 @@ impl Refusal {
     pub(crate) fn outcome(&self) -> AttemptOutcome {
         match self.kind {
             RefusalKind::Throttled => AttemptOutcome::Throttled,
-            RefusalKind::Fault | RefusalKind::Credentials => AttemptOutcome::Failure,
+            RefusalKind::Quota => AttemptOutcome::Throttled,
+            RefusalKind::Fault | RefusalKind::Credentials | RefusalKind::Payment => AttemptOutcome::Failure,
+            RefusalKind::Unfit => AttemptOutcome::Success,
         }
     }
 }
@@ -50,8 +52,23 @@ pub enum RefusalKind {
     Fault,
     /// Too many requests: the key rests, the breaker does not count it.
     Throttled,
+    /// What the account may spend is used up: the key rests for minutes, and nothing is gained by asking
+    /// again sooner.
+    Quota,
     /// The gateway's credential was refused: the key rests for long.
     Credentials,
+    /// The account has not paid: the same.
+    Payment,
+    /// The request is too large for this model. Says nothing of the deployment's health; one that serves
+    /// another model may take it.
+    Unfit,
+}
+
+impl RefusalKind {
+    /// Whether it is about the gateway's own account, so that the caller can do nothing about it.
+    pub fn is_ours_to_mend(self) -> bool {
+        matches!(self, Self::Credentials | Self::Payment)
+    }
 }
 
 /// A verdict to come.
@@ -70,6 +87,11 @@ pub trait Classify: Send {
     fn may_try(&mut self, deployment: &Deployment) -> bool {
         let _ = deployment;
         true
+    }
+    /// Which requests this one is like, for groups that send alike ones to the same deployment
+    /// ([`Group::affinity`](crate::Group::affinity)); asked once.
+    fn affinity(&self) -> Option<u64> {
+        None
     }
     /// An attempt begins, the `attempt`th of the request.
     fn begins(&mut self, attempt: u32) {

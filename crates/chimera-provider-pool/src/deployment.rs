@@ -1,26 +1,31 @@
 //! A provider, and one place of it that serves a model.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chimera_circuit_breaker::Breaker;
 use http::HeaderValue;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
+    affinity,
     budget::RetryBudget,
     connect::SharedConnect,
     error::SettingsError,
     keys::KeyRing,
     latency::PeakEwma,
     metrics::{DeploymentMetrics, RetryMetrics},
-    picker::SharedPicker,
+    picker::{SharedPicker, Tried},
     pool::ConnectionPool,
-    settings::{Failover, ProviderSettings},
+    random::Random,
+    settings::{DeploymentSettings, Failover, GroupSettings, ProviderSettings},
+    tiers::Tiers,
 };
 
 /// One vendor account: its connections and its credentials.
 pub struct Provider {
     name_value: HeaderValue,
+    /// Whether its headers say when a key rests.
+    pub(crate) learns: bool,
     pub(crate) pool: ConnectionPool,
     pub(crate) keys: KeyRing,
 }
@@ -33,10 +38,16 @@ impl Provider {
         workers: usize,
     ) -> Result<Arc<Self>, SettingsError> {
         settings.validate()?;
-        let keys = KeyRing::new(&settings.credentials, std::time::Instant::now());
+        let keys = KeyRing::new(&settings, Instant::now().into_std());
+        let learns = settings.learn_limits || settings.credentials.len() > 1;
         let name_value =
             HeaderValue::from_str(&settings.name).unwrap_or_else(|_| HeaderValue::from_static("?"));
-        Ok(Arc::new(Self { name_value, keys, pool: ConnectionPool::new(settings, connector, workers) }))
+        Ok(Arc::new(Self {
+            name_value,
+            learns,
+            keys,
+            pool: ConnectionPool::new(settings, connector, workers),
+        }))
     }
 
     /// The provider's configured name.
@@ -92,6 +103,11 @@ pub struct Deployment {
     model: Option<String>,
     breaker: Arc<Breaker>,
     capacity: usize,
+    priority: u32,
+    /// Its part of the requests; as a number to divide by, never nothing.
+    shares: u32,
+    weight: f64,
+    name_hash: u64,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) metrics: DeploymentMetrics,
     pub(crate) latency: PeakEwma,
@@ -106,16 +122,32 @@ impl Deployment {
         breaker: Arc<Breaker>,
         max_in_flight: usize,
     ) -> Arc<Self> {
+        let settings = DeploymentSettings { max_in_flight, ..DeploymentSettings::default() };
+        Self::with_settings(name, provider, model, breaker, &settings)
+    }
+
+    /// The same with all its knobs.
+    pub fn with_settings(
+        name: impl Into<String>,
+        provider: Arc<Provider>,
+        model: Option<String>,
+        breaker: Arc<Breaker>,
+        settings: &DeploymentSettings,
+    ) -> Arc<Self> {
         let name = name.into();
-        let capacity = max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
+        let capacity = settings.max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             metrics: DeploymentMetrics::new(&name),
             latency: PeakEwma::new(Instant::now().into_std()),
+            name_hash: affinity::fingerprint(name.as_bytes()),
             name,
             provider,
             model,
             breaker,
             capacity,
+            priority: settings.priority,
+            shares: settings.weight,
+            weight: f64::from(settings.weight).max(1e-6),
             slots: Arc::new(Semaphore::new(capacity)),
         })
     }
@@ -140,6 +172,25 @@ impl Deployment {
         &self.breaker
     }
 
+    /// Its tier: those of the lowest number are asked first.
+    pub fn priority(&self) -> u32 {
+        self.priority
+    }
+
+    /// Its weight as configured.
+    pub(crate) fn shares(&self) -> u32 {
+        self.shares
+    }
+
+    /// Its weight to divide by: tiny where it is configured as 0.
+    pub(crate) fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    pub(crate) fn name_hash(&self) -> u64 {
+        self.name_hash
+    }
+
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.capacity.saturating_sub(self.slots.available_permits())
@@ -157,11 +208,11 @@ pub struct Group {
     pub(crate) deployments: Vec<Arc<Deployment>>,
     pub(crate) picker: SharedPicker,
     pub(crate) failover: Failover,
+    pub(crate) settings: GroupSettings,
     pub(crate) retries: RetryMetrics,
     pub(crate) budget: RetryBudget,
-    /// How many requests may wait for a slot of one deployment, and for how long one waits at most
-    /// before the next deployment is tried.
-    pub(crate) max_wait: Duration,
+    pub(crate) random: Random,
+    tiers: Tiers,
 }
 
 impl Group {
@@ -172,16 +223,48 @@ impl Group {
         picker: SharedPicker,
         failover: Failover,
     ) -> Arc<Self> {
-        let name = name.into();
+        Self::with_settings(name, deployments, picker, GroupSettings { failover, ..GroupSettings::default() })
+    }
+
+    /// The same with all its knobs.
+    pub fn with_settings(
+        name: impl Into<String>,
+        deployments: Vec<Arc<Deployment>>,
+        picker: SharedPicker,
+        settings: GroupSettings,
+    ) -> Arc<Self> {
+        let (name, failover) = (name.into(), settings.failover);
         Arc::new(Self {
             retries: RetryMetrics::new(&name),
             name,
+            tiers: Tiers::of(&deployments),
             deployments,
             picker,
             failover,
+            settings,
             budget: RetryBudget::new(failover.retry_percent, failover.retry_floor, Instant::now().into_std()),
-            max_wait: Duration::from_secs(10),
+            random: Random::default(),
         })
+    }
+
+    /// How it was set up.
+    pub fn settings(&self) -> &GroupSettings {
+        &self.settings
+    }
+
+    /// The number that stands for how a body begins: `None` where the group does not go by it, and for
+    /// bodies that are shorter than what it goes by, which no provider keeps anyway.
+    pub fn affinity(&self, body: &[u8]) -> Option<u64> {
+        Some(affinity::fingerprint(body.get(..self.settings.affinity_prefix?)?))
+    }
+
+    /// The next deployment to try.
+    pub(crate) fn pick(&self, tried: Tried, affinity: Option<u64>, now: Instant) -> Option<usize> {
+        let tried = self.tiers.narrow(tried);
+        match affinity {
+            Some(fingerprint) => affinity::pick(fingerprint, &self.deployments, tried),
+            None => self.picker.pick(&self.deployments, tried, now.into_std()),
+        }
     }
 
     /// The group's configured name.

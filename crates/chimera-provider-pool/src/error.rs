@@ -83,6 +83,9 @@ pub enum SendError {
     /// The provider refused the gateway's own credentials.
     #[error("the provider refused the gateway's credentials for it")]
     Credentials,
+    /// No content came within the group's time for one deployment.
+    #[error("the provider sent no content in its time")]
+    NoContent,
     /// The absolute deadline passed.
     #[error("the deadline passed while {stage}")]
     Deadline {
@@ -104,6 +107,7 @@ impl SendError {
                 | Self::Overloaded
                 | Self::Connect(_)
                 | Self::NoDeployment
+                | Self::Credentials
                 | Self::Deadline { stage: Stage::Slot | Stage::Connect }
         )
     }

@@ -2,12 +2,14 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
+
+use crate::{metrics::KeyMetrics, pace::Pace, settings::ProviderSettings};
 
 /// A secret that is never printed and is wiped when dropped.
 #[derive(Clone)]
@@ -70,19 +72,90 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// Why a key is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyRest {
+    /// The provider asked for fewer requests (429).
+    Throttled,
+    /// What its account may spend is used up.
+    Quota,
+    /// The provider does not take it (401, 403).
+    Refused,
+    /// Its account has not paid (402).
+    Payment,
+    /// Its limits are about to be used up, as the provider tells with its answers.
+    NearlyUsed,
+}
+
+impl KeyRest {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Throttled, Self::Quota, Self::Refused, Self::Payment, Self::NearlyUsed];
+
+    /// The reason as a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Quota => "quota",
+            Self::Refused => "refused",
+            Self::Payment => "payment",
+            Self::NearlyUsed => "nearly_used",
+        }
+    }
+
+    /// Whether only its owner can mend it.
+    pub fn is_dead(self) -> bool {
+        matches!(self, Self::Refused | Self::Payment)
+    }
+}
+
+/// A key that is not used now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestingKey {
+    /// Its place in the configuration, from 0.
+    pub index: usize,
+    /// Why.
+    pub why: KeyRest,
+    /// For how long still.
+    pub remaining: Duration,
+}
+
+/// That no key may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resting {
+    /// When the first may be used again.
+    pub wait: Duration,
+    /// Whether the provider takes none of them.
+    pub dead: bool,
+}
+
 struct Key {
     credential: Credential,
     /// Milliseconds after `KeyRing::epoch` until which the key is not used.
     parked_until: AtomicU64,
+    /// Why it was last parked, as its place in [`KeyRest::ALL`].
+    why: AtomicU8,
+    pace: Option<Pace>,
+}
+
+impl Key {
+    fn why(&self) -> KeyRest {
+        let why = KeyRest::ALL.get(usize::from(self.why.load(Relaxed)));
+        why.copied().unwrap_or(KeyRest::Throttled)
+    }
 }
 
 /// The credentials of one provider in rotation.
 pub struct KeyRing {
+    provider: String,
     keys: Vec<Key>,
     /// Until when a provider without keys is left alone, in the same measure.
     keyless_until: AtomicU64,
     next: AtomicUsize,
     epoch: Instant,
+    metrics: KeyMetrics,
 }
 
 /// Which key of a ring was picked.
@@ -90,39 +163,68 @@ pub struct KeyRing {
 pub struct KeyIndex(usize);
 
 impl KeyRing {
-    pub(crate) fn new(credentials: &[Credential], now: Instant) -> Self {
-        let keys = credentials
+    pub(crate) fn new(settings: &ProviderSettings, now: Instant) -> Self {
+        let keys = settings
+            .credentials
             .iter()
-            .map(|credential| Key { credential: credential.clone(), parked_until: AtomicU64::new(0) })
+            .map(|credential| Key {
+                credential: credential.clone(),
+                parked_until: AtomicU64::new(0),
+                why: AtomicU8::new(0),
+                pace: Pace::new(settings.requests_per_minute, settings.tokens_per_minute, now),
+            })
             .collect();
-        Self { keys, keyless_until: AtomicU64::new(0), next: AtomicUsize::new(0), epoch: now }
+        Self {
+            keys,
+            keyless_until: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
+            epoch: now,
+            metrics: KeyMetrics::new(&settings.name),
+            provider: settings.name.clone(),
+        }
     }
 
     /// The next key that is not parked; `Ok(None)` for a provider without keys; the smallest wait
     /// when all are parked, or the provider without keys is.
-    pub fn pick(&self, now: Instant) -> Result<Option<KeyIndex>, Duration> {
+    pub fn pick(&self, now: Instant) -> Result<Option<KeyIndex>, Resting> {
         if self.keys.is_empty() {
             return match self.keyless_until.load(Relaxed) {
                 0 => Ok(None),
                 until => match until.saturating_sub(self.millis(now)) {
                     0 => Ok(None),
-                    wait => Err(Duration::from_millis(wait)),
+                    wait => Err(Resting { wait: Duration::from_millis(wait), dead: false }),
                 },
             };
         }
-        let now = self.millis(now);
+        let millis = self.millis(now);
         let start = self.next.fetch_add(1, Relaxed);
-        let mut wait = u64::MAX;
+        let (mut wait, mut dead) = (Duration::MAX, true);
         for step in 0..self.keys.len() {
             let index = (start.wrapping_add(step)) % self.keys.len();
             let Some(key) = self.keys.get(index) else { continue };
             let until = key.parked_until.load(Relaxed);
-            if until <= now {
-                return Ok(Some(KeyIndex(index)));
-            }
-            wait = wait.min(until - now);
+            let rests = if until > millis {
+                dead &= key.why().is_dead();
+                Duration::from_millis(until - millis)
+            } else {
+                match key.pace.as_ref().map_or(Ok(()), |pace| pace.take(now)) {
+                    Ok(()) => return Ok(Some(KeyIndex(index))),
+                    Err(wait) => {
+                        dead = false;
+                        wait
+                    }
+                }
+            };
+            wait = wait.min(rests);
         }
-        Err(Duration::from_millis(wait))
+        Err(Resting { wait, dead })
+    }
+
+    /// Notes what a request with a key cost, for keys that have an allowance of tokens.
+    pub fn debit(&self, key: Option<KeyIndex>, tokens: u64, now: Instant) {
+        if let Some(pace) = key.and_then(|key| self.keys.get(key.0)).and_then(|key| key.pace.as_ref()) {
+            pace.debit(tokens, now);
+        }
     }
 
     /// The credential behind an index.
@@ -131,10 +233,30 @@ impl KeyRing {
     }
 
     /// Keeps a key unused for `wait`; a longer parking that is in force stays.
-    pub fn park(&self, index: KeyIndex, wait: Duration, now: Instant) {
-        if let Some(key) = self.keys.get(index.0) {
-            key.parked_until.fetch_max(self.until(wait, now), Relaxed);
+    pub fn park(&self, index: KeyIndex, wait: Duration, why: KeyRest, now: Instant) {
+        let Some(key) = self.keys.get(index.0) else { return };
+        let until = self.until(wait, now);
+        let before = key.parked_until.fetch_max(until, Relaxed);
+        if before >= until {
+            return;
         }
+        let place = KeyRest::ALL.iter().position(|other| *other == why).unwrap_or(0);
+        key.why.store(place as u8, Relaxed);
+        self.metrics.rests(why);
+        if before <= self.millis(now) && matches!(why, KeyRest::Refused | KeyRest::Payment | KeyRest::Quota) {
+            let (provider, key) = (&self.provider, index.0 + 1);
+            tracing::warn!(%provider, key, why = why.as_str(), "a key of a provider rests");
+        }
+    }
+
+    /// The keys that are not used now, and why.
+    pub fn resting(&self, now: Instant) -> Vec<RestingKey> {
+        let now = self.millis(now);
+        let rests = |(index, key): (usize, &Key)| {
+            let remaining = Duration::from_millis(key.parked_until.load(Relaxed).saturating_sub(now));
+            (!remaining.is_zero()).then(|| RestingKey { index, why: key.why(), remaining })
+        };
+        self.keys.iter().enumerate().filter_map(rests).collect()
     }
 
     /// Keeps a provider without keys unused for `wait`.
@@ -175,7 +297,10 @@ mod tests {
         let key = |secret: &str| {
             Credential::new(http::header::AUTHORIZATION, "Bearer ", Secret::new(secret)).unwrap()
         };
-        KeyRing::new(&[key("one"), key("two")], now)
+        let target = crate::Target::parse("http://a").unwrap();
+        let mut settings = ProviderSettings::new("p", target);
+        settings.credentials = vec![key("one"), key("two")];
+        KeyRing::new(&settings, now)
     }
 
     #[test]
@@ -185,11 +310,12 @@ mod tests {
         let first = ring.pick(now).unwrap().unwrap();
         let second = ring.pick(now).unwrap().unwrap();
         assert_ne!(first, second);
-        ring.park(first, Duration::from_secs(5), now);
+        ring.park(first, Duration::from_secs(5), KeyRest::Throttled, now);
         assert_eq!(ring.pick(now).unwrap(), Some(second));
         assert_eq!(ring.pick(now).unwrap(), Some(second));
-        ring.park(second, Duration::from_secs(9), now);
-        assert_eq!(ring.pick(now).unwrap_err(), Duration::from_secs(5));
+        ring.park(second, Duration::from_secs(9), KeyRest::Refused, now);
+        let resting = Resting { wait: Duration::from_secs(5), dead: false };
+        assert_eq!(ring.pick(now).unwrap_err(), resting);
         assert_eq!(ring.pick(now + Duration::from_secs(5)).unwrap(), Some(first));
     }
 
@@ -198,9 +324,21 @@ mod tests {
         let now = Instant::now();
         let ring = ring(now);
         let key = ring.pick(now).unwrap().unwrap();
-        ring.park(key, Duration::from_secs(60), now);
-        ring.park(key, Duration::from_secs(1), now);
+        ring.park(key, Duration::from_secs(60), KeyRest::Quota, now);
+        ring.park(key, Duration::from_secs(1), KeyRest::Throttled, now);
+        assert_eq!(ring.resting(now)[0].why, KeyRest::Quota);
         assert_eq!(ring.counts(now + Duration::from_secs(30)), (2, 1));
+    }
+
+    #[test]
+    fn a_ring_is_dead_when_the_provider_takes_no_key_of_it() {
+        let now = Instant::now();
+        let ring = ring(now);
+        for why in [KeyRest::Refused, KeyRest::Payment] {
+            let key = ring.pick(now).unwrap().unwrap();
+            ring.park(key, Duration::from_secs(60), why, now);
+        }
+        assert!(ring.pick(now).unwrap_err().dead);
     }
 
     #[test]

@@ -39,37 +39,44 @@
 //! - **Secrets**: keys are never printed; redirects are never followed.
 //!
 //! # What it does not do
-//! No hedging or adaptive limits yet; it never retries after
-//! the first content was passed on.
+//! It never retries after the first content was passed on.
 
+mod affinity;
+mod backoff;
 mod budget;
 mod classify;
 mod connect;
 mod connection;
+mod course;
 mod deployment;
 mod error;
 mod http1;
 mod http2;
 mod keys;
 mod latency;
+mod learnt;
 mod metrics;
+mod pace;
 mod picker;
 mod pool;
+mod random;
 mod reply;
 mod resolve;
+mod rest;
 mod send;
 mod settings;
 mod target;
+mod tiers;
 
 pub use classify::{Classify, Judging, Refusal, RefusalKind, Verdict};
 pub use connect::{Connect, Connected, Connecting, Io, SharedConnect, TcpConnect, Transport, client_config};
 pub use deployment::{Connections, Deployment, Group, Provider};
 pub use error::{BodyError, ConnectError, SendError, SettingsError, Stage};
-pub use keys::{Credential, KeyIndex, KeyRing, Secret};
+pub use keys::{Credential, KeyIndex, KeyRest, KeyRing, Resting, RestingKey, Secret};
 pub use metrics::{AttemptOutcome, METRICS};
-pub use picker::{InOrder, LeastLatency, Picker, RoundRobin, SharedPicker, Tried};
+pub use picker::{InOrder, LeastLatency, Picker, RoundRobin, SharedPicker, Tried, Weighted};
 pub use reply::{Reply, ReplyBody};
 pub use resolve::Resolver;
 pub use send::{AtLimit, Bounds, Build};
-pub use settings::{Failover, ProviderSettings};
+pub use settings::{DeploymentSettings, Failover, GroupSettings, ProviderSettings};
 pub use target::Target;

@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::error::ConnectError;
+use crate::{error::ConnectError, keys::KeyRest};
 
 /// The metrics of one provider's connections.
 pub(crate) struct PoolMetrics {
@@ -120,11 +120,28 @@ impl DeploymentMetrics {
     }
 }
 
+/// Counts how often keys of one provider were left to rest, by reason.
+pub(crate) struct KeyMetrics([(KeyRest, Counter); 5]);
+
+impl KeyMetrics {
+    pub(crate) fn new(provider: &str) -> Self {
+        let rests = |why: KeyRest| counter!("chimera_key_rests_total", "provider" => provider.to_owned(), "reason" => why.as_str());
+        Self(KeyRest::ALL.map(|why| (why, rests(why))))
+    }
+
+    pub(crate) fn rests(&self, why: KeyRest) {
+        if let Some((_, counter)) = self.0.iter().find(|(other, _)| *other == why) {
+            counter.increment(1);
+        }
+    }
+}
+
 /// Counts one move to another deployment or another connection, by reason.
 pub(crate) struct RetryMetrics {
     pub(crate) unsent: Counter,
     pub(crate) refused: Counter,
     pub(crate) broken: Counter,
+    pub(crate) slow: Counter,
     pub(crate) denied: Counter,
     budget: Gauge,
 }
@@ -137,6 +154,7 @@ impl RetryMetrics {
             unsent: retries("unsent"),
             refused: retries("refused"),
             broken: retries("broken"),
+            slow: retries("slow"),
             denied: retries("denied"),
             budget,
         }
@@ -196,7 +214,13 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_retries_total",
         "counter",
         "reason",
-        "Further attempts for one request: unsent, refused, broken; and those that the budget denied.",
+        "Further attempts for one request: unsent, refused, broken, slow (no content in the group's time); and those that the budget denied.",
+    ),
+    (
+        "chimera_key_rests_total",
+        "counter",
+        "provider, reason",
+        "Keys left to rest: throttled, quota, refused (401, 403), payment (402), nearly_used (as the provider's limits tell).",
     ),
     (
         "chimera_retry_budget_ratio",

@@ -1,7 +1,6 @@
 //! Which deployment of a group is tried next.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -9,7 +8,10 @@ use std::{
     time::Instant,
 };
 
-use crate::deployment::Deployment;
+use crate::{
+    deployment::Deployment,
+    random::{GOLDEN, Random, scale},
+};
 
 /// The deployments of a group already tried for one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +27,14 @@ impl Tried {
         if index < 64 {
             self.0 |= 1 << index;
         }
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 }
 
@@ -66,38 +76,52 @@ impl Picker for RoundRobin {
     }
 }
 
+/// Each deployment as often as its weight says, evenly mixed: one of weight 3 beside one of weight 1 is not
+/// picked three times in a row more often than need be.
+#[derive(Debug, Default)]
+pub struct Weighted {
+    next: AtomicU64,
+}
+
+impl Picker for Weighted {
+    fn pick(&self, deployments: &[Arc<Deployment>], tried: Tried, _: Instant) -> Option<usize> {
+        let left = || deployments.iter().enumerate().filter(|(index, _)| !tried.contains(*index));
+        let total = left().map(|(_, deployment)| u64::from(deployment.shares())).sum();
+        // Multiples of the golden ratio fall into any interval as often as its length says.
+        let turn = self.next.fetch_add(1, Relaxed);
+        let mut at = scale(turn.wrapping_mul(GOLDEN), total);
+        let mut found = left().find(|(_, deployment)| {
+            let shares = u64::from(deployment.shares());
+            let hit = at < shares;
+            at = at.saturating_sub(shares);
+            hit
+        });
+        // All that are left may have weight 0: stand-ins that are picked last.
+        found.take().or_else(|| left().next()).map(|(index, _)| index)
+    }
+}
+
 /// Of two at random the one that is likely to begin sooner: what is expected of it, times the requests
-/// that it has in hand.
+/// that it has in hand for its weight.
 ///
 /// Two are enough to keep load from gathering, and few enough that not everybody runs to the same one
 /// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"). What is expected is a peak
 /// EWMA of the time to the first content; a failure counts as a very slow answer, so that a deployment
 /// that refuses within a millisecond does not win.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LeastLatency {
-    /// The state of a SplitMix64 generator: it needs to be fast and even, not secret.
-    random: AtomicU64,
-}
-
-impl Default for LeastLatency {
-    fn default() -> Self {
-        Self { random: AtomicU64::new(RandomState::new().hash_one(0)) }
-    }
+    random: Random,
 }
 
 impl LeastLatency {
     /// One whose choices are those of a seed.
     pub fn seeded(seed: u64) -> Self {
-        Self { random: AtomicU64::new(seed) }
+        Self { random: Random::seeded(seed) }
     }
 
     /// A number below `bound`, which is small.
     fn below(&self, bound: usize) -> usize {
-        // Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators".
-        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u128::from(z ^ (z >> 31)) * bound as u128) >> 64) as usize
+        self.random.below(bound as u64) as usize
     }
 }
 
@@ -110,7 +134,8 @@ impl Picker for LeastLatency {
         let second = (first + 1 + self.below(count.saturating_sub(1).max(1))) % count.max(1);
         let cost = |index: usize| {
             let deployment = deployments.get(index)?;
-            Some(deployment.latency.expected(now) * (deployment.in_flight() + 1) as f64)
+            let load = (deployment.in_flight() + 1) as f64 / deployment.weight();
+            Some(deployment.latency.expected(now) * load)
         };
         match (left().nth(first)?, left().nth(second)?) {
             (one, other) if cost(other) < cost(one) => Some(other),

@@ -21,6 +21,7 @@ use crate::{
     connection::{AnyError, Lease},
     deployment::Deployment,
     error::BodyError,
+    keys::KeyIndex,
     metrics::AttemptOutcome,
 };
 
@@ -35,6 +36,8 @@ pub struct Reply {
     pub rest: Option<ReplyBody>,
     /// Who answered.
     pub deployment: Arc<Deployment>,
+    /// The key that it was asked with, where there are keys.
+    pub key: Option<KeyIndex>,
     /// Attempts made for this request, this one included.
     pub attempts: u32,
     /// Set when the provider said no and nobody else said yes.

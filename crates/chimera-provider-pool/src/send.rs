@@ -8,14 +8,16 @@ use http::{Request, header, response};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
-    classify::{Classify, Refusal, RefusalKind, Verdict},
+    classify::{Classify, Refusal, Verdict},
     connection::Lease,
+    course::{Course, Next},
     deployment::{Deployment, Group},
     error::{ConnectError, SendError, Stage},
     keys::KeyIndex,
     metrics::AttemptOutcome,
     picker::Tried,
     reply::{Attempt, Held, Reply, ReplyBody},
+    rest::{learn, rest},
 };
 
 /// The bounds of one request.
@@ -47,14 +49,6 @@ pub enum AtLimit {
     Refuse,
 }
 
-/// How long a key rests after 429 when the provider named no time.
-const THROTTLED_REST: Duration = Duration::from_secs(1);
-/// A shorter wait than this is none: a time that has passed, or zero.
-const SHORTEST_REST: Duration = Duration::from_millis(10);
-/// The longest rest a provider can ask for.
-const LONGEST_REST: Duration = Duration::from_secs(300);
-/// How long a refused credential rests.
-const CREDENTIAL_REST: Duration = Duration::from_secs(60);
 /// Fresh tries when idle connections turn out to be closed as the request is put on them.
 const UNSENT_TRIES: usize = 3;
 
@@ -64,7 +58,7 @@ pub type Build<'a> = dyn Fn(&Deployment) -> Result<Request<Bytes>, http::Error> 
 /// What one attempt ended with.
 enum Attempted {
     Accepted(Reply),
-    Refused { reply: Reply, refusal: Refusal, key: Option<KeyIndex> },
+    Refused { reply: Reply, refusal: Refusal },
 }
 
 impl Group {
@@ -82,64 +76,87 @@ impl Group {
         classify: &mut C,
         build: &Build<'_>,
     ) -> Result<Reply, SendError> {
-        let mut tried = Tried::default();
+        let mut course = Course::default();
+        let affinity = classify.affinity();
         let mut attempts = 0;
         let mut refused: Option<Reply> = None;
         let mut failed = SendError::NoDeployment;
-        let mut broken = 0;
-        let mut keys_tried = 0;
         self.budget.deposit();
         loop {
             let started = Instant::now();
-            let Some(index) = self.picker.pick(&self.deployments, tried, started.into_std()) else { break };
+            let again = course.again.take();
+            let Some(index) = again.or_else(|| self.pick(course.tried, affinity, started)) else { break };
             let Some(deployment) = self.deployments.get(index) else { break };
             if !classify.may_try(deployment) {
-                tried.insert(index);
+                course.tried.insert(index);
                 continue;
             }
-            let outcome = self.attempt(deployment, bounds, classify, build, &mut attempts, started).await;
+            let patience = self.patience(bounds, &course, index, started);
+            let outcome =
+                self.attempt(deployment, bounds, patience, classify, build, &mut attempts, started).await;
             match outcome {
                 Ok(Attempted::Accepted(reply)) => return Ok(reply),
-                Ok(Attempted::Refused { mut reply, refusal, key }) => {
-                    let another_key = rest(deployment, &refusal, key);
+                Ok(Attempted::Refused { mut reply, refusal }) => {
+                    let another_key = rest(deployment, &refusal, reply.key);
+                    let next = self.after_refusal(&mut course, index, &refusal, another_key, bounds.deadline);
                     reply.refusal = Some(refusal);
                     refused = Some(reply);
-                    keys_tried += 1;
-                    let another_key = another_key && keys_tried < deployment.provider().keys.len();
-                    let others = self.others(index, tried);
-                    if !self.failover.refused || !(another_key || others) || !self.may_retry() {
-                        break;
-                    }
+                    let Some(next) = next.filter(|_| self.may_retry()) else { break };
                     self.retries.refused.increment(1);
-                    if another_key {
-                        continue;
+                    match next {
+                        Next::Another => course.moves_on(index),
+                        Next::Same { pause } => {
+                            course.again = Some(index);
+                            if !pause.is_zero() {
+                                tokio::time::sleep(pause).await;
+                            }
+                        }
                     }
-                    keys_tried = 0;
                 }
                 Err(error @ SendError::Deadline { .. }) => return Err(error),
                 Err(error) if error.is_unsent() => {
                     self.retries.unsent.increment(1);
                     failed = more_telling(failed, error);
+                    course.moves_on(index);
                 }
-                Err(error)
-                    if self.failover.broken
-                        && broken == 0
-                        && self.others(index, tried)
-                        && self.may_retry() =>
-                {
-                    broken += 1;
-                    self.retries.broken.increment(1);
+                Err(error) => {
+                    if !self.may_follow(&error, &mut course, index) || !self.may_retry() {
+                        return Err(error);
+                    }
                     failed = error;
+                    course.moves_on(index);
                 }
-                Err(error) => return Err(error),
             }
-            tried.insert(index);
         }
         refused.ok_or(failed)
     }
 
+    /// How long this deployment may take to its first content, if that is less than the request may.
+    fn patience(&self, bounds: &Bounds, course: &Course, index: usize, started: Instant) -> Option<Instant> {
+        // Only a stream has a first content that comes long before its end.
+        let until = started + self.settings.first_event.filter(|_| bounds.idle.is_some())?;
+        (until < bounds.deadline && self.others(index, course.tried)).then_some(until)
+    }
+
+    /// Whether another deployment may be asked what this one was asked and did not answer.
+    fn may_follow(&self, error: &SendError, course: &mut Course, index: usize) -> bool {
+        if !self.others(index, course.tried) {
+            return false;
+        }
+        if matches!(error, SendError::NoContent) {
+            self.retries.slow.increment(1);
+            return true;
+        }
+        let first = !std::mem::replace(&mut course.broke, true);
+        let follows = self.failover.broken && first;
+        if follows {
+            self.retries.broken.increment(1);
+        }
+        follows
+    }
+
     /// Whether there is a deployment besides this one that was not tried.
-    fn others(&self, index: usize, mut tried: Tried) -> bool {
+    pub(crate) fn others(&self, index: usize, mut tried: Tried) -> bool {
         tried.insert(index);
         (0..self.deployments.len()).any(|index| !tried.contains(index))
     }
@@ -153,10 +170,12 @@ impl Group {
         granted
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is one fact of the attempt, owned elsewhere")]
     async fn attempt<C: Classify>(
         &self,
         deployment: &Arc<Deployment>,
         bounds: &Bounds,
+        patience: Option<Instant>,
         classify: &mut C,
         build: &Build<'_>,
         attempts: &mut u32,
@@ -167,15 +186,16 @@ impl Group {
             .breaker()
             .try_acquire(now)
             .map_err(|rejected| SendError::CircuitOpen { retry_after: rejected.retry_after })?;
-        let key = deployment
-            .provider()
-            .keys
-            .pick(now)
-            .map_err(|retry_after| SendError::RateLimited { retry_after })?;
+        let key = deployment.provider().keys.pick(now).map_err(|resting| match resting.dead {
+            true => SendError::Credentials,
+            false => SendError::RateLimited { retry_after: resting.wait },
+        })?;
         let mut progress = Progress { stage: Stage::Slot, started, waited: false, attempt: None, body: None };
         let work = self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress);
-        let result = match tokio::time::timeout_at(bounds.deadline, work).await {
+        let result = match tokio::time::timeout_at(patience.unwrap_or(bounds.deadline), work).await {
             Ok(result) => result,
+            Err(_) if patience.is_some() && progress.stage == Stage::FirstEvent => Err(SendError::NoContent),
+            Err(_) if patience.is_some() => Err(SendError::Overloaded),
             Err(_) => Err(SendError::Deadline { stage: progress.stage }),
         };
         if let Err(error) = &result {
@@ -203,6 +223,7 @@ impl Group {
         *attempts += 1;
         classify.begins(*attempts);
         let (lease, parts) = exchange(deployment, bounds.worker, key, build, progress).await?;
+        learn(deployment, key, &parts);
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
         let body = progress.body.insert(ReplyBody::new(attempt, lease, bounds.worker));
         let (verdict, held, ended) = match framing_fault(&parts) {
@@ -230,6 +251,7 @@ impl Group {
             held,
             rest,
             deployment: deployment.clone(),
+            key,
             attempts: *attempts,
             refusal: None,
             started,
@@ -237,7 +259,7 @@ impl Group {
         };
         Ok(match refusal {
             None => Attempted::Accepted(reply),
-            Some(refusal) => Attempted::Refused { reply, refusal, key },
+            Some(refusal) => Attempted::Refused { reply, refusal },
         })
     }
 
@@ -251,7 +273,7 @@ impl Group {
         }
         progress.waited = true;
         let wait = deployment.slots.clone().acquire_owned();
-        match tokio::time::timeout(self.max_wait, wait).await {
+        match tokio::time::timeout(self.settings.max_wait, wait).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) | Err(_) => Err(SendError::Overloaded),
         }
@@ -364,38 +386,13 @@ async fn judge<C: Classify>(
     Ok((verdict, held, ended))
 }
 
-/// Rests the key that was refused, or the provider without keys; true when the provider has another one that may be tried.
-fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
-    let (keys, now) = (&deployment.provider().keys, Instant::now().into_std());
-    let Some(key) = key else {
-        if let (RefusalKind::Throttled, Some(wait)) = (refusal.kind, refusal.retry_after)
-            && wait >= SHORTEST_REST
-        {
-            keys.park_keyless(wait.min(LONGEST_REST), now);
-        }
-        return false;
-    };
-    let (count, _) = keys.counts(now);
-    match (refusal.kind, refusal.retry_after) {
-        (RefusalKind::Fault, _) => return false,
-        (RefusalKind::Credentials, _) => keys.park(key, CREDENTIAL_REST, now),
-        (RefusalKind::Throttled, Some(wait)) if wait >= SHORTEST_REST => {
-            keys.park(key, wait.min(LONGEST_REST), now)
-        }
-        // Without a time worth the name a lone key is not rested: that would refuse everybody for a guess.
-        (RefusalKind::Throttled, _) if count > 1 => keys.park(key, THROTTLED_REST, now),
-        (RefusalKind::Throttled, _) => return false,
-    }
-    let (count, parked) = keys.counts(now);
-    parked < count
-}
-
 /// What a failed attempt says of the deployment.
 fn outcome_of(error: &SendError, shortened: bool) -> AttemptOutcome {
     match error {
-        SendError::Connect(_) | SendError::Broken(_) | SendError::InvalidAnswer { .. } => {
-            AttemptOutcome::Failure
-        }
+        SendError::Connect(_)
+        | SendError::Broken(_)
+        | SendError::InvalidAnswer { .. }
+        | SendError::NoContent => AttemptOutcome::Failure,
         SendError::Deadline { stage: Stage::FirstEvent | Stage::Connect } if !shortened => {
             AttemptOutcome::Failure
         }
@@ -405,9 +402,13 @@ fn outcome_of(error: &SendError, shortened: bool) -> AttemptOutcome {
 
 /// Of two failures the one that tells the caller more; of two waits the shorter.
 fn more_telling(one: SendError, other: SendError) -> SendError {
-    use SendError::{CircuitOpen, Connect, Overloaded, RateLimited};
+    use SendError::{
+        Broken, CircuitOpen, Connect, Credentials, InvalidAnswer, NoContent, Overloaded, RateLimited,
+    };
     let rank = |error: &SendError| match error {
-        Connect(_) => 4,
+        Broken(_) | InvalidAnswer { .. } | NoContent => 6,
+        Connect(_) => 5,
+        Credentials => 4,
         Overloaded => 3,
         RateLimited { .. } => 2,
         CircuitOpen { .. } => 1,

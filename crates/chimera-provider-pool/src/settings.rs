@@ -28,6 +28,13 @@ pub struct ProviderSettings {
     pub connect_timeout: Duration,
     /// How many requests may wait for a connection. Default 4,096.
     pub max_waiting: usize,
+    /// Requests that one key may send in a minute. Default none.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens that one key may use in a minute; they are counted as answers tell them. Default none.
+    pub tokens_per_minute: Option<u64>,
+    /// Whether a key rests when the provider's headers say that its limits are nearly used up. A provider
+    /// with several keys always does so. Default no.
+    pub learn_limits: bool,
 }
 
 impl ProviderSettings {
@@ -43,6 +50,9 @@ impl ProviderSettings {
             idle_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(2),
             max_waiting: 4096,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            learn_limits: false,
         }
     }
 
@@ -57,6 +67,12 @@ impl ProviderSettings {
         }
         if self.idle_timeout.is_zero() {
             return out_of_range("idle_timeout", "above zero");
+        }
+        if self.requests_per_minute == Some(0) {
+            return out_of_range("requests_per_minute", "at least 1");
+        }
+        if self.tokens_per_minute == Some(0) {
+            return out_of_range("tokens_per_minute", "at least 1");
         }
         Ok(())
     }
@@ -78,10 +94,73 @@ pub struct Failover {
     pub retry_percent: u32,
     /// Further attempts a second that are free, ten seconds of them at once. Default 3.
     pub retry_floor: u32,
+    /// How often the same deployment is asked again after a refusal of it, before the next one is.
+    /// Default 0: the next one at once.
+    pub retries: u32,
+    /// The wait before that is drawn from an interval that begins with this and doubles. Default 250 ms.
+    pub backoff: Duration,
+    /// The longest such wait; a provider that asks for a longer one is left for the next at once. Default
+    /// 5 s.
+    pub max_pause: Duration,
 }
 
 impl Default for Failover {
     fn default() -> Self {
-        Self { refused: true, broken: false, retry_percent: 10, retry_floor: 3 }
+        Self {
+            refused: true,
+            broken: false,
+            retry_percent: 10,
+            retry_floor: 3,
+            retries: 0,
+            backoff: Duration::from_millis(250),
+            max_pause: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The place of a deployment among the others of its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentSettings {
+    /// The most requests in flight at once. Default 256.
+    pub max_in_flight: usize,
+    /// Its tier: one is asked only when all of the tiers with lower numbers are out. Default 0.
+    pub priority: u32,
+    /// Its part of its tier's requests, for the pickers that go by it; 0 is asked last. Default 1.
+    pub weight: u32,
+}
+
+impl Default for DeploymentSettings {
+    fn default() -> Self {
+        Self { max_in_flight: 256, priority: 0, weight: 1 }
+    }
+}
+
+/// The policy of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// What moves on to another deployment.
+    pub failover: Failover,
+    /// Requests whose bodies begin with the same so many bytes go to the same deployment, as far as its
+    /// load allows. Default none.
+    pub affinity_prefix: Option<usize>,
+    /// How long a deployment may take to the first content of a stream, as long as there is another to be
+    /// asked then; the first may bill what it was asked. Default none: to the request's deadline.
+    pub first_event: Option<Duration>,
+    /// Whether a stream is held back until its end, so that a break in its middle can still move on.
+    /// Callers get it in one piece then. Default no.
+    pub hold_streams: bool,
+    /// How long one waits at most for a slot of one deployment, before the next one is tried. Default 10 s.
+    pub max_wait: Duration,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            failover: Failover::default(),
+            affinity_prefix: None,
+            first_event: None,
+            hold_streams: false,
+            max_wait: Duration::from_secs(10),
+        }
     }
 }

@@ -211,8 +211,18 @@ pub(crate) fn provider_with(
     upstream: &Arc<Scripted>,
     credentials: Vec<Credential>,
 ) -> ModelProvider {
+    provider_tuned(name, dialect, upstream, |settings| settings.credentials = credentials)
+}
+
+/// A provider whose settings are those that `tune` leaves.
+pub(crate) fn provider_tuned(
+    name: &str,
+    dialect: DialectId,
+    upstream: &Arc<Scripted>,
+    tune: impl FnOnce(&mut ProviderSettings),
+) -> ModelProvider {
     let mut settings = ProviderSettings::new(name, Target::parse("http://upstream.test").unwrap());
-    settings.credentials = credentials;
+    tune(&mut settings);
     let provider = Provider::new(settings, Arc::new(ScriptConnect(upstream.clone())), 1).unwrap();
     let deployment = deployment(name, &provider, None);
     let group = Group::new(name, vec![deployment], Arc::new(InOrder), Failover::default());
@@ -234,6 +244,12 @@ pub(crate) fn provider_with(
 pub(crate) fn deployment(name: &str, provider: &Arc<Provider>, model: Option<&str>) -> Arc<Deployment> {
     let breaker = Breaker::new(BreakerSettings::default(), std::time::Instant::now());
     Deployment::new(name, provider.clone(), model.map(str::to_owned), breaker, 1000)
+}
+
+/// Bearer credentials.
+pub(crate) fn bearers<const N: usize>(keys: [&str; N]) -> Vec<Credential> {
+    let credential = |key| Credential::new(http::header::AUTHORIZATION, "Bearer ", Secret::new(key)).unwrap();
+    keys.map(credential).to_vec()
 }
 
 /// A gateway over one provider.

@@ -11,8 +11,9 @@ use std::{
 use bytes::Bytes;
 use chimera_circuit_breaker::{Breaker, Settings};
 use chimera_provider_pool::{
-    AtLimit, Bounds, Classify, Connect, Connected, Connecting, Deployment, Failover, Group, LeastLatency,
-    Provider, Refusal, RefusalKind, RoundRobin, SharedPicker, Target, Transport, Verdict,
+    AtLimit, Bounds, Classify, Connect, Connected, Connecting, Deployment, DeploymentSettings, Group,
+    GroupSettings, InOrder, LeastLatency, Provider, Refusal, RefusalKind, RoundRobin, SharedPicker, Target,
+    Transport, Verdict, Weighted,
 };
 use http::Request;
 use tokio::{
@@ -51,16 +52,24 @@ impl Connect for Slow {
 }
 
 /// Takes a 200, and takes a 429 for what it is.
-struct Plain(u16);
+#[derive(Default)]
+struct Plain {
+    status: u16,
+    affinity: Option<u64>,
+}
 
 impl Classify for Plain {
+    fn affinity(&self) -> Option<u64> {
+        self.affinity
+    }
+
     fn head(&mut self, parts: &http::response::Parts) -> Verdict {
-        self.0 = parts.status.as_u16();
+        self.status = parts.status.as_u16();
         Verdict::NeedMore
     }
 
     fn body(&mut self, _: &[u8], ended: bool) -> Verdict {
-        match (self.0, ended) {
+        match (self.status, ended) {
             (_, false) => Verdict::NeedMore,
             (429, true) => Verdict::Refuse(Refusal { kind: RefusalKind::Throttled, retry_after: None }),
             (_, true) => Verdict::Accept,
@@ -70,17 +79,39 @@ impl Classify for Plain {
 
 /// A group, and how often each of its deployments was asked.
 fn fleet(picker: SharedPicker, members: &[(u64, &'static [u8])]) -> (Arc<Group>, Vec<Arc<AtomicUsize>>) {
+    let members: Vec<_> = members.iter().map(|(millis, answer)| (*millis, *answer, 0, 1)).collect();
+    fleet_of(picker, &members, GroupSettings::default())
+}
+
+/// The same of deployments with a priority and a weight.
+fn fleet_of(
+    picker: SharedPicker,
+    members: &[(u64, &'static [u8], u32, u32)],
+    group: GroupSettings,
+) -> (Arc<Group>, Vec<Arc<AtomicUsize>>) {
     let mut counts = Vec::new();
     let now = Instant::now().into_std();
-    let deployments = members.iter().map(|(millis, answer)| {
+    let deployments = members.iter().enumerate().map(|(index, (millis, answer, priority, weight))| {
         let served = Arc::new(AtomicUsize::new(0));
         counts.push(served.clone());
         let slow = Slow { after: Duration::from_millis(*millis), answer, served };
         let provider = Provider::new(settings("http://pipe"), Arc::new(slow), 1).unwrap();
-        Deployment::new("d", provider, None, Breaker::new(Settings::default(), now), 1000)
+        let breaker = Breaker::new(Settings::default(), now);
+        let settings = DeploymentSettings { max_in_flight: 1000, priority: *priority, weight: *weight };
+        Deployment::with_settings(format!("d{index}"), provider, None, breaker, &settings)
     });
     let deployments = deployments.collect();
-    (Group::new("g", deployments, picker, Failover::default()), counts)
+    (Group::with_settings("g", deployments, picker, group), counts)
+}
+
+fn asked(counts: &[Arc<AtomicUsize>]) -> Vec<usize> {
+    counts.iter().map(|count| count.load(SeqCst)).collect()
+}
+
+async fn one(group: &Group, affinity: Option<u64>) -> u16 {
+    let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
+    let mut classify = Plain { status: 0, affinity };
+    group.send(&bounds(), &mut classify, &build).await.unwrap().parts.status.as_u16()
 }
 
 fn bounds() -> Bounds {
@@ -107,7 +138,7 @@ async fn load(group: &Arc<Group>, count: usize) -> Vec<Duration> {
                     let began = Instant::now();
                     let bounds = bounds();
                     let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
-                    let reply = group.send(&bounds, &mut Plain(0), &build).await.unwrap();
+                    let reply = group.send(&bounds, &mut Plain::default(), &build).await.unwrap();
                     assert_eq!(reply.held, "ok");
                     times.push(began.elapsed());
                 }
@@ -130,7 +161,7 @@ async fn o04_when_everybody_refuses_nobody_is_asked_much_more() {
     let bounds = bounds();
     for _ in 0..3000 {
         let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
-        let reply = group.send(&bounds, &mut Plain(0), &build).await.unwrap();
+        let reply = group.send(&bounds, &mut Plain::default(), &build).await.unwrap();
         assert_eq!((reply.parts.status.as_u16(), &reply.held[..]), (429, &b"no"[..]));
     }
     let asked: usize = counts.iter().map(|count| count.load(SeqCst)).sum();
@@ -161,4 +192,105 @@ async fn a_slow_deployment_is_left_alone() {
     assert!(counts[3].load(SeqCst) * 5 > 2000);
     let p98 = |times: &[Duration]| times[times.len() * 98 / 100];
     assert!(p98(&least) * 3 < p98(&robin), "{:?} {:?}", p98(&least), p98(&robin));
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_are_kept_to_and_mixed_evenly() {
+    let (group, counts) = fleet_of(
+        Arc::new(Weighted::default()),
+        &[(1, OK, 0, 5), (1, OK, 0, 3), (1, OK, 0, 2), (1, OK, 0, 0)],
+        GroupSettings::default(),
+    );
+    for round in 1..=10 {
+        for _ in 0..100 {
+            one(&group, None).await;
+        }
+        for (count, share) in asked(&counts).iter().zip([50, 30, 20, 0]) {
+            assert!(count.abs_diff(share * round) <= 3, "{:?} after {round} hundred", asked(&counts));
+        }
+    }
+    // Whoever has no weight is still there when nobody else is.
+    let (group, counts) = fleet_of(
+        Arc::new(Weighted::default()),
+        &[(1, THROTTLED, 0, 5), (1, OK, 0, 0)],
+        GroupSettings::default(),
+    );
+    assert_eq!(one(&group, None).await, 200);
+    assert_eq!(asked(&counts), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_tier_is_asked_when_all_of_the_higher_are_out() {
+    let members = [(1, OK, 1, 1), (1, OK, 0, 1), (1, OK, 0, 1), (1, OK, 2, 1)];
+    for picker in [Arc::new(RoundRobin::default()) as SharedPicker, Arc::new(InOrder)] {
+        let (group, counts) = fleet_of(picker, &members, GroupSettings::default());
+        for _ in 0..100 {
+            one(&group, None).await;
+        }
+        assert_eq!((asked(&counts)[0], asked(&counts)[3]), (0, 0));
+        assert_eq!(asked(&counts)[1] + asked(&counts)[2], 100);
+    }
+    let members = [(1, OK, 1, 1), (1, THROTTLED, 0, 1), (1, THROTTLED, 0, 1), (1, OK, 2, 1)];
+    let (group, counts) = fleet_of(Arc::new(RoundRobin::default()), &members, GroupSettings::default());
+    assert_eq!(one(&group, None).await, 200);
+    assert_eq!(asked(&counts), [1, 1, 1, 0]);
+}
+
+/// Alike ones go to the same place, different ones to all, and few move when one place is gone.
+#[tokio::test(start_paused = true)]
+async fn requests_that_begin_alike_go_to_the_same_deployment() {
+    let group_settings = GroupSettings { affinity_prefix: Some(4), ..GroupSettings::default() };
+    let members = [(1, OK, 0, 1), (1, OK, 0, 1), (1, OK, 0, 1), (1, OK, 0, 1)];
+    let (group, counts) = fleet_of(Arc::new(RoundRobin::default()), &members, group_settings.clone());
+    assert_eq!(group.affinity(b"abc"), None, "too short to be worth it");
+    assert_eq!(group.affinity(b"abcd1"), group.affinity(b"abcd2"));
+    let mut homes = Vec::new();
+    for n in 0..400_u32 {
+        let before = asked(&counts);
+        let affinity = group.affinity(&n.to_le_bytes());
+        for _ in 0..2 {
+            one(&group, affinity).await;
+        }
+        let after = asked(&counts);
+        let home: Vec<_> = (0..4).filter(|index| after[*index] == before[*index] + 2).collect();
+        assert_eq!(home.len(), 1, "{before:?} {after:?}");
+        homes.push(home[0]);
+    }
+    assert!(asked(&counts).iter().all(|count| *count > 120), "{:?}", asked(&counts));
+    // Without the last one, those of the others stay.
+    let (fewer, counts) = fleet_of(Arc::new(RoundRobin::default()), &members[..3], group_settings);
+    for (n, home) in (0..400_u32).zip(homes).filter(|(_, home)| *home < 3) {
+        let before = asked(&counts)[home];
+        one(&fewer, fewer.affinity(&n.to_le_bytes())).await;
+        assert_eq!(asked(&counts)[home], before + 1);
+    }
+}
+
+/// A beginning that everybody uses is not sent to one deployment alone.
+#[tokio::test(start_paused = true)]
+async fn affinity_is_bounded_by_load() {
+    let group_settings = GroupSettings { affinity_prefix: Some(4), ..GroupSettings::default() };
+    let members = [(100, OK, 0, 1), (100, OK, 0, 1), (100, OK, 0, 1), (100, OK, 0, 1)];
+    let (group, counts) = fleet_of(Arc::new(RoundRobin::default()), &members, group_settings);
+    let affinity = group.affinity(b"same");
+    let callers: Vec<_> = (0..40)
+        .map(|_| {
+            let group = group.clone();
+            tokio::spawn(async move { one(&group, affinity).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 200);
+    }
+    // Forty at once: ten each is fair, and a quarter more is allowed.
+    assert!(asked(&counts).iter().all(|count| *count <= 13), "{:?}", asked(&counts));
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_latency_sends_the_larger_one_more() {
+    let members = [(50, OK, 0, 3), (50, OK, 0, 1)];
+    let (group, counts) = fleet_of(Arc::new(LeastLatency::seeded(7)), &members, GroupSettings::default());
+    load(&group, 1000).await;
+    let asked = asked(&counts);
+    assert!(asked[0] > 2 * asked[1] && asked[1] > 100, "{asked:?}");
 }

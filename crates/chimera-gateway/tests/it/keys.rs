@@ -1,0 +1,154 @@
+//! Keys of a provider: which one is used, which rests, and why.
+
+use std::{sync::Arc, time::Duration};
+
+use chimera_gateway::{DialectId, Gateway, Models, Settings};
+use chimera_provider_pool::{KeyRest, Provider, ProviderSettings};
+
+use crate::support::{ANSWER, Act, Script, Scripted, bearers, call, chat, provider_tuned, unary, unary_with};
+
+const NO: &str = r#"{"error":{"message":"no"}}"#;
+const SPENT: &str = r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota"}}"#;
+
+/// A gateway over one provider, and the provider.
+fn tuned(upstream: &Arc<Scripted>, tune: impl FnOnce(&mut ProviderSettings)) -> (Gateway, Arc<Provider>) {
+    let mut models = Models::default();
+    let provider = provider_tuned("one", DialectId::OpenAi, upstream, tune);
+    let pool = provider.provider.clone();
+    models.add_provider(provider);
+    (Gateway::new(Settings::new(models), [7; 32]).unwrap(), pool)
+}
+
+/// A provider that answers one after another, and the last for ever.
+fn in_turn(answers: Vec<Vec<u8>>) -> Arc<Scripted> {
+    let last = answers.last().unwrap().clone();
+    let mut acts: Vec<_> = answers.into_iter().flat_map(|answer| [Act::Read, Act::Write(answer)]).collect();
+    for _ in 0..20 {
+        acts.extend([Act::Read, Act::Write(last.clone())]);
+    }
+    Scripted::new([Script::Acts(acts)])
+}
+
+fn resting(provider: &Provider) -> Vec<(usize, KeyRest, u64)> {
+    let now = tokio::time::Instant::now().into_std();
+    let rests = provider.keys().resting(now).into_iter();
+    rests.map(|key| (key.index, key.why, key.remaining.as_secs_f64().round() as u64)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_refusal_rests_its_key_with_its_reason_and_the_next_one_answers() {
+    let cases = [
+        (401, "", NO, KeyRest::Refused, 60),
+        (402, "", NO, KeyRest::Payment, 60),
+        (403, "", NO, KeyRest::Refused, 60),
+        (429, "", NO, KeyRest::Throttled, 1),
+        (429, "retry-after: 7\r\n", NO, KeyRest::Throttled, 7),
+        (429, "retry-after-ms: 2500\r\n", NO, KeyRest::Throttled, 3),
+        (429, "", r#"{"error":{"details":[{"retryDelay": "12s"}]}}"#, KeyRest::Throttled, 12),
+        (429, "retry-after: 1000000000000\r\n", NO, KeyRest::Throttled, 300),
+        (429, "retry-after: 2\r\n", SPENT, KeyRest::Quota, 300),
+    ];
+    for (status, headers, body, why, seconds) in cases {
+        let upstream = in_turn(vec![unary_with(status, headers, body), unary(200, ANSWER)]);
+        let (gateway, provider) = tuned(&upstream, |s| s.credentials = bearers(["first", "second"]));
+        let answer = call(&gateway, chat("gpt-x", "a", false)).await;
+        assert_eq!((answer.status, upstream.count()), (200, 2), "{status} {headers}");
+        assert!(upstream.request(1).contains("Bearer second"));
+        assert_eq!(resting(&provider), [(0, why, seconds)], "{status} {headers} {body}");
+        // Until then the other one is used alone.
+        for n in 2..5 {
+            assert_eq!(call(&gateway, chat("gpt-x", &n.to_string(), false)).await.status, 200);
+            assert!(upstream.request(n).contains("Bearer second"));
+        }
+        tokio::time::advance(Duration::from_secs(seconds) + Duration::from_millis(100)).await;
+        assert_eq!(resting(&provider), []);
+    }
+}
+
+/// Whose keys are all dead is not asked again, and its callers are told that it is not theirs to mend.
+#[tokio::test(start_paused = true)]
+async fn dead_keys_are_502_for_as_long_as_they_rest() {
+    for status in [401, 402, 403] {
+        let upstream = Scripted::answering(unary(status, NO));
+        let (gateway, _) = tuned(&upstream, |s| s.credentials = bearers(["first", "second"]));
+        for n in 0..3 {
+            let answer = call(&gateway, chat("gpt-x", &n.to_string(), false)).await;
+            assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"), "{status}");
+            assert!(answer.body.contains("operator"), "{}", answer.body);
+        }
+        assert_eq!(upstream.count(), 2, "each key once");
+        tokio::time::advance(Duration::from_secs(61)).await;
+        call(&gateway, chat("gpt-x", "later", false)).await;
+        assert!(upstream.count() > 2, "they are tried again by and by");
+    }
+}
+
+/// A spent quota is not asked about again for minutes, although the provider names no time.
+#[tokio::test(start_paused = true)]
+async fn u11_a_spent_quota_parks_the_key_for_minutes() {
+    let upstream = Scripted::answering(unary(429, SPENT));
+    let (gateway, provider) = tuned(&upstream, |s| s.credentials = bearers(["only"]));
+    let first = call(&gateway, chat("gpt-x", "a", false)).await;
+    assert_eq!((first.status, first.body.as_str()), (429, SPENT));
+    assert_eq!(resting(&provider), [(0, KeyRest::Quota, 300)]);
+    tokio::time::advance(Duration::from_secs(240)).await;
+    let second = call(&gateway, chat("gpt-x", "b", false)).await;
+    assert_eq!((second.status, second.header("retry-after"), upstream.count()), (429, "60", 1));
+}
+
+/// Keys are left before they are used up, as the provider's headers tell.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_nearly_used_up_is_passed_over_before_it_is_refused() {
+    let low = "x-ratelimit-limit-requests: 500\r\nx-ratelimit-remaining-requests: 3\r\nx-ratelimit-reset-requests: 30s\r\n";
+    let upstream = in_turn(vec![unary_with(200, low, ANSWER), unary(200, ANSWER)]);
+    let (gateway, provider) = tuned(&upstream, |s| s.credentials = bearers(["first", "second"]));
+    for n in 0..4 {
+        assert_eq!(call(&gateway, chat("gpt-x", &n.to_string(), false)).await.status, 200);
+    }
+    assert_eq!(resting(&provider), [(0, KeyRest::NearlyUsed, 30)]);
+    let used: Vec<_> = (0..4).map(|n| upstream.request(n).contains("Bearer first")).collect();
+    assert_eq!(used, [true, false, false, false]);
+    // The last one left is used to its end, and no further.
+    for (remaining, rests) in [("3", false), ("0", true)] {
+        let headers = low.replace(": 3\r", &format!(": {remaining}\r"));
+        let upstream = Scripted::answering(unary_with(200, &headers, ANSWER));
+        let (gateway, provider) = tuned(&upstream, |s| {
+            s.credentials = bearers(["only"]);
+            s.learn_limits = true;
+        });
+        call(&gateway, chat("gpt-x", "a", false)).await;
+        assert_eq!(resting(&provider).len(), usize::from(rests));
+    }
+}
+
+/// What a key may use in a minute is kept to: requests as they are sent, tokens as they are told.
+#[tokio::test(start_paused = true)]
+async fn a_configured_pace_is_kept() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let (gateway, _) = tuned(&upstream, |s| {
+        s.credentials = bearers(["first", "second"]);
+        s.requests_per_minute = Some(12);
+    });
+    let mut statuses = Vec::new();
+    for n in 0..6 {
+        statuses.push(call(&gateway, chat("gpt-x", &n.to_string(), false)).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 429, 429], "two at once of each key");
+    let answer = call(&gateway, chat("gpt-x", "x", false)).await;
+    assert_eq!(answer.header("retry-after"), "5");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(call(&gateway, chat("gpt-x", "y", false)).await.status, 200);
+
+    // Seven tokens each, at forty-two a minute: every ten seconds, after the first two.
+    let (gateway, _) = tuned(&Scripted::answering(unary(200, ANSWER)), |s| {
+        s.credentials = bearers(["only"]);
+        s.tokens_per_minute = Some(42);
+    });
+    let mut statuses = Vec::new();
+    for n in 0..3 {
+        statuses.push(call(&gateway, chat("gpt-x", &n.to_string(), false)).await.status);
+    }
+    assert_eq!(statuses, [200, 429, 429]);
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(call(&gateway, chat("gpt-x", "z", false)).await.status, 200);
+}

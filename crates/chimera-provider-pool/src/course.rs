@@ -1,0 +1,79 @@
+//! The course of one request through a group: who was tried, and what follows a refusal.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    backoff,
+    classify::{Refusal, RefusalKind},
+    deployment::Group,
+    picker::Tried,
+};
+
+/// What has happened to one request so far.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    pub(crate) tried: Tried,
+    /// The deployment to be asked next, whatever the picker says.
+    pub(crate) again: Option<usize>,
+    /// Whether a connection broke, or an answer was none.
+    pub(crate) broke: bool,
+    /// Keys that the deployment refused, and further attempts at it for other reasons.
+    keys: usize,
+    same: u32,
+}
+
+/// What follows a refusal.
+pub(crate) enum Next {
+    /// The same deployment, with another key or after a pause.
+    Same { pause: Duration },
+    /// Another deployment.
+    Another,
+}
+
+impl Course {
+    /// This deployment is done with.
+    pub(crate) fn moves_on(&mut self, index: usize) {
+        self.tried.insert(index);
+        (self.keys, self.same) = (0, 0);
+    }
+}
+
+impl Group {
+    /// What may follow a refusal, the budget aside.
+    pub(crate) fn after_refusal(
+        &self,
+        course: &mut Course,
+        index: usize,
+        refusal: &Refusal,
+        another_key: bool,
+        deadline: Instant,
+    ) -> Option<Next> {
+        let deployment = self.deployments.get(index)?;
+        if !self.failover.refused {
+            return None;
+        }
+        if refusal.kind == RefusalKind::Unfit {
+            // What one deployment of a model cannot take, no other of the same model can.
+            for (other, same) in self.deployments.iter().enumerate() {
+                if same.model() == deployment.model() {
+                    course.tried.insert(other);
+                }
+            }
+        }
+        course.keys += 1;
+        if another_key && course.keys < deployment.provider().keys.len() {
+            return Some(Next::Same { pause: Duration::ZERO });
+        }
+        let passes = matches!(refusal.kind, RefusalKind::Fault | RefusalKind::Throttled);
+        if passes && course.same < self.failover.retries {
+            let pause = backoff::pause(&self.failover, course.same, refusal.retry_after, &self.random);
+            if let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) {
+                course.same += 1;
+                return Some(Next::Same { pause });
+            }
+        }
+        self.others(index, course.tried).then_some(Next::Another)
+    }
+}

@@ -1,0 +1,69 @@
+//! Which keys rest after an answer, and for how long.
+
+use std::time::{Duration, SystemTime};
+
+use http::response;
+use tokio::time::Instant;
+
+use crate::{
+    classify::{Refusal, RefusalKind},
+    deployment::Deployment,
+    keys::{KeyIndex, KeyRest},
+    learnt,
+};
+
+/// How long a key rests after 429 when the provider named no time.
+const THROTTLED_REST: Duration = Duration::from_secs(1);
+/// A shorter wait than this is none: a time that has passed, or zero.
+const SHORTEST_REST: Duration = Duration::from_millis(10);
+/// The longest rest a provider can ask for.
+const LONGEST_REST: Duration = Duration::from_secs(300);
+/// How long a refused credential rests.
+const CREDENTIAL_REST: Duration = Duration::from_secs(60);
+/// How long a key rests whose account has spent what it may: that takes somebody's doing, or a new month.
+const QUOTA_REST: Duration = Duration::from_secs(300);
+
+/// Rests the key that was refused, or the provider without keys; true when the provider has another one
+/// that may be tried.
+pub(crate) fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
+    let (keys, now) = (&deployment.provider().keys, Instant::now().into_std());
+    let asked = refusal.retry_after.filter(|wait| *wait >= SHORTEST_REST);
+    let asked = asked.map(|wait| wait.min(LONGEST_REST));
+    let Some(key) = key else {
+        let wait = match refusal.kind {
+            RefusalKind::Throttled => asked,
+            RefusalKind::Quota => Some(QUOTA_REST),
+            _ => None,
+        };
+        if let Some(wait) = wait {
+            keys.park_keyless(wait, now);
+        }
+        return false;
+    };
+    let (why, wait) = match (refusal.kind, asked) {
+        (RefusalKind::Fault | RefusalKind::Unfit, _) => return false,
+        (RefusalKind::Credentials, _) => (KeyRest::Refused, CREDENTIAL_REST),
+        (RefusalKind::Payment, _) => (KeyRest::Payment, CREDENTIAL_REST),
+        (RefusalKind::Quota, _) => (KeyRest::Quota, QUOTA_REST),
+        (RefusalKind::Throttled, Some(wait)) => (KeyRest::Throttled, wait),
+        // Without a time worth the name a lone key is not rested: that would refuse everybody for a guess.
+        (RefusalKind::Throttled, None) if keys.len() > 1 => (KeyRest::Throttled, THROTTLED_REST),
+        (RefusalKind::Throttled, None) => return false,
+    };
+    keys.park(key, wait, why, now);
+    let (count, parked) = keys.counts(now);
+    parked < count
+}
+
+/// Rests a key of which the provider says that next to nothing is left: while others have more, or when
+/// nothing is left at all.
+pub(crate) fn learn(deployment: &Deployment, key: Option<KeyIndex>, parts: &response::Parts) {
+    let provider = deployment.provider();
+    let Some(key) = key.filter(|_| provider.learns) else { return };
+    let Some(low) = learnt::low(&parts.headers, SystemTime::now()) else { return };
+    let now = Instant::now().into_std();
+    let (count, parked) = provider.keys.counts(now);
+    if (low.empty || parked + 1 < count) && low.reset >= SHORTEST_REST {
+        provider.keys.park(key, low.reset.min(LONGEST_REST), KeyRest::NearlyUsed, now);
+    }
+}
