@@ -1,6 +1,6 @@
 //! Sending one request to a group: pick, admit, send, judge, and try the next while that is safe.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chimera_circuit_breaker::Permit;
@@ -134,8 +134,15 @@ impl Group {
     /// How long this deployment may take to its first content, if that is less than the request may.
     fn patience(&self, bounds: &Bounds, course: &Course, index: usize, started: Instant) -> Option<Instant> {
         // Only a stream has a first content that comes long before its end.
-        let until = started + self.settings.first_event.filter(|_| bounds.idle.is_some())?;
+        let is_live = bounds.idle.is_some() && !self.settings.hold_streams;
+        let until = started + self.settings.first_event.filter(|_| is_live)?;
         (until < bounds.deadline && self.others(index, course.tried)).then_some(until)
+    }
+
+    /// The longest silence of a stream that is held back to its end; its events come long before that.
+    fn silence(&self, bounds: &Bounds) -> Option<Duration> {
+        let idle = bounds.idle.filter(|_| self.settings.hold_streams)?;
+        Some(self.settings.first_event.map_or(idle, |first| first.min(idle)))
     }
 
     /// Whether another deployment may be asked what this one was asked and did not answer.
@@ -222,13 +229,16 @@ impl Group {
         progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, started));
         *attempts += 1;
         classify.begins(*attempts);
-        let (lease, parts) = exchange(deployment, bounds.worker, key, build, progress).await?;
+        let silence = self.silence(bounds);
+        // Pinned here, so that it is not laid out once more for each way of waiting.
+        let exchanged = pin!(exchange(deployment, bounds.worker, key, build, progress));
+        let (lease, parts) = within(silence, exchanged).await.unwrap_or(Err(SendError::NoContent))?;
         learn(deployment, key, &parts);
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
         let body = progress.body.insert(ReplyBody::new(attempt, lease, bounds.worker));
         let (verdict, held, ended) = match framing_fault(&parts) {
             Some(why) => (Verdict::Invalid(why), Bytes::new(), false),
-            None => judge(classify, &parts, body, bounds).await?,
+            None => judge(classify, &parts, body, bounds, silence).await?,
         };
         let refusal = match verdict {
             Verdict::Accept | Verdict::NeedMore | Verdict::Aside => None,
@@ -340,6 +350,14 @@ async fn exchange(
     }
 }
 
+/// What a future comes to, or `None` when it takes too long; without a bound no timer is set.
+async fn within<T>(bound: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+    match bound {
+        None => Some(future.await),
+        Some(bound) => tokio::time::timeout(bound, future).await.ok(),
+    }
+}
+
 /// An answer whose length is told in two ways is a smuggling attempt or a broken server; either way
 /// its connection is not used again.
 fn framing_fault(parts: &response::Parts) -> Option<&'static str> {
@@ -356,15 +374,17 @@ async fn judge<C: Classify>(
     parts: &response::Parts,
     body: &mut ReplyBody,
     bounds: &Bounds,
+    silence: Option<Duration>,
 ) -> Result<(Verdict, Bytes, bool), SendError> {
     let mut verdict = classify.head(parts);
     let mut held = Held::default();
     let mut ended = false;
     while verdict == Verdict::NeedMore {
-        match poll_fn(|cx| body.poll_read(cx)).await {
-            Some(Ok(piece)) => held.push(piece),
-            Some(Err(error)) => return Err(SendError::Broken(error)),
-            None => ended = true,
+        match within(silence, poll_fn(|cx| body.poll_read(cx))).await {
+            None => return Err(SendError::NoContent),
+            Some(Some(Ok(piece))) => held.push(piece),
+            Some(Some(Err(error))) => return Err(SendError::Broken(error)),
+            Some(None) => ended = true,
         }
         verdict = classify.body(held.as_slice(), ended);
         if verdict != Verdict::NeedMore {

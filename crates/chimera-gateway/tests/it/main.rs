@@ -5,6 +5,7 @@ mod cache;
 mod cancel;
 mod dialects;
 mod errors;
+mod failoverbench;
 mod keys;
 mod mixed;
 mod native;
