@@ -427,7 +427,6 @@ impl Frames {
             Self::Sse(_) => {
                 let event = sse::Event::parse(raw);
                 let data = event.data();
-                let data: &[u8] = data.as_ref();
                 data.is_empty() || data == b"[DONE]" || json::Document::parse(data).is_ok()
             }
             Self::Array(_) => {

@@ -230,9 +230,11 @@ impl Group {
         *attempts += 1;
         classify.begins(*attempts);
         let silence = self.silence(bounds);
-        // Pinned here, so that it is not laid out once more for each way of waiting.
-        let exchanged = pin!(exchange(deployment, bounds.worker, key, build, progress));
-        let (lease, parts) = within(silence, exchanged).await.unwrap_or(Err(SendError::NoContent))?;
+        let (lease, parts) = {
+            // Pinned here, so that it is not laid out once more for each way of waiting.
+            let exchanged = pin!(exchange(deployment, bounds.worker, key, build, progress));
+            within(silence, exchanged).await.unwrap_or(Err(SendError::NoContent))?
+        };
         learn(deployment, key, &parts);
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
         let body = progress.body.insert(ReplyBody::new(attempt, lease, bounds.worker));

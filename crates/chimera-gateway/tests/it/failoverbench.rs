@@ -254,6 +254,7 @@ impl Bench {
             group: own,
             patterns: Vec::new(),
             ask_usage: true,
+            drain_for_usage: Duration::ZERO,
         });
         // One further attempt, one fallback, ten seconds to the first content.
         let failover = Failover { retries: 1, broken: true, ..Failover::default() };
