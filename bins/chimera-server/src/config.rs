@@ -275,6 +275,12 @@ pub(crate) struct Provider {
     pub(crate) max_connections: usize,
     #[serde(default = "default_max_in_flight")]
     pub(crate) max_in_flight: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) min_in_flight: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_waiting: Option<usize>,
+    #[serde(default = "five_seconds")]
+    pub(crate) wait_target: Span,
     #[serde(default = "default_idle")]
     pub(crate) idle_timeout: Span,
     #[serde(default = "yes")]

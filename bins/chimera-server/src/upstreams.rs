@@ -113,6 +113,9 @@ fn provider(
     if given.max_in_flight == 0 {
         return Err(ConfigError::new(at("max_in_flight"), "it must be at least 1"));
     }
+    if given.min_in_flight.is_some_and(|least| least == 0 || least > given.max_in_flight) {
+        return Err(ConfigError::new(at("min_in_flight"), "it must be 1 to max_in_flight"));
+    }
     if given.models.len() > MOST_MODELS {
         return Err(ConfigError::new(at("models"), format!("it must hold at most {MOST_MODELS} names")));
     }
@@ -147,7 +150,7 @@ fn provider(
     let provider = Provider::new(settings, around.tcp.clone(), around.workers)
         .map_err(|error| ConfigError::new(format!("providers.{name}"), error.to_string()))?;
     Ok(ModelProvider {
-        group: own_group(&provider, breaker, given.max_in_flight),
+        group: own_group(&provider, breaker, deployment_settings(Some(given))),
         provider,
         dialects: match (dialect, given.responses) {
             (DialectId::OpenAi, true) => vec![dialect, DialectId::Responses],
@@ -159,10 +162,26 @@ fn provider(
     })
 }
 
-fn own_group(provider: &Arc<Provider>, breaker: &breaker::Settings, max_in_flight: usize) -> Arc<Group> {
-    let name = provider.name();
-    let deployment = Deployment::new(name, provider.clone(), None, new_breaker(breaker, name), max_in_flight);
+fn own_group(
+    provider: &Arc<Provider>,
+    breaker: &breaker::Settings,
+    settings: DeploymentSettings,
+) -> Arc<Group> {
+    let (name, breaker) = (provider.name(), new_breaker(breaker, provider.name()));
+    let deployment = Deployment::with_settings(name, provider.clone(), None, breaker, &settings);
     Group::new(name, vec![deployment], Arc::new(InOrder), Failover::default())
+}
+
+/// What a provider's section says of each deployment of it.
+fn deployment_settings(given: Option<&config::Provider>) -> DeploymentSettings {
+    let default = DeploymentSettings { max_in_flight: 16_384, ..DeploymentSettings::default() };
+    given.map_or(default, |given| DeploymentSettings {
+        max_in_flight: given.max_in_flight,
+        max_waiting: given.max_waiting,
+        wait_target: given.wait_target.0,
+        adaptive_floor: given.min_in_flight,
+        ..DeploymentSettings::default()
+    })
 }
 
 fn is_ourselves(target: &Target, addresses: &Addresses) -> bool {
@@ -240,13 +259,13 @@ fn group(
             return Err(ConfigError::new(at(format!("deployments[{index}].model")), "it is empty"));
         }
         let label = format!("{}/{}", deployment.provider, deployment.model);
-        let most = file.providers.get(&deployment.provider).map_or(16_384, |provider| provider.max_in_flight);
+        let given = file.providers.get(&deployment.provider);
         let breaker = new_breaker(breaker, &label);
         let model = Some(deployment.model.clone());
         let settings = DeploymentSettings {
-            max_in_flight: most,
             priority: deployment.priority,
             weight: deployment.weight,
+            ..deployment_settings(given)
         };
         let provider = provider.provider.clone();
         deployments.push(Deployment::with_settings(label, provider, model, breaker, &settings));
@@ -308,7 +327,7 @@ fn simulated(breaker: &breaker::Settings, around: &Surroundings) -> Result<Model
     let provider = Provider::new(ProviderSettings::new("sim", target), around.sim.clone(), around.workers)
         .map_err(wrong)?;
     Ok(ModelProvider {
-        group: own_group(&provider, breaker, 16_384),
+        group: own_group(&provider, breaker, deployment_settings(None)),
         provider,
         dialects: vec![DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini],
         patterns: vec!["sim-*".into()],

@@ -1,6 +1,10 @@
 //! Why a request got no answer: what the caller is told, kept apart from what the log says.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use chimera_provider_pool::{BodyError, ConnectError, SendError, Stage};
 
@@ -154,7 +158,7 @@ impl Failure {
             }
             SendError::Overloaded => {
                 Self::new(Code::Overloaded, "too many requests are waiting for this model")
-                    .retry_after(Duration::from_secs(1))
+                    .retry_after(a_while())
             }
             SendError::Connect(ConnectError::Timeout) => Self::timeout("connect", &Stage::Connect),
             SendError::Connect(_) => {
@@ -189,4 +193,10 @@ impl Failure {
             _ => Self::new(Code::UpstreamUnreachable, error.to_string()),
         }
     }
+}
+
+/// One to four seconds: those that were refused together are not to come back together.
+fn a_while() -> Duration {
+    let spread = RandomState::new().hash_one(0) % 3000;
+    Duration::from_millis(1000 + spread)
 }

@@ -155,6 +155,7 @@ impl Load {
             mixed.prepare(self.group.deployments()).await;
         }
         judge.affinity = self.group.affinity(&self.outgoing.body);
+        judge.tenant = Arc::as_ptr(&self.tenant) as usize as u64;
         judge.whole = self.group.settings().hold_streams;
         let build = |deployment: &_| match &self.mixed {
             None => self.outgoing.build(deployment),

@@ -201,6 +201,8 @@ pub(crate) struct Judge {
     pub(crate) attempts: u32,
     /// What the request is like, where its group goes by that.
     pub(crate) affinity: Option<u64>,
+    /// On whose behalf it is made: a number that is the tenant's own.
+    pub(crate) tenant: u64,
     /// Whether a stream is judged by its end, not by its first content.
     pub(crate) whole: bool,
 }
@@ -230,6 +232,7 @@ impl Judge {
             usage: None,
             attempts: 0,
             affinity: None,
+            tenant: 0,
             whole: false,
         }
     }
@@ -305,6 +308,10 @@ impl Classify for Judge {
 
     fn affinity(&self) -> Option<u64> {
         self.affinity
+    }
+
+    fn tenant(&self) -> u64 {
+        self.tenant
     }
 
     fn begins(&mut self, attempt: u32) {

@@ -93,6 +93,11 @@ pub trait Classify: Send {
     fn affinity(&self) -> Option<u64> {
         None
     }
+    /// On whose behalf the request is made, as a number: where requests wait for a deployment, each gets
+    /// its turn. Asked only then.
+    fn tenant(&self) -> u64 {
+        0
+    }
     /// An attempt begins, the `attempt`th of the request.
     fn begins(&mut self, attempt: u32) {
         let _ = attempt;

@@ -1,12 +1,22 @@
 //! A provider, and one place of it that serves a model.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use chimera_circuit_breaker::Breaker;
 use http::HeaderValue;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use crate::{
+    adaptive::Adaptive,
     affinity,
     budget::RetryBudget,
     connect::SharedConnect,
@@ -16,6 +26,7 @@ use crate::{
     metrics::{DeploymentMetrics, RetryMetrics},
     picker::{SharedPicker, Tried},
     pool::ConnectionPool,
+    queue::{Queue, Shed},
     random::Random,
     settings::{DeploymentSettings, Failover, GroupSettings, ProviderSettings},
     tiers::Tiers,
@@ -102,7 +113,13 @@ pub struct Deployment {
     provider: Arc<Provider>,
     model: Option<String>,
     breaker: Arc<Breaker>,
-    capacity: usize,
+    /// Slots in existence, those in use included.
+    capacity: AtomicUsize,
+    /// Slots in use that are not to come back, because the bound was lowered.
+    surplus: AtomicUsize,
+    adaptive: Option<Adaptive>,
+    queue: Queue,
+    max_waiting: Option<usize>,
     priority: u32,
     /// Its part of the requests; as a number to divide by, never nothing.
     shares: u32,
@@ -135,7 +152,9 @@ impl Deployment {
         settings: &DeploymentSettings,
     ) -> Arc<Self> {
         let name = name.into();
-        let capacity = settings.max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
+        let most = settings.max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
+        let adaptive = settings.adaptive_floor.map(|floor| Adaptive::new(floor.min(most), most));
+        let capacity = adaptive.as_ref().map_or(most, Adaptive::limit);
         Arc::new(Self {
             metrics: DeploymentMetrics::new(&name),
             latency: PeakEwma::new(Instant::now().into_std()),
@@ -144,7 +163,11 @@ impl Deployment {
             provider,
             model,
             breaker,
-            capacity,
+            capacity: AtomicUsize::new(capacity),
+            surplus: AtomicUsize::new(0),
+            adaptive,
+            queue: Queue::new(settings.wait_target),
+            max_waiting: settings.max_waiting,
             priority: settings.priority,
             shares: settings.weight,
             weight: f64::from(settings.weight).max(1e-6),
@@ -193,12 +216,89 @@ impl Deployment {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.capacity.saturating_sub(self.slots.available_permits())
+        self.capacity.load(Relaxed).saturating_sub(self.slots.available_permits())
+    }
+
+    /// Requests that may be in flight now.
+    pub fn limit(&self) -> usize {
+        self.capacity.load(Relaxed).saturating_sub(self.surplus.load(Relaxed))
+    }
+
+    /// Requests that wait for a slot.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// A slot where one is free and nobody waits for it.
+    pub(crate) fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        Some(slot)
+    }
+
+    /// Waits for a slot, in the lane of a tenant.
+    pub(crate) async fn wait(&self, tenant: u64, longest: Duration) -> Result<OwnedSemaphorePermit, Shed> {
+        // No more than are in flight: that doubles the time at most.
+        let most = self.max_waiting.unwrap_or_else(|| self.limit());
+        let slot = self.queue.wait(&self.slots, tenant, most, longest).await;
+        if let Err(shed) = slot {
+            self.metrics.shed(shed);
+        }
+        slot
+    }
+
+    /// Takes a slot back, and hands it on.
+    pub(crate) fn release(&self, slot: OwnedSemaphorePermit) {
+        let surplus = self.surplus.load(Relaxed) > 0
+            && self.surplus.fetch_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok();
+        if surplus {
+            slot.forget();
+            self.capacity.fetch_sub(1, Relaxed);
+        } else {
+            drop(slot);
+            self.queue.hand_on(&self.slots);
+        }
+    }
+
+    /// An answer began after `took`.
+    pub(crate) fn answer_began(&self, took: Duration, now: Instant) {
+        if let Some(adaptive) = &self.adaptive {
+            self.bound(adaptive.began(took, self.in_flight(), now));
+        }
+    }
+
+    /// The provider refused or failed.
+    pub(crate) fn answer_failed(&self, now: Instant) {
+        if let Some(adaptive) = &self.adaptive {
+            self.bound(adaptive.failed(now));
+        }
+    }
+
+    /// Makes or takes away slots until there are so many.
+    fn bound(&self, limit: usize) {
+        let now = self.limit();
+        if limit > now {
+            let mut more = limit - now;
+            // Slots that were not to come back may.
+            while more > 0
+                && self.surplus.fetch_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok()
+            {
+                more -= 1;
+            }
+            if more > 0 {
+                self.capacity.fetch_add(more, Relaxed);
+                self.slots.add_permits(more);
+            }
+            self.queue.hand_on(&self.slots);
+        } else if limit < now {
+            let gone = self.slots.forget_permits(now - limit);
+            self.capacity.fetch_sub(gone, Relaxed);
+            self.surplus.fetch_add(now - limit - gone, Relaxed);
+        }
     }
 
     /// Refreshes the gauges.
     pub fn publish(&self) {
-        self.metrics.publish(self.slots.available_permits(), self.in_flight());
+        self.metrics.publish(self.slots.available_permits(), self.in_flight(), self.waiting(), self.limit());
     }
 }
 

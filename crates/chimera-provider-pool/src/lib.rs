@@ -41,6 +41,7 @@
 //! # What it does not do
 //! It never retries after the first content was passed on.
 
+mod adaptive;
 mod affinity;
 mod backoff;
 mod budget;
@@ -59,6 +60,7 @@ mod metrics;
 mod pace;
 mod picker;
 mod pool;
+mod queue;
 mod random;
 mod reply;
 mod resolve;

@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::{error::ConnectError, keys::KeyRest};
+use crate::{error::ConnectError, keys::KeyRest, queue::Shed};
 
 /// The metrics of one provider's connections.
 pub(crate) struct PoolMetrics {
@@ -85,11 +85,17 @@ pub(crate) struct DeploymentMetrics {
     pub(crate) wait: Histogram,
     slots_free: Gauge,
     slots_busy: Gauge,
+    slots_waiting: Gauge,
+    slots_limit: Gauge,
+    shed_full: Counter,
+    shed_old: Counter,
+    shed_gone: Counter,
 }
 
 impl DeploymentMetrics {
     pub(crate) fn new(deployment: &str) -> Self {
         let attempts = |outcome: &'static str| counter!("chimera_attempts_total", "deployment" => deployment.to_owned(), "outcome" => outcome);
+        let shed = |reason: &'static str| counter!("chimera_pool_shed_total", "deployment" => deployment.to_owned(), "reason" => reason);
         let slots = |state: &'static str| gauge!("chimera_pool_slots", "deployment" => deployment.to_owned(), "state" => state);
         Self {
             success: attempts("success"),
@@ -101,6 +107,11 @@ impl DeploymentMetrics {
             wait: histogram!("chimera_pool_wait_seconds", "deployment" => deployment.to_owned()),
             slots_free: slots("free"),
             slots_busy: slots("busy"),
+            slots_waiting: slots("waiting"),
+            slots_limit: slots("limit"),
+            shed_full: shed("full"),
+            shed_old: shed("old"),
+            shed_gone: shed("gone"),
         }
     }
 
@@ -114,9 +125,19 @@ impl DeploymentMetrics {
         self.duration.record(seconds);
     }
 
-    pub(crate) fn publish(&self, free: usize, busy: usize) {
+    pub(crate) fn shed(&self, why: Shed) {
+        match why {
+            Shed::Full => self.shed_full.increment(1),
+            Shed::Old => self.shed_old.increment(1),
+            Shed::Gone => self.shed_gone.increment(1),
+        }
+    }
+
+    pub(crate) fn publish(&self, free: usize, busy: usize, waiting: usize, limit: usize) {
         self.slots_free.set(free as f64);
         self.slots_busy.set(busy as f64);
+        self.slots_waiting.set(waiting as f64);
+        self.slots_limit.set(limit as f64);
     }
 }
 
@@ -185,7 +206,18 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "provider, result",
         "Idle connections taken up again (reused), or found closed when they were (stale).",
     ),
-    ("chimera_pool_slots", "gauge", "deployment, state", "Places in flight at a deployment: free, busy."),
+    (
+        "chimera_pool_slots",
+        "gauge",
+        "deployment, state",
+        "Places in flight at a deployment: free, busy, their limit; and requests waiting for one.",
+    ),
+    (
+        "chimera_pool_shed_total",
+        "counter",
+        "deployment, reason",
+        "Requests that got no place: full (as many waited as may), old (one of the tenant had waited too long), gone (waited in vain, or made room).",
+    ),
     (
         "chimera_pool_wait_seconds",
         "histogram",

@@ -53,9 +53,11 @@ pub(crate) struct Attempt {
     deployment: Arc<Deployment>,
     permit: Option<Permit>,
     started: Instant,
+    /// When it had its slot: the wait before that says nothing of the provider.
+    admitted: Instant,
     first_content: Option<Duration>,
     settled: bool,
-    _slot: OwnedSemaphorePermit,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Attempt {
@@ -63,9 +65,17 @@ impl Attempt {
         deployment: Arc<Deployment>,
         permit: Permit,
         slot: OwnedSemaphorePermit,
-        started: Instant,
+        [started, admitted]: [Instant; 2],
     ) -> Self {
-        Self { deployment, permit: Some(permit), started, first_content: None, settled: false, _slot: slot }
+        Self {
+            deployment,
+            permit: Some(permit),
+            started,
+            admitted,
+            first_content: None,
+            settled: false,
+            slot: Some(slot),
+        }
     }
 
     /// Notes the first content. A probe has its answer here: a stream may last for minutes, and the
@@ -75,6 +85,7 @@ impl Attempt {
         self.first_content = Some(elapsed);
         self.deployment.metrics.first_chunk.record(elapsed.as_secs_f64());
         self.deployment.latency.observe(elapsed, now.into_std());
+        self.deployment.answer_began(now.duration_since(self.admitted), now);
         if let Some(permit) = self.permit.take_if(|permit| permit.is_probe()) {
             permit.record(Outcome::Success, elapsed, now.into_std());
         }
@@ -89,6 +100,7 @@ impl Attempt {
         self.deployment.metrics.attempt(outcome, elapsed.as_secs_f64());
         if matches!(outcome, AttemptOutcome::Failure | AttemptOutcome::Throttled) {
             self.deployment.latency.penalize(now.into_std());
+            self.deployment.answer_failed(now);
         }
         let outcome = match outcome {
             AttemptOutcome::Success => Outcome::Success,
@@ -107,6 +119,9 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.settled {
             self.settle(AttemptOutcome::Cancelled, Instant::now());
+        }
+        if let Some(slot) = self.slot.take() {
+            self.deployment.release(slot);
         }
     }
 }

@@ -224,9 +224,10 @@ impl Group {
         attempts: &mut u32,
         progress: &mut Progress,
     ) -> Result<Attempted, SendError> {
-        let slot = self.slot(deployment, progress).await?;
+        let slot = self.slot(deployment, || classify.tenant(), progress).await?;
         let started = progress.started;
-        progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, started));
+        let admitted = if progress.waited { Instant::now() } else { started };
+        progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, [started, admitted]));
         *attempts += 1;
         classify.begins(*attempts);
         let silence = self.silence(bounds);
@@ -278,17 +279,14 @@ impl Group {
     async fn slot(
         &self,
         deployment: &Deployment,
+        tenant: impl FnOnce() -> u64,
         progress: &mut Progress,
     ) -> Result<OwnedSemaphorePermit, SendError> {
-        if let Ok(slot) = deployment.slots.clone().try_acquire_owned() {
+        if let Some(slot) = deployment.free_slot() {
             return Ok(slot);
         }
         progress.waited = true;
-        let wait = deployment.slots.clone().acquire_owned();
-        match tokio::time::timeout(self.settings.max_wait, wait).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(SendError::Overloaded),
-        }
+        deployment.wait(tenant(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
     }
 }
 

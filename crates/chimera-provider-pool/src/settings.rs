@@ -127,11 +127,26 @@ pub struct DeploymentSettings {
     pub priority: u32,
     /// Its part of its tier's requests, for the pickers that go by it; 0 is asked last. Default 1.
     pub weight: u32,
+    /// How many may wait for a slot. Default `None`: as many as may be in flight, which doubles the time of
+    /// an answer at most.
+    pub max_waiting: Option<usize>,
+    /// Behind a request of the same tenant that has waited for longer, no other waits. Default 5 s.
+    pub wait_target: Duration,
+    /// The bound on requests in flight is found out between this and `max_in_flight`. Default `None`: it is
+    /// `max_in_flight`.
+    pub adaptive_floor: Option<usize>,
 }
 
 impl Default for DeploymentSettings {
     fn default() -> Self {
-        Self { max_in_flight: 256, priority: 0, weight: 1 }
+        Self {
+            max_in_flight: 256,
+            priority: 0,
+            weight: 1,
+            max_waiting: None,
+            wait_target: Duration::from_secs(5),
+            adaptive_floor: None,
+        }
     }
 }
 

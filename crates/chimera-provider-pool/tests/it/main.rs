@@ -4,6 +4,7 @@
 mod connections;
 mod http1;
 mod names;
+mod overload;
 mod pickers;
 mod support;
 mod tls;

@@ -24,13 +24,13 @@ use tokio::{
 use crate::support::settings;
 
 /// A provider in memory that answers after a while, and counts.
-struct Slow {
-    after: Duration,
-    answer: &'static [u8],
-    served: Arc<AtomicUsize>,
+pub(crate) struct Slow {
+    pub(crate) after: Duration,
+    pub(crate) answer: &'static [u8],
+    pub(crate) served: Arc<AtomicUsize>,
 }
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const THROTTLED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\nno";
 
 impl Connect for Slow {
@@ -53,14 +53,19 @@ impl Connect for Slow {
 
 /// Takes a 200, and takes a 429 for what it is.
 #[derive(Default)]
-struct Plain {
-    status: u16,
-    affinity: Option<u64>,
+pub(crate) struct Plain {
+    pub(crate) status: u16,
+    pub(crate) affinity: Option<u64>,
+    pub(crate) tenant: u64,
 }
 
 impl Classify for Plain {
     fn affinity(&self) -> Option<u64> {
         self.affinity
+    }
+
+    fn tenant(&self) -> u64 {
+        self.tenant
     }
 
     fn head(&mut self, parts: &http::response::Parts) -> Verdict {
@@ -97,7 +102,12 @@ fn fleet_of(
         let slow = Slow { after: Duration::from_millis(*millis), answer, served };
         let provider = Provider::new(settings("http://pipe"), Arc::new(slow), 1).unwrap();
         let breaker = Breaker::new(Settings::default(), now);
-        let settings = DeploymentSettings { max_in_flight: 1000, priority: *priority, weight: *weight };
+        let settings = DeploymentSettings {
+            max_in_flight: 1000,
+            priority: *priority,
+            weight: *weight,
+            ..DeploymentSettings::default()
+        };
         Deployment::with_settings(format!("d{index}"), provider, None, breaker, &settings)
     });
     let deployments = deployments.collect();
@@ -110,11 +120,11 @@ fn asked(counts: &[Arc<AtomicUsize>]) -> Vec<usize> {
 
 async fn one(group: &Group, affinity: Option<u64>) -> u16 {
     let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
-    let mut classify = Plain { status: 0, affinity };
+    let mut classify = Plain { affinity, ..Plain::default() };
     group.send(&bounds(), &mut classify, &build).await.unwrap().parts.status.as_u16()
 }
 
-fn bounds() -> Bounds {
+pub(crate) fn bounds() -> Bounds {
     Bounds {
         deadline: Instant::now() + Duration::from_secs(60),
         shortened: false,
