@@ -362,6 +362,8 @@ pub(crate) struct Group {
     #[serde(default)]
     pub(crate) hold_streams: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hedge_percentile: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) affinity_prefix: Option<Size>,
 }
 

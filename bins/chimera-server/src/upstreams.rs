@@ -307,6 +307,9 @@ fn group_settings(
     if given.first_event_timeout.is_some_and(|timeout| timeout.0.is_zero()) {
         return Err(ConfigError::new(at("first_event_timeout".into()), "it must be above zero"));
     }
+    if given.hedge_percentile.is_some_and(|percentile| !(50..=99).contains(&percentile)) {
+        return Err(ConfigError::new(at("hedge_percentile".into()), "it must be 50 to 99"));
+    }
     let affinity_prefix = given.affinity_prefix.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
     if affinity_prefix == Some(0) {
         return Err(ConfigError::new(at("affinity_prefix".into()), "it must be above zero"));
@@ -316,6 +319,7 @@ fn group_settings(
         affinity_prefix,
         first_event: given.first_event_timeout.map(|timeout| timeout.0),
         hold_streams: given.hold_streams,
+        hedge_percentile: given.hedge_percentile,
         ..GroupSettings::default()
     })
 }

@@ -314,6 +314,13 @@ impl Classify for Judge {
         self.tenant
     }
 
+    fn fork(&self) -> Option<Self> {
+        let sizes = SizeLimits { answer: self.max_answer, event: self.max_event, ..SizeLimits::default() };
+        let mut other = Self::new(self.dialect, self.operation, self.framing, self.mixed.clone(), &sizes);
+        (other.tenant, other.affinity, other.whole) = (self.tenant, self.affinity, self.whole);
+        Some(other)
+    }
+
     fn begins(&mut self, attempt: u32) {
         self.attempts = attempt;
     }

@@ -98,6 +98,14 @@ pub trait Classify: Send {
     fn tenant(&self) -> u64 {
         0
     }
+    /// Another that judges the same request from the start, for groups that may send it to a second
+    /// deployment while the first is late; `None` forbids that.
+    fn fork(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
     /// An attempt begins, the `attempt`th of the request.
     fn begins(&mut self, attempt: u32) {
         let _ = attempt;

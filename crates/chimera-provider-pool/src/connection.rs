@@ -30,6 +30,11 @@ pub(crate) enum Lease {
 }
 
 impl Lease {
+    /// Whether others use the connection, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
     /// Sends a request to its target with its credential, and reads the head of the answer.
     pub(crate) async fn send(
         &mut self,

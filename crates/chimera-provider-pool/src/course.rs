@@ -1,6 +1,9 @@
 //! The course of one request through a group: who was tried, and what follows a refusal.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -13,15 +16,17 @@ use crate::{
 
 /// What has happened to one request so far.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
+pub(crate) struct Course<'a> {
     pub(crate) tried: Tried,
     /// The deployment to be asked next, whatever the picker says.
     pub(crate) again: Option<usize>,
     /// Whether a connection broke, or an answer was none.
     pub(crate) broke: bool,
+    /// Where those that are asked are noted down, for whoever watches.
+    pub(crate) asked: Option<&'a AtomicU64>,
     /// Keys that the deployment refused, and further attempts at it for other reasons.
-    keys: usize,
-    same: u32,
+    pub(crate) keys: usize,
+    pub(crate) same: u32,
 }
 
 /// What follows a refusal.
@@ -32,7 +37,14 @@ pub(crate) enum Next {
     Another,
 }
 
-impl Course {
+impl Course<'_> {
+    /// This deployment is about to be asked.
+    pub(crate) fn asks(&self, index: usize) {
+        if let Some(asked) = self.asked.filter(|_| index < 64) {
+            asked.fetch_or(1 << index, Relaxed);
+        }
+    }
+
     /// This deployment is done with.
     pub(crate) fn moves_on(&mut self, index: usize) {
         self.tried.insert(index);
@@ -44,7 +56,7 @@ impl Group {
     /// What may follow a refusal, the budget aside.
     pub(crate) fn after_refusal(
         &self,
-        course: &mut Course,
+        course: &mut Course<'_>,
         index: usize,
         refusal: &Refusal,
         another_key: bool,

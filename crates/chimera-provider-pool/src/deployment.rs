@@ -21,6 +21,7 @@ use crate::{
     budget::RetryBudget,
     connect::SharedConnect,
     error::SettingsError,
+    hedge::Hedging,
     keys::KeyRing,
     latency::PeakEwma,
     metrics::{DeploymentMetrics, RetryMetrics},
@@ -312,6 +313,7 @@ pub struct Group {
     pub(crate) retries: RetryMetrics,
     pub(crate) budget: RetryBudget,
     pub(crate) random: Random,
+    pub(crate) hedging: Option<Box<Hedging>>,
     tiers: Tiers,
 }
 
@@ -336,6 +338,7 @@ impl Group {
         let (name, failover) = (name.into(), settings.failover);
         Arc::new(Self {
             retries: RetryMetrics::new(&name),
+            hedging: settings.hedge_percentile.map(|percentile| Box::new(Hedging::new(percentile))),
             name,
             tiers: Tiers::of(&deployments),
             deployments,

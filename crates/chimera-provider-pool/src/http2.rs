@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 use std::{
+    error::Error as _,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -37,8 +38,23 @@ const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 impl From<TrySendError<Request<Full<Bytes>>>> for Unanswered<hyper::Error> {
     fn from(mut error: TrySendError<Request<Full<Bytes>>>) -> Self {
-        Self { unsent: error.take_message().is_some(), error: error.into_error() }
+        let kept = error.take_message().is_some();
+        let error = error.into_error();
+        Self { unsent: kept || was_not_processed(&error), error }
     }
+}
+
+/// Whether the provider says that it has not looked at the request: it refused the stream, or is leaving
+/// in peace and had not come to it (RFC 9113, section 8.7). One that leaves because it is asked for too
+/// much may have.
+fn was_not_processed(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
+        return false;
+    };
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+            || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
 }
 
 /// One shared HTTP/2 connection. Clones share it; the last one dropped ends its task.

@@ -51,6 +51,7 @@ mod connection;
 mod course;
 mod deployment;
 mod error;
+mod hedge;
 mod http1;
 mod http2;
 mod keys;

@@ -157,6 +157,20 @@ impl KeyMetrics {
     }
 }
 
+/// Counts requests that were late to begin, by what became of the second try.
+pub(crate) struct HedgeMetrics {
+    pub(crate) won: Counter,
+    pub(crate) lost: Counter,
+    pub(crate) denied: Counter,
+}
+
+impl HedgeMetrics {
+    pub(crate) fn new() -> Self {
+        let hedges = |result: &'static str| counter!("chimera_hedges_total", "result" => result);
+        Self { won: hedges("won"), lost: hedges("lost"), denied: hedges("denied") }
+    }
+}
+
 /// Counts one move to another deployment or another connection, by reason.
 pub(crate) struct RetryMetrics {
     pub(crate) unsent: Counter,
@@ -247,6 +261,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "counter",
         "reason",
         "Further attempts for one request: unsent, refused, broken, slow (no content in the group's time); and those that the budget denied.",
+    ),
+    (
+        "chimera_hedges_total",
+        "counter",
+        "result",
+        "Streams late to begin that were sent to a second deployment: won (the second was taken), lost (the first was); each of both may be billed twice. And denied by the budget.",
     ),
     (
         "chimera_key_rests_total",

@@ -76,12 +76,29 @@ impl Group {
         classify: &mut C,
         build: &Build<'_>,
     ) -> Result<Reply, SendError> {
-        let mut course = Course::default();
+        self.budget.deposit();
+        match &self.hedging {
+            // Boxed, so that those who do without do not carry its size. Only a stream has a first content
+            // that comes long before its end.
+            Some(hedging) if bounds.idle.is_some() => {
+                Box::pin(self.send_hedged(hedging, bounds, classify, build)).await
+            }
+            _ => self.send_in_turn(bounds, classify, build, Course::default()).await,
+        }
+    }
+
+    /// Sends a request to one deployment after another.
+    pub(crate) async fn send_in_turn<C: Classify>(
+        &self,
+        bounds: &Bounds,
+        classify: &mut C,
+        build: &Build<'_>,
+        mut course: Course<'_>,
+    ) -> Result<Reply, SendError> {
         let affinity = classify.affinity();
         let mut attempts = 0;
         let mut refused: Option<Reply> = None;
         let mut failed = SendError::NoDeployment;
-        self.budget.deposit();
         loop {
             let started = Instant::now();
             let again = course.again.take();
@@ -91,6 +108,7 @@ impl Group {
                 course.tried.insert(index);
                 continue;
             }
+            course.asks(index);
             let patience = self.patience(bounds, &course, index, started);
             let outcome =
                 self.attempt(deployment, bounds, patience, classify, build, &mut attempts, started).await;
@@ -132,7 +150,13 @@ impl Group {
     }
 
     /// How long this deployment may take to its first content, if that is less than the request may.
-    fn patience(&self, bounds: &Bounds, course: &Course, index: usize, started: Instant) -> Option<Instant> {
+    fn patience(
+        &self,
+        bounds: &Bounds,
+        course: &Course<'_>,
+        index: usize,
+        started: Instant,
+    ) -> Option<Instant> {
         // Only a stream has a first content that comes long before its end.
         let is_live = bounds.idle.is_some() && !self.settings.hold_streams;
         let until = started + self.settings.first_event.filter(|_| is_live)?;
@@ -146,7 +170,7 @@ impl Group {
     }
 
     /// Whether another deployment may be asked what this one was asked and did not answer.
-    fn may_follow(&self, error: &SendError, course: &mut Course, index: usize) -> bool {
+    fn may_follow(&self, error: &SendError, course: &mut Course<'_>, index: usize) -> bool {
         if !self.others(index, course.tried) {
             return false;
         }
@@ -338,7 +362,8 @@ async fn exchange(
         let request = build(deployment).map_err(|error| SendError::Broken(error.into()))?;
         match lease.send(request, target, credential).await {
             Ok(parts) => return Ok((lease, parts)),
-            Err(failure) if failure.unsent && reused && tries > 0 => {
+            // A shared connection may be closing when a request is put on it, however new it is.
+            Err(failure) if failure.unsent && (reused || lease.is_shared()) && tries > 0 => {
                 tries -= 1;
                 provider.pool.metrics.stale.increment(1);
             }

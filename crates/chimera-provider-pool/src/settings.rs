@@ -164,6 +164,9 @@ pub struct GroupSettings {
     /// Whether a stream is held back until its end, so that a break in its middle can still move on.
     /// Callers get it in one piece then. Default no.
     pub hold_streams: bool,
+    /// A stream whose first content is later than so many of a hundred were is sent to a second deployment
+    /// as well, and the first to begin is taken. Both may be billed. Default none.
+    pub hedge_percentile: Option<u32>,
     /// How long one waits at most for a slot of one deployment, before the next one is tried. Default 10 s.
     pub max_wait: Duration,
 }
@@ -175,6 +178,7 @@ impl Default for GroupSettings {
             affinity_prefix: None,
             first_event: None,
             hold_streams: false,
+            hedge_percentile: None,
             max_wait: Duration::from_secs(10),
         }
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod connections;
+mod hedges;
 mod http1;
+mod http2;
 mod names;
 mod overload;
 mod pickers;
