@@ -227,6 +227,8 @@ pub(crate) struct Breaker {
     pub(crate) open_base: Span,
     pub(crate) open_max: Span,
     pub(crate) probes: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) probe_every: Option<Span>,
 }
 
 impl Default for Breaker {
@@ -239,6 +241,7 @@ impl Default for Breaker {
             open_base: secs(5),
             open_max: secs(60),
             probes: 3,
+            probe_every: None,
         }
     }
 }

@@ -168,6 +168,10 @@ pub(crate) fn settings(
     let mut settings = Settings::new(models(file, addresses, around, before)?);
     settings.tenants = tenants(file, before)?;
     settings.timeouts = timeouts(file)?;
+    if file.breaker.probe_every.is_some_and(|every| every.0 < Duration::from_secs(1)) {
+        return Err(ConfigError::new("breaker.probe_every", "it must be at least 1s"));
+    }
+    settings.probe_every = file.breaker.probe_every.map(|every| every.0);
     settings.cache = cache(file)?;
     crate::redis::second_tier(file)?;
     settings.sizes = sizes(file)?;

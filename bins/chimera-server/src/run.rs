@@ -277,10 +277,18 @@ impl Server {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         let mut count = 0_u32;
         let process = Process::new();
+        let (mut probing, mut probed) = (tokio::task::JoinSet::new(), Instant::now());
         loop {
             second.tick().await;
             self.gateway.maintain();
             process.publish();
+            let every = self.gateway.with_settings(|settings| settings.probe_every);
+            while probing.try_join_next().is_some() {}
+            if every.is_some_and(|every| probed.elapsed() >= every) && probing.is_empty() {
+                let gateway = self.gateway.clone();
+                probing.spawn(async move { gateway.probe().await });
+                probed = Instant::now();
+            }
             count = count.wrapping_add(1);
             // Samples of histograms wait in memory until they are drained.
             if count.is_multiple_of(5) {

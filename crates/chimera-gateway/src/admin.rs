@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chimera_provider_pool::RestingKey;
+use chimera_provider_pool::{Deployment, RestingKey};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as HttpBody;
 use serde_json::{Value, json};
@@ -166,6 +166,11 @@ impl Admin {
     fn providers(&self) -> Value {
         let now = std::time::Instant::now();
         self.gateway.with_models(|models| {
+            let deployments: Vec<_> = models
+                .deployments()
+                .iter()
+                .map(|deployment| (deployment.provider().name().to_owned(), seen(deployment, now)))
+                .collect();
             let providers: Vec<_> = models
                 .providers()
                 .iter()
@@ -182,6 +187,7 @@ impl Admin {
                             "open": connections.open, "idle": connections.idle, "waiting": connections.waiting,
                         },
                         "keys": { "configured": keys, "parked": parked, "resting": resting },
+                        "deployments": deployments.iter().filter(|(of, _)| *of == provider.name()).map(|(_, seen)| seen).collect::<Vec<_>>(),
                     })
                 })
                 .collect();
@@ -192,24 +198,24 @@ impl Admin {
     fn breakers(&self) -> Value {
         let now = std::time::Instant::now();
         self.gateway.with_models(|models| {
-            let breakers: Vec<_> = models
-                .deployments()
-                .iter()
-                .map(|deployment| {
-                    let seen = deployment.breaker().snapshot(now);
-                    json!({
-                        "deployment": deployment.name(), "state": seen.state.as_str(),
-                        "since_seconds": seen.since.as_secs_f64(), "why": seen.why.map(|why| why.as_str()),
-                        "window": { "calls": seen.calls, "failures": seen.failures, "slow": seen.slow },
-                        "probes_in_flight": seen.probes_in_flight,
-                        "next_probe_seconds": seen.next_probe.map(|wait| wait.as_secs_f64()),
-                        "in_flight": deployment.in_flight(),
-                    })
-                })
-                .collect();
+            let breakers: Vec<_> =
+                models.deployments().iter().map(|deployment| seen(deployment, now)).collect();
             json!({ "circuit_breakers": breakers })
         })
     }
+}
+
+/// How a deployment is: its breaker's state, why, since when, and when it is tried again; and its slots.
+fn seen(deployment: &Deployment, now: std::time::Instant) -> Value {
+    let seen = deployment.breaker().snapshot(now);
+    json!({
+        "deployment": deployment.name(), "state": seen.state.as_str(),
+        "since_seconds": seen.since.as_secs_f64(), "why": seen.why.map(|why| why.as_str()),
+        "window": { "calls": seen.calls, "failures": seen.failures, "slow": seen.slow },
+        "probes_in_flight": seen.probes_in_flight,
+        "next_probe_seconds": seen.next_probe.map(|wait| wait.as_secs_f64()),
+        "in_flight": deployment.in_flight(), "limit": deployment.limit(), "waiting": deployment.waiting(),
+    })
 }
 
 /// A key by its place, never by itself.

@@ -62,6 +62,7 @@ mod models;
 mod models_list;
 mod passing;
 mod plan;
+mod probe;
 mod reading;
 mod refusal;
 mod reply;

@@ -147,19 +147,7 @@ async fn of_provider(context: &Context<'_>, provider: &ModelProvider) -> Option<
         at_limit: AtLimit::Refuse,
         worker: context.gateway.worker_index(),
     };
-    let build = |deployment: &Deployment| {
-        let base = base_path(dialect, deployment);
-        let path = match dialect {
-            DialectId::OpenAi | DialectId::Responses => format!("{base}/models"),
-            DialectId::Anthropic => format!("{base}/v1/models?limit=1000"),
-            DialectId::Gemini => format!("{base}/v1beta/models?pageSize=1000"),
-        };
-        let mut request = Request::builder().uri(path).header(header::ACCEPT_ENCODING, "identity");
-        if dialect == DialectId::Anthropic {
-            request = request.header("anthropic-version", "2023-06-01");
-        }
-        request.body(Bytes::new())
-    };
+    let build = |deployment: &Deployment| request(dialect, deployment);
     let reply = provider.group.send(&bounds, &mut ListJudge, &build).await.ok()?;
     if reply.refusal.is_some() {
         return None;
@@ -168,6 +156,21 @@ async fn of_provider(context: &Context<'_>, provider: &ModelProvider) -> Option<
     let list = Arc::new(parse(dialect, name, &list));
     lists.put(name, list.clone());
     Some(list)
+}
+
+/// The request for a provider's list of models. It costs nothing.
+pub(crate) fn request(dialect: DialectId, deployment: &Deployment) -> Result<Request<Bytes>, http::Error> {
+    let base = base_path(dialect, deployment);
+    let path = match dialect {
+        DialectId::OpenAi | DialectId::Responses => format!("{base}/models"),
+        DialectId::Anthropic => format!("{base}/v1/models?limit=1000"),
+        DialectId::Gemini => format!("{base}/v1beta/models?pageSize=1000"),
+    };
+    let mut request = Request::builder().uri(path).header(header::ACCEPT_ENCODING, "identity");
+    if dialect == DialectId::Anthropic {
+        request = request.header("anthropic-version", "2023-06-01");
+    }
+    request.body(Bytes::new())
 }
 
 fn parse(dialect: DialectId, owner: &str, list: &Value) -> Vec<Model> {

@@ -140,6 +140,8 @@ pub struct Settings {
     pub sizes: SizeLimits,
     /// Compression.
     pub compression: CompressionSettings,
+    /// How often whoever calls [`Gateway::probe`](crate::Gateway::probe) should; `None`: not at all.
+    pub probe_every: Option<Duration>,
 }
 
 impl Settings {
@@ -152,6 +154,7 @@ impl Settings {
             cache: CacheSettings::default(),
             sizes: SizeLimits::default(),
             compression: CompressionSettings::default(),
+            probe_every: None,
         }
     }
 

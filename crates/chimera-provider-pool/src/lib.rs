@@ -61,6 +61,7 @@ mod metrics;
 mod pace;
 mod picker;
 mod pool;
+mod probe;
 mod queue;
 mod random;
 mod reply;

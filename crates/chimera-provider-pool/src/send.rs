@@ -221,7 +221,7 @@ impl Group {
             true => SendError::Credentials,
             false => SendError::RateLimited { retry_after: resting.wait },
         })?;
-        let mut progress = Progress { stage: Stage::Slot, started, waited: false, attempt: None, body: None };
+        let mut progress = Progress::new(started);
         let work = self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress);
         let result = match tokio::time::timeout_at(patience.unwrap_or(bounds.deadline), work).await {
             Ok(result) => result,
@@ -315,7 +315,7 @@ impl Group {
 }
 
 /// What an attempt holds while it is under way.
-struct Progress {
+pub(crate) struct Progress {
     stage: Stage,
     started: Instant,
     /// Whether it had to wait for a slot or a connection; the clock is asked only then.
@@ -325,6 +325,10 @@ struct Progress {
 }
 
 impl Progress {
+    pub(crate) fn new(started: Instant) -> Self {
+        Self { stage: Stage::Slot, started, waited: false, attempt: None, body: None }
+    }
+
     fn settle(&mut self, outcome: AttemptOutcome) {
         let attempt = self.attempt.as_mut().or(self.body.as_mut().map(ReplyBody::attempt));
         if let Some(attempt) = attempt {
@@ -335,7 +339,7 @@ impl Progress {
 
 /// Puts the request on a connection. An idle connection may turn out to be closed just then; where no
 /// byte of the request has left, and only then, it is put on another.
-async fn exchange(
+pub(crate) async fn exchange(
     deployment: &Deployment,
     worker: usize,
     key: Option<KeyIndex>,

@@ -10,6 +10,7 @@ mod keys;
 mod mixed;
 mod native;
 mod offload;
+mod probes;
 #[path = "../../../chimera-cache/tests/redis/server.rs"]
 #[allow(dead_code)]
 mod redis_server;

@@ -197,7 +197,7 @@ impl Connect for Moody {
                 let mut request = [0; 4096];
                 while theirs.read(&mut request).await.is_ok_and(|read| read > 0) {
                     tokio::time::sleep(20 * MS).await;
-                    if mood % 3 == 0 {
+                    if mood.is_multiple_of(3) {
                         return;
                     }
                     let _ = theirs.write_all(OK).await;
