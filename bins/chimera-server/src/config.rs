@@ -278,6 +278,8 @@ pub(crate) struct Provider {
     pub(crate) max_connections: usize,
     #[serde(default = "default_max_in_flight")]
     pub(crate) max_in_flight: usize,
+    #[serde(default)]
+    pub(crate) min_idle: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) min_in_flight: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

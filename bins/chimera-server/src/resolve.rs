@@ -82,6 +82,7 @@ pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str)
                 ask_usage: true,
                 drain_for_usage: Span(Duration::ZERO),
                 responses,
+                min_idle: 0,
                 min_in_flight: None,
                 max_waiting: None,
                 wait_target: Span(Duration::from_secs(5)),

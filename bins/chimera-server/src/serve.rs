@@ -163,8 +163,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// Keeps connections to providers ready, where they are to be, until the worker ends.
+async fn keep_warm(gateway: Gateway) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        gateway.warm().await;
+    }
+}
+
 async fn work(mut queue: mpsc::UnboundedReceiver<Accepted>, gateway: Gateway, shared: Shared) {
     let own = TaskTracker::new();
+    let warming = tokio::spawn(keep_warm(gateway.clone()));
     while let Some(Accepted { stream, places }) = queue.recv().await {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let connection = serve_data(stream, gateway.clone(), &shared);
@@ -176,6 +187,7 @@ async fn work(mut queue: mpsc::UnboundedReceiver<Accepted>, gateway: Gateway, sh
     }
     own.close();
     own.wait().await;
+    warming.abort();
 }
 
 /// hyper's server with every limit set by hand.

@@ -125,6 +125,7 @@ fn provider(
     let mut settings = ProviderSettings::new(name, target);
     settings.credentials = credentials(name, given)?;
     settings.max_connections = given.max_connections;
+    settings.min_idle = given.min_idle;
     settings.idle_timeout = given.idle_timeout.0;
     settings.connect_timeout = file.timeouts.connect.0;
     settings.requests_per_minute = given.requests_per_minute;

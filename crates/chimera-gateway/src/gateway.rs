@@ -26,7 +26,7 @@ use crate::{
     head::Head,
     load::Piece,
     metrics::{GatewayMetrics, Tokens},
-    models::Models,
+    models::{ModelProvider, Models},
     models_list::ModelLists,
     request_id::{RequestId, RequestIds},
     respond,
@@ -183,6 +183,17 @@ impl Gateway {
         self.shared.cache.publish(now);
         self.shared.aliases.publish(now);
         self.shared.metrics.bodies_in_flight.set(self.shared.bodies.load(Relaxed) as f64);
+    }
+
+    /// Opens connections to providers that are to have some ready, for this worker and on its event loop.
+    /// Call it about once a second on each worker.
+    pub async fn warm(&self) {
+        let wants = |provider: &&Arc<ModelProvider>| provider.provider.settings().min_idle > 0;
+        let providers: Vec<_> =
+            self.with_models(|models| models.providers().iter().filter(wants).cloned().collect());
+        for provider in providers {
+            provider.provider.warm(self.worker).await;
+        }
     }
 
     /// Waits until the answers on their way to the second tier are there: for a clean end.

@@ -88,6 +88,12 @@ impl Provider {
         Connections { open, idle, waiting }
     }
 
+    /// Opens connections until the worker has `min_idle` of them, on the event loop that this runs on. A
+    /// provider that does not accept one is left until the next call.
+    pub async fn warm(&self, worker: usize) {
+        self.pool.warm(worker).await;
+    }
+
     /// Closes idle connections that are too old or dead and refreshes the gauges. Call it about once
     /// a second.
     pub fn maintain(&self) {

@@ -179,6 +179,17 @@ impl ConnectionPool {
         }
     }
 
+    /// Opens connections until this worker has as many idle ones as it is to have, or one that is shared.
+    pub(crate) async fn warm(&self, worker: usize) {
+        let least = self.settings.min_idle.min(self.settings.max_idle);
+        let has = || self.idle.get(worker % self.idle.len()).map_or(0, |stack| lock(stack).len());
+        while has() < least && lock(&self.shared).is_empty() {
+            let Ok(permit) = self.open.clone().try_acquire_owned() else { return };
+            let Ok(lease) = self.connect(permit).await else { return };
+            self.give_back(lease, worker);
+        }
+    }
+
     /// Closes what has idled too long or was closed by the provider, and refreshes the gauges.
     pub(crate) fn maintain(&self, now: Instant) {
         let mut idle = 0;

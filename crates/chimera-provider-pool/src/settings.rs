@@ -19,6 +19,9 @@ pub struct ProviderSettings {
     pub tls: Option<Arc<ClientConfig>>,
     /// The most connections open at once. Default 1,024.
     pub max_connections: usize,
+    /// The idle connections that each worker keeps ready ([`Provider::warm`](crate::Provider::warm)), so
+    /// that no request waits for a handshake. Default 0.
+    pub min_idle: usize,
     /// The most idle connections kept by each worker. Default 256.
     pub max_idle: usize,
     /// How long a connection may idle before it is closed; below what the provider allows, so that a
@@ -46,6 +49,7 @@ impl ProviderSettings {
             credentials: Vec::new(),
             tls: None,
             max_connections: 1024,
+            min_idle: 0,
             max_idle: 256,
             idle_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(2),

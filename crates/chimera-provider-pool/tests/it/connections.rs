@@ -119,3 +119,25 @@ async fn idle_connections_past_their_time_are_closed() {
     provider.maintain();
     assert_eq!(provider.connections().open, 0);
 }
+
+#[tokio::test]
+async fn connections_are_ready_before_anybody_asks() {
+    let (address, connections, served) = plain(Duration::ZERO).await;
+    let mut settings = settings(&format!("http://{address}"));
+    (settings.min_idle, settings.max_connections) = (3, 4);
+    let group = group(settings, tcp());
+    let provider = group.deployments()[0].provider().clone();
+    provider.warm(0).await;
+    assert_eq!((provider.connections().open, provider.connections().idle), (3, 3));
+    assert_eq!(send(&group).await.unwrap().held, "hello");
+    provider.warm(0).await;
+    assert_eq!((connections.load(SeqCst), served.load(SeqCst)), (3, 1), "one of them was used");
+    // A provider that is not there is not waited for.
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut settings = crate::support::settings(&format!("http://{dead}"));
+    settings.min_idle = 2;
+    let group = crate::support::group(settings, tcp());
+    let provider = group.deployments()[0].provider().clone();
+    provider.warm(0).await;
+    assert_eq!(provider.connections().open, 0);
+}
