@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -126,6 +126,9 @@ pub struct Deployment {
     surplus: AtomicUsize,
     adaptive: Option<Adaptive>,
     queue: Queue,
+    epoch: Instant,
+    /// Until when it is passed over, in milliseconds after `epoch`; 0 until it first was.
+    rests_until: AtomicU64,
     max_waiting: Option<usize>,
     priority: u32,
     /// Its part of the requests; as a number to divide by, never nothing.
@@ -174,6 +177,8 @@ impl Deployment {
             surplus: AtomicUsize::new(0),
             adaptive,
             queue: Queue::new(settings.wait_target),
+            epoch: Instant::now(),
+            rests_until: AtomicU64::new(0),
             max_waiting: settings.max_waiting,
             priority: settings.priority,
             shares: settings.weight,
@@ -236,7 +241,28 @@ impl Deployment {
         self.queue.waiting()
     }
 
-    /// A slot where one is free and nobody waits for it.
+    /// For how long it is passed over still, because it was throttled and others can stand in.
+    pub(crate) fn rests(&self, now: Instant) -> Option<Duration> {
+        match self.rests_until.load(Relaxed) {
+            0 => None,
+            until => match until.saturating_sub(self.millis(now)) {
+                0 => None,
+                rest => Some(Duration::from_millis(rest)),
+            },
+        }
+    }
+
+    /// Passes it over for a while.
+    pub(crate) fn rest(&self, rest: Duration, now: Instant) {
+        let until = self.millis(now).saturating_add(rest.as_millis() as u64);
+        self.rests_until.fetch_max(until, Relaxed);
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+
+    /// A slot where one is free.
     pub(crate) fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
         let slot = self.slots.clone().try_acquire_owned().ok()?;
         Some(slot)

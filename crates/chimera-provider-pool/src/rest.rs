@@ -10,6 +10,7 @@ use crate::{
     deployment::Deployment,
     keys::{KeyIndex, KeyRest},
     learnt,
+    random::Random,
 };
 
 /// How long a key rests after 429 when the provider named no time.
@@ -53,6 +54,18 @@ pub(crate) fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIn
     keys.park(key, wait, why, now);
     let (count, parked) = keys.counts(now);
     parked < count
+}
+
+/// Passes a deployment over that throttles and names no time, where others can stand in for it: its
+/// breaker does not count that, and each request that found out anew would cost a retry.
+pub(crate) fn stand_back(deployment: &Deployment, refusal: &Refusal, random: &Random) {
+    let named = refusal.retry_after.is_some_and(|wait| wait >= SHORTEST_REST);
+    if refusal.kind == RefusalKind::Throttled && !named {
+        let most = THROTTLED_REST.as_millis() as u64;
+        // Between half and all of it, so that gateways side by side do not come back together.
+        let rest = Duration::from_millis(most / 2 + random.below(most / 2));
+        deployment.rest(rest, Instant::now());
+    }
 }
 
 /// Rests a key of which the provider says that next to nothing is left: while others have more, or when

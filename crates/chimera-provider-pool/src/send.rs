@@ -17,7 +17,7 @@ use crate::{
     metrics::AttemptOutcome,
     picker::Tried,
     reply::{Attempt, Held, Reply, ReplyBody},
-    rest::{learn, rest},
+    rest::{learn, rest, stand_back},
 };
 
 /// The bounds of one request.
@@ -117,6 +117,9 @@ impl Group {
                 Ok(Attempted::Refused { mut reply, refusal }) => {
                     let another_key = rest(deployment, &refusal, reply.key);
                     let next = self.after_refusal(&mut course, index, &refusal, another_key, bounds.deadline);
+                    if matches!(next, Some(Next::Another)) {
+                        stand_back(deployment, &refusal, &self.random);
+                    }
                     reply.refusal = Some(refusal);
                     refused = Some(reply);
                     let Some(next) = next.filter(|_| self.may_retry()) else { break };
@@ -212,6 +215,9 @@ impl Group {
         attempts: &mut u32,
         started: Instant,
     ) -> Result<Attempted, SendError> {
+        if let Some(retry_after) = deployment.rests(started) {
+            return Err(SendError::RateLimited { retry_after });
+        }
         let now = started.into_std();
         let permit = deployment
             .breaker()
@@ -225,8 +231,11 @@ impl Group {
         let work = self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress);
         let result = match tokio::time::timeout_at(patience.unwrap_or(bounds.deadline), work).await {
             Ok(result) => result,
-            Err(_) if patience.is_some() && progress.stage == Stage::FirstEvent => Err(SendError::NoContent),
-            Err(_) if patience.is_some() => Err(SendError::Overloaded),
+            Err(_) if patience.is_some() => Err(match progress.stage {
+                Stage::FirstEvent => SendError::NoContent,
+                Stage::Connect => SendError::Connect(ConnectError::Timeout),
+                _ => SendError::Overloaded,
+            }),
             Err(_) => Err(SendError::Deadline { stage: progress.stage }),
         };
         if let Err(error) = &result {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod connections;
+mod faults;
 mod hedges;
 mod http1;
 mod http2;
