@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     hash::Hash,
     pin::Pin,
-    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -15,8 +15,8 @@ use futures_core::Stream;
 use crate::{
     flight::Source,
     item::{Freshness, Item, Lifetime},
+    lease::Leased,
     settings::WritePolicy,
-    tier::{Lease, Tier},
     tiered::{Found, Place, TieredCache},
 };
 
@@ -51,10 +51,6 @@ impl<V> Loaded<V> {
     }
 }
 
-/// The pauses between looks for what another process computes.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-
 impl<K, V> TieredCache<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -82,16 +78,13 @@ where
         match found {
             Some(found) if found.freshness == Freshness::Fresh => Ok(found),
             Some(found) if found.freshness != Freshness::IfError => {
-                let counts = &self.0.counts;
-                let early = found.freshness == Freshness::RenewEarly;
-                let count = if early { &counts.early } else { &counts.stale };
-                count.fetch_add(1, Relaxed);
+                self.served(found.freshness);
                 self.renew(key.clone(), lifetime, load);
                 Ok(found)
             }
             stale => match (self.fly(key.clone(), lifetime, load).await, stale) {
                 (Err(_), Some(stale)) => {
-                    self.0.counts.stale_on_error.fetch_add(1, Relaxed);
+                    self.served(stale.freshness);
                     Ok(stale)
                 }
                 (outcome, _) => outcome,
@@ -164,13 +157,13 @@ where
     {
         let lease = match self.lease(&key).await {
             Leased::Computed(found) => return Ok(*found),
-            Leased::Mine(token) => Some(token),
+            Leased::Mine(lease) => Some(lease),
             Leased::None => None,
         };
         let ticket = self.ticket(&key);
         let began = now();
         let loaded = load().await;
-        let outcome = match loaded {
+        match loaded {
             Err(error) => Err(Arc::new(error) as LoadError),
             Ok(loaded) => {
                 let at = now();
@@ -188,61 +181,18 @@ where
                 Ok(Found {
                     value: loaded.value,
                     age: Duration::ZERO,
-                    fresh_for: lifetime.ttl,
+                    ttl: lifetime.ttl,
                     freshness: Freshness::Fresh,
                     place: Place::Computed,
                     is_negative: loaded.is_negative,
                 })
             }
-        };
-        if let (Some(token), Some(far)) = (lease, &self.0.far) {
-            // A lease that cannot be given back ends by itself.
-            let _ = far.tier.release(&key, token).await;
-        }
-        outcome
-    }
-
-    /// Asks for the lease of a key, or waits for what its holder computes. Never a reason to fail: when
-    /// the far tier is away or the holder takes too long, everybody computes for themselves.
-    async fn lease(&self, key: &K) -> Leased<V> {
-        let (Some(ttl), Some(far)) = (self.0.settings.lease, &self.0.far) else { return Leased::None };
-        let until = now() + ttl;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let granted = match far.tier.lease(key, ttl).await {
-                Ok(Lease::Granted(token)) => Some(token),
-                Ok(Lease::Taken) => None,
-                Ok(Lease::Unknown) | Err(_) => return Leased::None,
-            };
-            // The holder before may have stored the value and given the lease back since this caller
-            // looked.
-            let found = self.far(key, now()).await;
-            match (found.filter(|found| found.freshness == Freshness::Fresh), granted) {
-                (Some(found), granted) => {
-                    if let Some(token) = granted {
-                        let _ = far.tier.release(key, token).await;
-                    }
-                    return Leased::Computed(Box::new(found));
-                }
-                (None, Some(token)) => return Leased::Mine(token),
-                (None, None) if now() >= until => return Leased::None,
-                (None, None) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
         }
     }
-}
-
-enum Leased<V> {
-    Mine(u64),
-    Computed(Box<Found<V>>),
-    None,
 }
 
 /// Tokio's clock, so that tests can pause it.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

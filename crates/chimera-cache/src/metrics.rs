@@ -114,17 +114,34 @@ pub(crate) struct TieredMetrics {
     failed: Counter,
     dropped: Counter,
     queued: Gauge,
+    tracking: Gauge,
+    pub(crate) renewals: RenewalMetrics,
+}
+
+/// What is counted of old values, with a far tier or without one.
+pub(crate) struct RenewalMetrics {
     while_revalidate: Counter,
     if_error: Counter,
     early: Counter,
-    tracking: Gauge,
+}
+
+impl RenewalMetrics {
+    fn new() -> Self {
+        let old = |reason: &'static str| counter!("chimera_cache_renewals_total", "reason" => reason);
+        Self { while_revalidate: old("stale"), if_error: old("error"), early: old("early") }
+    }
+
+    pub(crate) fn publish(&self, seen: &TieredSnapshot) {
+        self.while_revalidate.absolute(seen.stale);
+        self.if_error.absolute(seen.stale_on_error);
+        self.early.absolute(seen.early);
+    }
 }
 
 impl TieredMetrics {
     pub(crate) fn new() -> Self {
         let moves = |direction: &'static str| counter!("chimera_cache_moves_total", "direction" => direction);
         let writes = |result: &'static str| counter!("chimera_cache_writes_total", "result" => result);
-        let stale = |reason: &'static str| counter!("chimera_cache_renewals_total", "reason" => reason);
         Self {
             promoted: moves("promote"),
             demoted: moves("demote"),
@@ -133,10 +150,8 @@ impl TieredMetrics {
             failed: writes("failed"),
             dropped: writes("dropped"),
             queued: gauge!("chimera_cache_write_queue"),
-            while_revalidate: stale("stale"),
-            if_error: stale("error"),
-            early: stale("early"),
             tracking: gauge!("chimera_cache_tracking_up"),
+            renewals: RenewalMetrics::new(),
         }
     }
 
@@ -148,9 +163,6 @@ impl TieredMetrics {
         self.failed.absolute(seen.writes.failed);
         self.dropped.absolute(seen.writes.dropped);
         self.queued.set(seen.writes.queued as f64);
-        self.while_revalidate.absolute(seen.stale);
-        self.if_error.absolute(seen.stale_on_error);
-        self.early.absolute(seen.early);
         self.tracking.set(f64::from(u8::from(seen.coherence == Coherence::Tracked)));
     }
 }

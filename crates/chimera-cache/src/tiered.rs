@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use crate::{
     error::{SettingsError, TierError},
     flight::Flights,
-    item::{Freshness, Item},
+    item::{Freshness, Item, Lifetime},
     load::Outcome,
     memory::{MemoryTier, Put},
     metrics::TieredMetrics,
@@ -44,14 +44,26 @@ pub struct Found<V> {
     pub value: V,
     /// Since it was computed.
     pub age: Duration,
-    /// Until it is no longer fresh; zero when it is not.
-    pub fresh_for: Duration,
+    /// How long it is fresh from when it was computed.
+    pub ttl: Duration,
     /// How good it is. Never [`Freshness::Expired`].
     pub freshness: Freshness,
     /// Where it was.
     pub place: Place,
     /// Whether it says "there is no such thing".
     pub is_negative: bool,
+}
+
+impl<V> Found<V> {
+    /// Until it is no longer fresh; zero when it is not.
+    pub fn fresh_for(&self) -> Duration {
+        self.ttl.saturating_sub(self.age)
+    }
+
+    /// Since it is no longer fresh; zero while it is.
+    pub fn stale_for(&self) -> Duration {
+        self.age.saturating_sub(self.ttl)
+    }
 }
 
 /// Whether the near tier knows what others do to the far one.
@@ -142,7 +154,7 @@ pub(crate) struct Inner<K, V> {
 
 pub(crate) struct Far<K, V> {
     pub(crate) tier: SharedTier<K, Item<V>>,
-    writer: Writer<K, Item<V>>,
+    pub(crate) writer: Writer<K, Item<V>>,
     sketch: Sketch,
 }
 
@@ -285,6 +297,25 @@ where
         self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, ticket, now, false)
     }
 
+    /// A lifetime whose `ttl` is up to a tenth shorter, so that what was stored together does not expire
+    /// together, and nothing is fresh for longer than was asked for.
+    pub fn spread(&self, lifetime: Lifetime) -> Lifetime {
+        lifetime.spread(self.0.dice.draw())
+    }
+
+    /// Counts an old value that a caller of [`near`](Self::near) or [`far`](Self::far) was given, as
+    /// [`get_or_load`](Self::get_or_load) does by itself.
+    pub fn served(&self, freshness: Freshness) {
+        let counts = &self.0.counts;
+        let count = match freshness {
+            Freshness::RenewEarly => &counts.early,
+            Freshness::WhileRevalidate => &counts.stale,
+            Freshness::IfError => &counts.stale_on_error,
+            Freshness::Fresh | Freshness::Expired => return,
+        };
+        count.fetch_add(1, Relaxed);
+    }
+
     /// Weighs the value of a key in the near tier again, which has grown since it was stored.
     pub fn reweigh(&self, key: &K) {
         self.0.near.reweigh(key);
@@ -337,9 +368,11 @@ where
     /// Brings the metrics up to date. Call it about once a second.
     pub fn publish(&self, now: Instant) {
         self.0.near.publish(now);
+        let seen = self.snapshot(now);
+        self.0.metrics.renewals.publish(&seen);
         if let Some(far) = &self.0.far {
             far.tier.publish(now);
-            self.0.metrics.publish(&self.snapshot(now));
+            self.0.metrics.publish(&seen);
         }
     }
 }
@@ -357,7 +390,7 @@ where
         }
         Some(Found {
             age: hit.age,
-            fresh_for: hit.value.lifetime().ttl.saturating_sub(hit.age),
+            ttl: hit.value.lifetime().ttl,
             freshness,
             place,
             is_negative: hit.value.times.negative,

@@ -34,6 +34,11 @@ enum Job<K, V> {
     Remove {
         key: K,
     },
+    /// Gives a lease back, once what was computed under it is written.
+    Release {
+        key: K,
+        token: u64,
+    },
     /// Everything before it is done.
     Barrier(oneshot::Sender<()>),
 }
@@ -128,6 +133,14 @@ where
         }
     }
 
+    /// Gives a lease back after the writes of its key that are queued. Without room for that in the queue
+    /// the lease ends by itself.
+    pub(crate) fn release(&self, key: K, token: u64) {
+        if let Some(lane) = self.lane(&key) {
+            let _ = lane.try_send(Job::Release { key, token });
+        }
+    }
+
     /// Forgets the writes that are queued.
     pub(crate) fn forget(&self) {
         self.books.round.fetch_add(1, Relaxed);
@@ -188,6 +201,11 @@ where
             Job::Remove { key } => {
                 if let Err(error) = tier.remove(&key).await {
                     tracing::warn!(why = error.why(), "an entry could not be removed from the far tier");
+                }
+            }
+            Job::Release { key, token } => {
+                if let Err(error) = tier.release(&key, token).await {
+                    tracing::debug!(why = error.why(), "a lease was not given back and ends by itself");
                 }
             }
             Job::Barrier(done) => drop(done.send(())),

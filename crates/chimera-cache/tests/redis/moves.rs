@@ -20,7 +20,7 @@ async fn what_one_process_stores_another_finds() {
     a.flush().await;
     let found = b.get(&"k".to_owned(), Instant::now()).await.unwrap();
     assert_eq!((&*found.value, found.place, found.freshness), (&b"value"[..], Place::Far, Freshness::Fresh));
-    assert!(found.fresh_for <= MINUTE && found.age < MINUTE);
+    assert!(found.fresh_for() <= MINUTE && found.age < MINUTE);
     // There is room, so it goes up.
     goes_up(&b, "k", "value").await;
     assert!(b.snapshot(Instant::now()).promoted >= 1);
