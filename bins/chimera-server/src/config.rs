@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::units::{SecretSource, Size, Span};
+use crate::{
+    cache::Cache,
+    units::{SecretSource, Size, Span},
+};
 
 /// The whole file. Every key has a default; unknown keys are refused.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -135,72 +138,6 @@ impl Default for Limits {
             streams_in_flight: Size(256 << 20),
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Cache {
-    pub(crate) policy: Policy,
-    pub(crate) ttl: Span,
-    pub(crate) stale_if_error: Span,
-    pub(crate) capacity: Size,
-    pub(crate) max_entry: Size,
-    pub(crate) redis: Redis,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self {
-            policy: Policy::All,
-            ttl: secs(3600),
-            stale_if_error: secs(0),
-            capacity: Size(256 << 20),
-            max_entry: Size(1 << 20),
-            redis: Redis::default(),
-        }
-    }
-}
-
-/// The second tier. Without a URL there is none.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Redis {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) url: Option<SecretSource>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) secret: Option<SecretSource>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ca_file: Option<String>,
-    pub(crate) prefix: String,
-    pub(crate) deadline: Span,
-    pub(crate) connect: Span,
-    pub(crate) readers: usize,
-    pub(crate) compress_over: Size,
-    pub(crate) tracking: bool,
-}
-
-impl Default for Redis {
-    fn default() -> Self {
-        Self {
-            url: None,
-            secret: None,
-            ca_file: None,
-            prefix: "chimera:".into(),
-            deadline: Span(Duration::from_millis(25)),
-            connect: secs(2),
-            readers: 2,
-            compress_over: Size(1 << 10),
-            tracking: true,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Policy {
-    All,
-    Deterministic,
-    Off,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -405,7 +342,7 @@ pub(crate) struct Client {
     pub(crate) concurrency: Option<usize>,
 }
 
-const fn secs(seconds: u64) -> Span {
+pub(crate) const fn secs(seconds: u64) -> Span {
     Span(Duration::from_secs(seconds))
 }
 

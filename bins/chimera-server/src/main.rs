@@ -2,6 +2,7 @@
 
 mod args;
 mod banner;
+mod cache;
 mod config;
 mod connection;
 mod keep;

@@ -16,6 +16,9 @@ use crate::{
     upstreams,
 };
 
+/// A gateway that died with a lease keeps the others waiting for so long at most.
+const LONGEST_LEASE: Duration = Duration::from_secs(120);
+
 const VARIABLE: &str = "REDIS_URL";
 
 /// Switches the second tier on where the environment names a Redis and the file does not.
@@ -53,6 +56,10 @@ pub(crate) fn second_tier(file: &File) -> Result<Option<SecondTier>, ConfigError
     let largest = file.cache.max_entry.0.saturating_add(4096);
     second.redis.max_value = usize::try_from(largest).unwrap_or(usize::MAX);
     second.limits.get = redis.deadline.0;
+    second.lease = (!redis.lease.0.is_zero()).then_some(redis.lease.0);
+    if second.lease.is_some_and(|lease| lease > LONGEST_LEASE) {
+        return Err(at("lease", "it must be at most 2m".to_owned()));
+    }
     second.limits.slow = redis.deadline.0.mul_f64(0.6);
     second.limits.validate().map_err(|_| at("deadline", "it must be above zero".to_owned()))?;
     second.redis.validate().map_err(|error| match error.field {
@@ -124,10 +131,12 @@ mod tests {
 
     #[test]
     fn keys_find_their_way() {
-        let second =
-            second_tier(&file("url = \"redis://h:1\"\ndeadline = \"10ms\"\nprefix = \"p:\"\nreaders = 3"));
+        let second = second_tier(&file(
+            "url = \"redis://h:1\"\ndeadline = \"10ms\"\nprefix = \"p:\"\nreaders = 3\nlease = \"5s\"",
+        ));
         let second = second.unwrap().unwrap();
         assert_eq!((second.redis.address(), second.redis.prefix.as_str()), ("h:1".to_owned(), "p:"));
+        assert_eq!(second.lease, Some(Duration::from_secs(5)));
         assert_eq!((second.redis.readers, second.limits.get), (3, Duration::from_millis(10)));
     }
 
@@ -142,6 +151,7 @@ mod tests {
         assert_eq!(refused("url = \"redis://h\"\nprefix = \"\"").key, "cache.redis.prefix");
         assert_eq!(refused("url = \"redis://h\"\ndeadline = \"0s\"").key, "cache.redis.deadline");
         assert_eq!(refused("url = \"redis://h\"\nca_file = \"/nonexistent\"").key, "cache.redis.ca_file");
+        assert_eq!(refused("url = \"redis://h\"\nlease = \"1h\"").key, "cache.redis.lease");
         assert_eq!(refused("url = \"redis://h\"\nsecret = \"\"").key, "cache.redis.secret");
     }
 }

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use chimera_gateway::{
-    CachePolicy, CacheSettings, CompressionSettings, KeyDigest, Limits, Settings, SizeLimits, Tenant,
-    Tenants, Timeouts,
+    CompressionSettings, KeyDigest, Limits, Settings, SizeLimits, Tenant, Tenants, Timeouts,
 };
 use chimera_provider_pool::SharedConnect;
 use toml::Value;
 
 use crate::{
-    config::{self, ConfigError, Dialect, File, Policy},
+    cache,
+    config::{self, ConfigError, Dialect, File},
     keep::InForce,
     units::{SecretSource, Size, Span},
     upstreams::models,
@@ -173,7 +173,7 @@ pub(crate) fn settings(
         return Err(ConfigError::new("breaker.probe_every", "it must be at least 1s"));
     }
     settings.probe_every = file.breaker.probe_every.map(|every| every.0);
-    settings.cache = cache(file)?;
+    settings.cache = cache::settings(file)?;
     crate::redis::second_tier(file)?;
     settings.sizes = sizes(file)?;
     settings.compression = CompressionSettings {
@@ -243,24 +243,6 @@ fn timeouts(file: &File) -> Result<Timeouts, ConfigError> {
         health: timeouts.health.0,
         request_body: timeouts.request_body.0,
         request_body_idle: timeouts.request_body_idle.0,
-    })
-}
-
-fn cache(file: &File) -> Result<CacheSettings, ConfigError> {
-    let cache = &file.cache;
-    if cache.max_entry.0.saturating_mul(4) > cache.capacity.0 {
-        return Err(ConfigError::new("cache.max_entry", "it must be at most a quarter of cache.capacity"));
-    }
-    Ok(CacheSettings {
-        policy: match cache.policy {
-            Policy::All => CachePolicy::All,
-            Policy::Deterministic => CachePolicy::Deterministic,
-            Policy::Off => CachePolicy::Off,
-        },
-        ttl: cache.ttl.0,
-        stale_if_error: cache.stale_if_error.0,
-        capacity: cache.capacity.0,
-        max_entry: cache.max_entry.0,
     })
 }
 

@@ -246,7 +246,8 @@ chimera admin
 
 GET  /metrics                   Prometheus
 GET  /api/v1/cache/metrics      the cache's tiers
-POST /api/v1/cache/purge        forget every cached answer; or ?tenant=NAME, or ?model=NAME
+POST /api/v1/cache/purge        forget every cached answer; or one of ?tenant=NAME ?model=NAME ?tag=NAME
+                                ?key=HEX ?prefix=HEX (x-chimera-cache: show-key tells it)
 GET  /api/v1/providers          connections and keys
 GET  /api/v1/circuit-breakers   one per deployment
 GET  /api/v1/config             the configuration in force, secrets redacted

@@ -210,7 +210,7 @@ impl Events {
                 self.ending = Ending::Done;
                 Poll::Ready(Some(Err(Aborted)))
             }
-            Some(Piece::Head(_) | Piece::Answer(_)) | None => {
+            Some(Piece::Head(_) | Piece::Answer(_) | Piece::Stored(_)) | None => {
                 if let Some(books) = &mut self.books {
                     books.ended(RequestOutcome::Success);
                 }

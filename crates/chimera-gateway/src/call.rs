@@ -1,6 +1,6 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chimera_cache::{Role, Source};
@@ -19,14 +19,17 @@ use crate::{
     gateway::{Gateway, State},
     generate,
     head::Head,
-    intake, limits,
-    load::{Keep, Load, Piece},
+    intake,
+    keep::Keep,
+    limits,
+    load::{Load, Piece},
     look::{self, Language},
     metrics::RequestOutcome,
     mixed::Asking,
+    models::Resolved,
     models_list,
     plan::{self, Plan},
-    reply,
+    renew, reply,
     request_id::RequestId,
     respond::{self, names},
     route::{self, Call, Route},
@@ -240,16 +243,24 @@ async fn serve(
     if found.is_none() && plan.reads && shared.cache.has_far() {
         found = plan.look_far(context, looked).await;
     }
-    // What is past its time waits for whether a provider answers.
-    let (fresh, stale) = match found {
-        Some(found) if plan::is_fresh(&found) => (Some(found), None),
+    let asked = Asked { query, headers, body, resolved };
+    // What is too old to be served at once waits for whether a provider answers.
+    let (served, stale) = match found {
+        Some(found) if plan::is_served(&found) => (Some(found), None),
         other => (None, other),
     };
-    if let Some(found) = fresh {
+    if let Some(found) = served {
         if !is_known {
             shared.aliases.put(raw, asking.looked.clone(), now);
         }
-        if let Some(response) = reply::hit(context, &found, &asking, parts, books).await {
+        if let Some(mut response) = reply::hit(context, &found, &asking, parts, books).await {
+            if plan.renews(&found) {
+                shared.cache.served(found.freshness);
+                renew::begin(shared, (looked.fingerprint, looked.form), || {
+                    load_of(context, call, &plan, &asking, asked, KeepFor::Renewal).ok()
+                });
+            }
+            plan.show_key(looked, response.headers_mut());
             return Ok(response);
         }
     }
@@ -259,6 +270,52 @@ async fn serve(
             "the answer is not cached and only-if-cached was asked for",
         ));
     }
+    let keep_for = if stale.is_some() { KeepFor::StaleCaller } else { KeepFor::Caller };
+    let load = load_of(context, call, &plan, &asking, asked, keep_for)?;
+    let answered = follow(context, call, &plan, &asking, load, parts, books).await;
+    let mut answered = match (answered, stale) {
+        (Err(failure), Some(stale)) if failure.is_upstreams() => {
+            let response = reply::hit(context, &stale, &asking, parts, books).await.ok_or(failure)?;
+            shared.cache.served(stale.freshness);
+            Ok(response)
+        }
+        (answered, _) => answered,
+    }?;
+    plan.show_key(looked, answered.headers_mut());
+    Ok(answered)
+}
+
+/// What of a request its call is made of.
+struct Asked {
+    query: &'static str,
+    headers: Vec<(http::HeaderName, HeaderValue)>,
+    body: Bytes,
+    /// Where the model is served, if that was looked up already.
+    resolved: Option<Resolved>,
+}
+
+/// For whom an answer is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeepFor {
+    /// A caller who waits for it.
+    Caller,
+    /// One who gets an old answer if there is no other: a refusal does not take its place.
+    StaleCaller,
+    /// Those who come next.
+    Renewal,
+}
+
+/// The call that answers a request.
+fn load_of(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    plan: &Plan,
+    asking: &Asking,
+    asked: Asked,
+    keep_for: KeepFor,
+) -> Result<Load, Failure> {
+    let (shared, looked) = (&context.gateway.shared, &*asking.looked);
+    let Asked { query, headers, body, resolved } = asked;
     let resolved = match resolved {
         Some(resolved) => resolved,
         None => context.state.settings.models.resolve(&looked.model).ok_or_else(|| {
@@ -266,8 +323,9 @@ async fn serve(
         })?,
     };
     // A shared call has the tier's deadline, whoever began it: only its own being shorter is neutral.
-    let deadline = if plan.shares() { plan.tier_deadline } else { plan.deadline };
-    let load = Load {
+    let is_shared = plan.shares() || keep_for == KeepFor::Renewal;
+    let deadline = if is_shared { plan.tier_deadline } else { plan.deadline };
+    Ok(Load {
         shared: shared.clone(),
         state: context.state.clone(),
         tenant: context.tenant.clone(),
@@ -293,21 +351,18 @@ async fn serve(
         keep: plan.stores.then(|| Keep {
             fingerprint: looked.fingerprint,
             lifetime: plan.lifetime,
+            negative: if keep_for == KeepFor::Caller { plan.negative } else { Duration::ZERO },
+            tags: plan.tags.clone(),
+            renews: keep_for == KeepFor::Renewal,
             ticket: shared.cache.ticket(&looked.fingerprint),
         }),
+        lease: None,
         deadline,
         shortened: deadline < plan.tier_deadline,
         tier: plan.tier,
         worker: context.gateway.worker_index(),
         began: Instant::now(),
-    };
-    let answered = follow(context, call, &plan, &asking, load, parts, books).await;
-    match (answered, stale) {
-        (Err(failure), Some(stale)) if failure.is_upstreams() => {
-            reply::hit(context, &stale, &asking, parts, books).await.ok_or(failure)
-        }
-        (answered, _) => answered,
-    }
+    })
 }
 
 /// Forwarded headers that the answer may depend on.
@@ -420,6 +475,11 @@ async fn follow(
             }
             let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
             Ok(reply::unary(context, looked, &answer, said, parts, total).await)
+        }
+        Some(Piece::Stored(found)) => {
+            reply::hit(context, &found, asking, parts, books).await.ok_or_else(|| {
+                Failure::new(Code::Internal, "the answer of another gateway cannot be told to this caller")
+            })
         }
         Some(Piece::Head(provenance)) => {
             books.streams(now);

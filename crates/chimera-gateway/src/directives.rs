@@ -1,6 +1,6 @@
 //! What a caller says about caching its request, and about its time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, header};
 
@@ -8,10 +8,11 @@ use crate::failure::Failure;
 
 /// The headers that are read here; [`Head`](crate::head::Head) tells whether any is there.
 #[cfg(test)]
-pub(crate) const HEADERS: [&str; 7] = [
+pub(crate) const HEADERS: [&str; 8] = [
     "cache-control",
     "x-chimera-cache",
     "x-chimera-cache-ttl",
+    "x-chimera-cache-tags",
     "cf-aig-cache-ttl",
     "cf-aig-skip-cache",
     "x-portkey-cache-force-refresh",
@@ -32,6 +33,11 @@ pub(crate) struct Directives {
     pub(crate) max_age: Option<Duration>,
     /// How long the answer may be kept, below the route's own.
     pub(crate) ttl: Option<Duration>,
+    /// The bounds of what may be served past its time, below the route's own.
+    pub(crate) while_revalidate: Option<Duration>,
+    pub(crate) if_error: Option<Duration>,
+    /// Say by which key the answer is kept.
+    pub(crate) show_key: bool,
 }
 
 impl Directives {
@@ -67,12 +73,20 @@ impl Directives {
 
     fn word(&mut self, word: &str) {
         match word.split_once('=') {
-            Some((name, value)) if name.eq_ignore_ascii_case("max-age") => {
-                self.max_age = value.trim_matches('"').parse().ok().map(Duration::from_secs);
+            Some((name, value)) => {
+                let secs = || value.trim_matches('"').parse().ok().map(Duration::from_secs);
+                if name.eq_ignore_ascii_case("max-age") {
+                    self.max_age = secs();
+                } else if name.eq_ignore_ascii_case("stale-while-revalidate") {
+                    self.while_revalidate = secs();
+                } else if name.eq_ignore_ascii_case("stale-if-error") {
+                    self.if_error = secs();
+                }
             }
             None if word.eq_ignore_ascii_case("no-cache") => self.no_cache = true,
             None if word.eq_ignore_ascii_case("no-store") => self.no_store = true,
             None if word.eq_ignore_ascii_case("only-if-cached") => self.only_if_cached = true,
+            None if word.eq_ignore_ascii_case("show-key") => self.show_key = true,
             _ => {}
         }
     }
@@ -81,6 +95,36 @@ impl Directives {
     pub(crate) fn refuses(&self, age: Duration) -> bool {
         self.no_cache || self.max_age.is_some_and(|most| age > most)
     }
+}
+
+/// What the caller would have its answer purged by, a line each behind a sign that tells it from a model's
+/// name. Tags that are no plain words are refused, for a purge by them would miss.
+pub(crate) fn tags(headers: &HeaderMap) -> Result<Option<Arc<str>>, Failure> {
+    let mut lines = String::new();
+    for value in headers.get_all(TAGS) {
+        let listed = value.to_str().unwrap_or("\u{0}");
+        for tag in listed.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            if !is_tag(tag) || lines.lines().count() == MOST_TAGS {
+                return Err(Failure::invalid(
+                    "tags are at most 8 words of 64 letters, digits, and any of - _ . : /",
+                )
+                .param(TAGS));
+            }
+            let separator = if lines.is_empty() { "" } else { "\n" };
+            lines.extend([separator, TAG_SIGN, tag]);
+        }
+    }
+    Ok((!lines.is_empty()).then(|| lines.into()))
+}
+
+const TAGS: &str = "x-chimera-cache-tags";
+const MOST_TAGS: usize = 8;
+/// What tags begin with as the cache knows them.
+pub(crate) const TAG_SIGN: &str = "#";
+
+pub(crate) fn is_tag(tag: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+    (1..=64).contains(&tag.len()) && tag.bytes().all(is_plain)
 }
 
 /// The caller's own timeout: it may shorten the tier's, never lengthen it.
@@ -125,6 +169,25 @@ mod tests {
             assert_eq!(of(&[(name, "max-age=5")]).max_age, Some(Duration::from_secs(5)));
         }
         assert_eq!(of(&[("cache-control", "max-age=x")]), Directives::default());
+    }
+
+    #[test]
+    fn bounds_on_what_is_stale_are_understood() {
+        let directives = of(&[("cache-control", "stale-while-revalidate=0, stale-if-error=60")]);
+        assert_eq!(directives.while_revalidate, Some(Duration::ZERO));
+        assert_eq!(directives.if_error, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn tags_are_plain_words_and_few() {
+        let of = |value: &str| {
+            tags(&HeaderMap::from_iter([(http::HeaderName::from_static(TAGS), value.parse().unwrap())]))
+        };
+        assert_eq!(of("a, team/b:1 ,").unwrap().as_deref(), Some("#a\n#team/b:1"));
+        assert_eq!(of("").unwrap(), None);
+        for wrong in ["a b", "#a", &"x".repeat(65), "1,2,3,4,5,6,7,8,9"] {
+            assert_eq!(of(wrong).unwrap_err().param.as_deref(), Some(TAGS), "{wrong}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     grown: AtomicBool,
     /// The tenant whose it is.
     owner: Arc<str>,
+    /// What its caller would have it purged by besides, a line each.
+    tags: Option<Arc<str>>,
     /// Who answered, as the response headers say it.
     pub(crate) provider: HeaderValue,
     pub(crate) model: HeaderValue,
@@ -81,6 +83,8 @@ enum Origin {
     Unary(Bytes),
     /// Server-sent events, with usage.
     Stream(Bytes),
+    /// A status and a body that say what is wrong with the request.
+    Refusal(u16, Bytes),
 }
 
 impl Entry {
@@ -104,6 +108,26 @@ impl Entry {
         Self::new(dialect, owner, Origin::Stream(events), provider, model)
     }
 
+    pub(crate) fn refusal(
+        dialect: DialectId,
+        owner: Arc<str>,
+        (status, body): (u16, Bytes),
+        provider: HeaderValue,
+        model: HeaderValue,
+    ) -> Arc<Self> {
+        Self::new(dialect, owner, Origin::Refusal(status, body), provider, model)
+    }
+
+    /// The same with tags. An entry that is shared already stays as it is.
+    pub(crate) fn tagged(mut entry: Arc<Self>, tags: Option<Arc<str>>) -> Arc<Self> {
+        if tags.is_some()
+            && let Some(entry) = Arc::get_mut(&mut entry)
+        {
+            entry.tags = tags;
+        }
+        entry
+    }
+
     fn new(
         dialect: DialectId,
         owner: Arc<str>,
@@ -117,6 +141,7 @@ impl Entry {
             derived: OnceLock::new(),
             grown: AtomicBool::new(false),
             owner,
+            tags: None,
             provider,
             model,
         })
@@ -128,9 +153,14 @@ impl Entry {
 
     /// Whether it came as a stream, and its bytes.
     pub(crate) fn as_came(&self) -> (bool, &Bytes) {
-        match &self.origin {
-            Origin::Unary(body) => (false, body),
-            Origin::Stream(events) => (true, events),
+        (matches!(self.origin, Origin::Stream(_)), self.origin())
+    }
+
+    /// The status, where it is a refusal.
+    pub(crate) fn refused_with(&self) -> Option<u16> {
+        match self.origin {
+            Origin::Refusal(status, _) => Some(status),
+            Origin::Unary(_) | Origin::Stream(_) => None,
         }
     }
 
@@ -142,6 +172,16 @@ impl Entry {
     /// The model that answered, by which answers are purged.
     pub(crate) fn tag(&self) -> &str {
         self.model.to_str().unwrap_or_default()
+    }
+
+    /// What its caller would have it purged by besides.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
+        self.tags.as_deref().into_iter().flat_map(str::lines)
+    }
+
+    /// The same, a line each.
+    pub(crate) fn tag_lines(&self) -> &str {
+        self.tags.as_deref().unwrap_or_default()
     }
 
     /// The answer in a form; `None` when it cannot be put into that form.
@@ -189,14 +229,14 @@ impl Entry {
     /// The bytes as they came.
     pub(crate) fn origin(&self) -> &Bytes {
         match &self.origin {
-            Origin::Unary(bytes) | Origin::Stream(bytes) => bytes,
+            Origin::Unary(bytes) | Origin::Stream(bytes) | Origin::Refusal(_, bytes) => bytes,
         }
     }
 
     /// The form to be made, unless it is the one that came.
     fn which(&self, form: Form) -> Option<Made> {
         match (form.framing, &self.origin) {
-            (Framing::Unary, Origin::Unary(_)) => None,
+            (_, Origin::Refusal(..)) | (Framing::Unary, Origin::Unary(_)) => None,
             (Framing::Unary, Origin::Stream(_)) => Some(Made::Folded),
             (Framing::Array, _) => Some(Made::Array),
             (Framing::Events, _) if self.dialect == DialectId::OpenAi && !form.include_usage => {
@@ -242,7 +282,8 @@ impl Entry {
 
     /// Bytes that it holds.
     fn bytes(&self) -> usize {
-        let own = self.origin().len() + self.model.len() + size_of::<Self>() + ALLOCATIONS;
+        let tags = self.tags.as_ref().map_or(0, |tags| tags.len() + ALLOCATIONS);
+        let own = self.origin().len() + self.model.len() + size_of::<Self>() + ALLOCATIONS + tags;
         let derived = self.derived.get().map_or(0, |derived| {
             let forms = derived.own.iter().filter_map(|slot| slot.get()?.as_ref());
             let own: usize = forms.map(|form| form.len() + ALLOCATIONS).sum();

@@ -28,6 +28,7 @@ use crate::{
     metrics::{GatewayMetrics, Tokens},
     models::{ModelProvider, Models},
     models_list::ModelLists,
+    renew::Renewals,
     request_id::{RequestId, RequestIds},
     respond,
     second_tier::{self, Cache, SecondTier},
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) aliases: Aliases,
     pub(crate) flights: Flights<FlightKey, Piece>,
+    pub(crate) renewals: Renewals,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) lists: ModelLists,
     /// Keys the fingerprints of this process, and of those that share its second tier: nobody outside can
@@ -118,6 +120,7 @@ impl Gateway {
                 FlightSettings { max_log_bytes: max_log, max_held_bytes: settings.sizes.streams_in_flight },
                 Piece::weight,
             ),
+            renewals: Renewals::default(),
             metrics: GatewayMetrics::new(),
             lists: ModelLists::default(),
             fingerprint_key: seed,

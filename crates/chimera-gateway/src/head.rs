@@ -37,6 +37,7 @@ impl<'a> Head<'a> {
                 "cache-control"
                 | "x-chimera-cache"
                 | "x-chimera-cache-ttl"
+                | "x-chimera-cache-tags"
                 | "cf-aig-cache-ttl"
                 | "cf-aig-skip-cache"
                 | "x-portkey-cache-force-refresh"

@@ -52,6 +52,7 @@ mod gateway;
 mod generate;
 mod head;
 mod intake;
+mod keep;
 mod limits;
 mod load;
 mod log;
@@ -65,6 +66,7 @@ mod plan;
 mod probe;
 mod reading;
 mod refusal;
+mod renew;
 mod reply;
 mod request_id;
 mod respond;
@@ -87,4 +89,6 @@ pub use limits::Limits;
 pub use metrics::METRICS;
 pub use models::{ModelProvider, Models};
 pub use second_tier::SecondTier;
-pub use settings::{CachePolicy, CacheSettings, CompressionSettings, Settings, SizeLimits, Timeouts};
+pub use settings::{
+    CachePolicy, CacheSettings, CompressionSettings, RouteCache, RouteCaches, Settings, SizeLimits, Timeouts,
+};

@@ -9,8 +9,8 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chimera_cache::{Item, Lifetime, Source, Ticket};
-use chimera_protocol::{DialectId, Fingerprint, Operation, Usage};
+use chimera_cache::Source;
+use chimera_protocol::{DialectId, Operation, Usage};
 use chimera_provider_pool::{AtLimit, Bounds, Classify, Group, Reply, SendError};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,6 +21,7 @@ use crate::{
     entry::Entry,
     failure::{Code, Failure},
     gateway::{Shared, State},
+    keep::{CallLease, Keep, Stored},
     mixed::Mixed,
     passing::EventSource,
     refusal,
@@ -32,6 +33,8 @@ use crate::{
 pub(crate) enum Piece {
     /// A whole unary answer, or a refusal of the provider's.
     Answer(Arc<Answer>),
+    /// What another gateway has been answered meanwhile, whole. The last piece.
+    Stored(Stored),
     /// A stream begins.
     Head(Arc<Provenance>),
     /// Whole events of a stream.
@@ -46,7 +49,7 @@ impl Piece {
         match self {
             Self::Answer(answer) => answer.body.len(),
             Self::Events(events) => events.len(),
-            Self::Head(_) | Self::Failed(_) => 64,
+            Self::Head(_) | Self::Failed(_) | Self::Stored(_) => 64,
         }
     }
 }
@@ -74,15 +77,6 @@ pub(crate) struct Answer {
     pub(crate) provenance: Provenance,
 }
 
-/// Where the answer is kept, if it is.
-#[derive(Clone, Copy)]
-pub(crate) struct Keep {
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) lifetime: Lifetime,
-    /// What was known of the cache when the call began: an answer that was purged meanwhile is not kept.
-    pub(crate) ticket: Ticket,
-}
-
 /// Everything that a call needs, owned: it may outlive the request that started it.
 pub(crate) struct Load {
     pub(crate) shared: Arc<Shared>,
@@ -97,6 +91,8 @@ pub(crate) struct Load {
     /// Whether usage was asked for on the caller's behalf and is taken out again.
     pub(crate) strip_usage: bool,
     pub(crate) keep: Option<Keep>,
+    /// Held while the call is made, where gateways make one between them.
+    pub(crate) lease: Option<CallLease>,
     pub(crate) deadline: Instant,
     pub(crate) shortened: bool,
     pub(crate) tier: &'static str,
@@ -171,7 +167,10 @@ impl Load {
         }
     }
 
-    async fn unary(self) -> Piece {
+    async fn unary(mut self) -> Piece {
+        if let Some(piece) = self.leased().await {
+            return piece;
+        }
         match self.send().await {
             Ok((reply, judge)) => self.answer(reply, judge),
             Err((error, attempts)) => self.failed(&error, attempts),
@@ -199,6 +198,7 @@ impl Load {
             self.used(&reply, judge.usage);
             let (provider, model) = (provenance.provider.clone(), provenance.model.clone());
             let entry = Entry::unary(judge.dialect, self.tenant.name.clone(), body.clone(), provider, model);
+            let entry = Entry::tagged(entry, self.tags());
             self.keep(&entry, reply.judged);
             return Piece::Answer(Arc::new(Answer {
                 status,
@@ -223,6 +223,7 @@ impl Load {
             return Piece::Failed(Arc::new(failure.attempts(reply.attempts)));
         }
         let body = scrubbed(body, &reply);
+        self.keep_refusal(status, &body, &provenance, reply.judged);
         Piece::Answer(Arc::new(Answer { status, body, entry: None, retry_after, provenance }))
     }
 
@@ -247,17 +248,8 @@ impl Load {
         keys.debit(reply.key, usage.total(), reply.judged.into_std());
     }
 
-    fn may_keep(&self, answer: &Bytes) -> bool {
+    pub(crate) fn may_keep(&self, answer: &Bytes) -> bool {
         answer.len() as u64 <= self.state.settings.cache.max_entry
-    }
-
-    pub(crate) fn keep(&self, entry: &Arc<Entry>, now: Instant) {
-        if let Some(Keep { fingerprint, lifetime, ticket }) = self.keep
-            && self.may_keep(entry.origin())
-        {
-            let item = Item::new(entry.clone(), lifetime, Duration::ZERO);
-            self.shared.cache.put(fingerprint, item, Some(ticket), now.into_std());
-        }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct EventSource {
 }
 
 enum Phase {
-    Sending(Pin<Box<dyn Future<Output = (Arc<Load>, Sent)> + Send>>),
+    Sending(Pin<Box<dyn Future<Output = (Arc<Load>, Result<Sent, Piece>)> + Send>>),
     /// The head was passed on; `held` was read while the answer was judged.
     Passing(Box<Passing>),
     Over,
@@ -157,13 +157,16 @@ impl Drop for Passed {
 impl EventSource {
     pub(crate) fn new(mut load: Load) -> Self {
         let call = Box::pin(async move {
+            if let Some(piece) = load.leased().await {
+                return (Arc::new(load), Err(piece));
+            }
             let result = load.send().await;
             // It is not sent again, and a stream goes on for minutes.
             load.outgoing.body = Bytes::new();
             if result.is_ok() {
                 load.mixed = None;
             }
-            (Arc::new(load), result)
+            (Arc::new(load), Ok(result))
         });
         Self { phase: Phase::Sending(call) }
     }
@@ -176,7 +179,10 @@ impl Stream for EventSource {
         match &mut self.phase {
             Phase::Sending(call) => {
                 let (load, result) = ready!(call.as_mut().poll(cx));
-                let (piece, phase) = begin(load, result);
+                let (piece, phase) = match result {
+                    Ok(sent) => begin(load, sent),
+                    Err(piece) => (piece, Phase::Over),
+                };
                 self.phase = phase;
                 Poll::Ready(Some(piece))
             }
@@ -231,7 +237,7 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
         // An answer in another dialect is put into the caller's without its usage.
         strip_usage: load.strip_usage && dialect == load.outgoing.dialect,
         shape: Shape::default(),
-        passed: Passed::new(load.keep.map(|_| load.state.settings.cache.max_entry), &load),
+        passed: Passed::new(load.keep.as_ref().map(|_| load.state.settings.cache.max_entry), &load),
         billed: false,
         grace: None,
         reply,
@@ -350,6 +356,7 @@ impl Passing {
             let provenance = load.provenance(&self.reply, self.dialect);
             let (provider, model) = (provenance.provider, provenance.model);
             let entry = Entry::stream(self.dialect, load.tenant.name.clone(), events, provider, model);
+            let entry = Entry::tagged(entry, load.tags());
             load.keep(&entry, Instant::now());
         }
     }

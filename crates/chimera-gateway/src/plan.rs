@@ -1,10 +1,10 @@
 //! What may be done for one request, decided once: from its directives, the route's policy and its time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chimera_cache::{Found, Freshness, Lifetime};
 use chimera_protocol::Operation;
-use http::{HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderValue, request::Parts};
 use tokio::time::Instant;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     entry::Entry,
     failure::Failure,
     look::Looked,
+    respond::names,
     route::Call,
     settings::CachePolicy,
     upstream::Framing,
@@ -24,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) reads: bool,
     pub(crate) stores: bool,
     pub(crate) lifetime: Lifetime,
+    /// How long a refusal of the request itself is kept.
+    pub(crate) negative: Duration,
+    pub(crate) tags: Option<Arc<str>>,
     pub(crate) tier: &'static str,
     pub(crate) tier_deadline: Instant,
     /// The caller's own, if that is sooner.
@@ -46,7 +50,9 @@ impl Plan {
         if let Some(member) = &looked.cache_member {
             directives.add_member(member);
         }
-        let allowed = match settings.cache.policy {
+        let tags = if head.has_directives { directives::tags(&parts.headers)? } else { None };
+        let cache = settings.cache.on(call.label);
+        let allowed = match cache.policy {
             CachePolicy::All => true,
             CachePolicy::Deterministic => looked.deterministic,
             CachePolicy::Off => false,
@@ -61,11 +67,15 @@ impl Plan {
         let tier_deadline = arrived + limit;
         let asked = if head.has_timeout { directives::asked_timeout(&parts.headers)? } else { None };
         let deadline = asked.map_or(tier_deadline, |asked| tier_deadline.min(arrived + asked));
-        let ttl = directives.ttl.map_or(settings.cache.ttl, |ttl| ttl.min(settings.cache.ttl));
+        let most = |own: Duration, asked: Option<Duration>| asked.map_or(own, |asked| asked.min(own));
         Ok(Self {
             reads: allowed && !directives.no_cache,
             stores: allowed && !directives.no_store,
-            lifetime: Lifetime::fresh(ttl).stale_if_error(settings.cache.stale_if_error),
+            lifetime: Lifetime::fresh(most(cache.ttl, directives.ttl))
+                .stale_while_revalidate(cache.stale_while_revalidate)
+                .stale_if_error(cache.stale_if_error),
+            negative: most(cache.negative_ttl, directives.ttl),
+            tags,
             directives,
             tier,
             tier_deadline,
@@ -99,7 +109,38 @@ impl Plan {
     }
 
     pub(crate) fn welcome(&self, found: Found<Arc<Entry>>) -> Option<Found<Arc<Entry>>> {
-        (!self.directives.refuses(found.age)).then_some(found)
+        if self.directives.refuses(found.age) {
+            return None;
+        }
+        if is_fresh(&found) { Some(found) } else { self.welcome_stale(found) }
+    }
+
+    /// A caller's own bounds on what is stale may be narrower than those that it was kept with.
+    fn welcome_stale(&self, mut found: Found<Arc<Entry>>) -> Option<Found<Arc<Entry>>> {
+        let (directives, stale) = (&self.directives, found.stale_for());
+        let within = |bound: Option<Duration>| bound.is_none_or(|bound| stale <= bound);
+        if found.freshness == Freshness::WhileRevalidate {
+            if within(directives.while_revalidate) {
+                return Some(found);
+            }
+            found.freshness = Freshness::IfError;
+            return (stale < self.lifetime.if_error && within(directives.if_error)).then_some(found);
+        }
+        within(directives.if_error).then_some(found)
+    }
+
+    /// Whether a served answer is to be renewed for those who come next.
+    pub(crate) fn renews(&self, found: &Found<Arc<Entry>>) -> bool {
+        found.freshness != Freshness::Fresh && self.stores && !self.directives.only_if_cached
+    }
+
+    /// Tells a caller who asks by which key its answer is kept, for a purge.
+    pub(crate) fn show_key(&self, looked: &Looked, headers: &mut HeaderMap) {
+        if self.directives.show_key
+            && let Ok(key) = HeaderValue::from_str(&hex(looked.fingerprint.as_bytes()))
+        {
+            headers.insert(&names::CACHE_KEY, key);
+        }
     }
 
     /// What `x-chimera-cache` says of an answer that a provider gave.
@@ -112,6 +153,19 @@ impl Plan {
             (false, false) => "bypass",
         })
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Whether it is served without asking a provider first.
+pub(crate) fn is_served(found: &Found<Arc<Entry>>) -> bool {
+    found.freshness != Freshness::IfError
 }
 
 pub(crate) fn is_fresh(found: &Found<Arc<Entry>>) -> bool {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use chimera_cache::{Found, Place};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
+use tokio::time::Instant;
 
 use crate::{
     body::Body,
@@ -12,7 +13,7 @@ use crate::{
     call::{Context, Following},
     compress::{self, Encoding, StreamEncoder},
     entry::{Entry, UNARY},
-    load::Answer,
+    load::{Answer, Provenance},
     look::Looked,
     metrics::RequestOutcome,
     mixed::Asking,
@@ -50,6 +51,9 @@ pub(crate) async fn hit(
     books: &mut Books,
 ) -> Option<Response<Body>> {
     let (entry, form) = (&found.value, asking.looked.form);
+    if found.is_negative {
+        return refusal(context, found, asking, parts, books).await;
+    }
     let foreign = asking.foreign_of(entry.dialect(), &entry.model).ok()?;
     let mut response = match (&foreign, form.framing) {
         (Some(foreign), _) => foreign.hit(context, entry, parts).await.ok()?,
@@ -64,17 +68,65 @@ pub(crate) async fn hit(
     };
     weigh_again(context, entry, &asking.looked);
     let headers = response.headers_mut();
-    let said = match found.place {
-        _ if !plan::is_fresh(found) => "stale",
-        Place::Far => "l2",
-        _ => "l1",
-    };
-    headers.insert(&names::CACHE, HeaderValue::from_static(said));
+    if context.state.settings.cache.tells_max_age && form.framing == Framing::Unary {
+        headers.insert(header::CACHE_CONTROL, max_age(found));
+    }
+    headers.insert(&names::CACHE, said_of(found));
     headers.insert(header::AGE, HeaderValue::from(found.age.as_secs()));
     headers.insert(&names::PROVIDER, entry.provider.clone());
     headers.insert(&names::MODEL, entry.model.clone());
     let total = books.ended(RequestOutcome::Success);
     respond::timing(headers, &[("cache", total), ("total", total)]);
+    Some(response)
+}
+
+/// What `x-chimera-cache` says of an answer that was stored.
+fn said_of(found: &Found<Arc<Entry>>) -> HeaderValue {
+    HeaderValue::from_static(match found.place {
+        _ if !plan::is_fresh(found) => "stale",
+        Place::Far => "l2",
+        _ => "l1",
+    })
+}
+
+/// How long the caller itself may take the answer for fresh, counted from its `age`.
+fn max_age(found: &Found<Arc<Entry>>) -> HeaderValue {
+    let text = format!("private, max-age={}", found.ttl.as_secs());
+    HeaderValue::from_str(&text).unwrap_or(respond::PRIVATE)
+}
+
+/// A refusal that was stored, as the provider's own would be told.
+async fn refusal(
+    context: &Context<'_>,
+    found: &Found<Arc<Entry>>,
+    asking: &Asking,
+    parts: &Parts,
+    books: &mut Books,
+) -> Option<Response<Body>> {
+    let (entry, now) = (&found.value, Instant::now());
+    let answer = Arc::new(Answer {
+        status: entry.refused_with()?,
+        body: entry.origin().clone(),
+        entry: None,
+        retry_after: None,
+        provenance: Provenance {
+            dialect: entry.dialect(),
+            provider: entry.provider.clone(),
+            model: entry.model.clone(),
+            attempts: 0,
+            upstream: Duration::ZERO,
+            headers: Vec::new(),
+        },
+    });
+    let said = said_of(found);
+    let mut response = match asking.foreign(&answer.provenance).ok()? {
+        Some(foreign) => foreign.respond(context, &answer, said, parts, books).await.ok()?,
+        None => {
+            let total = books.ended_at(RequestOutcome::of_status(answer.status), now);
+            unary(context, &asking.looked, &answer, said, parts, total).await
+        }
+    };
+    response.headers_mut().insert(header::AGE, HeaderValue::from(found.age.as_secs()));
     Some(response)
 }
 

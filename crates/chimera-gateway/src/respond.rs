@@ -36,6 +36,7 @@ pub(crate) mod names {
         ACCEL_BUFFERING = "x-accel-buffering",
         ATTEMPTS = "x-chimera-attempts",
         CACHE = "x-chimera-cache",
+        CACHE_KEY = "x-chimera-cache-key",
         DROPPED = "x-chimera-dropped",
         MODEL = "x-chimera-model",
         PROVIDER = "x-chimera-provider",

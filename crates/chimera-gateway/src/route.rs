@@ -93,6 +93,11 @@ impl RouteLabel {
         Self::Other,
     ];
 
+    /// Whether answers of this route are ever cached.
+    pub(crate) fn is_cached(self) -> bool {
+        !matches!(self, Self::Models | Self::Other)
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",

@@ -1,6 +1,6 @@
 //! Cached answers in Redis: where it is, how an answer is written, and what it belongs to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chimera_cache::{
@@ -26,6 +26,9 @@ pub struct SecondTier {
     pub redis: RedisSettings,
     /// How long it may take.
     pub limits: GuardedSettings,
+    /// How long one gateway may keep the others from making the same call; they wait for its whole
+    /// answer, streams included. Default: not at all, so that each makes its own.
+    pub lease: Option<Duration>,
     seed: Seed,
 }
 
@@ -48,7 +51,7 @@ impl SecondTier {
         let mut redis = RedisSettings::new(url, derived("chimera answers: checksum", secret))?;
         redis.prefix = "chimera:".to_owned();
         let seed = Seed(derived("chimera answers: name", secret));
-        Ok(Self { redis, limits: GuardedSettings::default(), seed })
+        Ok(Self { redis, limits: GuardedSettings::default(), lease: None, seed })
     }
 
     /// What keys the fingerprints of every gateway that shares it.
@@ -66,7 +69,8 @@ pub(crate) fn cache(
     // An entry may come to hold its answer in several forms.
     let heaviest = max_entry.saturating_mul(4).min(capacity / 2);
     let near = MemorySettings::new("l1", capacity, heaviest);
-    let settings = TieredSettings::new(near);
+    let mut settings = TieredSettings::new(near);
+    settings.lease = second.and_then(|second| second.lease);
     let weigh: fn(&Fingerprint, &Item<Arc<Entry>>) -> usize = |_, item| entry::weigh(&item.value);
     let Some(second) = second else { return TieredCache::new(settings, AnswerCodec, weigh) };
     let tier = RedisTier::start("l2", second.redis.clone(), AnswerCodec)?;
@@ -86,13 +90,17 @@ impl Labels<Fingerprint, Arc<Entry>> for AnswerCodec {
         Some(entry.owner())
     }
 
+    /// The model, and the caller's own tags, each behind a sign that no model's name begins with.
     fn tags<'a>(&self, _: &'a Fingerprint, entry: &'a Arc<Entry>) -> Vec<&'a str> {
-        vec![entry.tag()]
+        std::iter::once(entry.tag()).chain(entry.tags()).collect()
     }
 }
 
 const UNARY: u8 = 0;
 const STREAM: u8 = 1;
+const REFUSAL: u8 = 2;
+/// Tags follow the texts that are always there.
+const TAGGED: u8 = 0x80;
 
 impl Codec<Fingerprint, Arc<Entry>> for AnswerCodec {
     fn read_key(&self, bytes: &[u8]) -> Option<Fingerprint> {
@@ -101,12 +109,19 @@ impl Codec<Fingerprint, Arc<Entry>> for AnswerCodec {
 
     fn write_value(&self, entry: &Arc<Entry>, out: &mut Vec<u8>) {
         let (is_stream, bytes) = entry.as_came();
-        out.push(if is_stream { STREAM } else { UNARY });
+        let status = entry.refused_with();
+        let kind = if status.is_some() { REFUSAL } else { u8::from(is_stream) };
+        let tags = entry.tag_lines();
+        out.push(if tags.is_empty() { kind } else { kind | TAGGED });
+        out.extend(status.into_iter().flat_map(u16::to_be_bytes));
         for text in [entry.dialect().as_str().as_bytes(), entry.owner().as_bytes()] {
             text_to(out, text);
         }
         for header in [&entry.provider, &entry.model] {
             text_to(out, header.as_bytes());
+        }
+        if !tags.is_empty() {
+            text_to(out, tags.as_bytes());
         }
         out.extend_from_slice(bytes);
     }
@@ -114,6 +129,12 @@ impl Codec<Fingerprint, Arc<Entry>> for AnswerCodec {
     fn read_value(&self, mut bytes: Bytes) -> Option<Arc<Entry>> {
         let (&kind, _) = bytes.split_first()?;
         let _ = bytes.split_to(1);
+        let (kind, is_tagged) = (kind & !TAGGED, kind & TAGGED != 0);
+        let status = match kind {
+            REFUSAL => Some(u16::from_be_bytes(*bytes.first_chunk()?)),
+            _ => None,
+        };
+        let _ = bytes.split_to(status.map_or(0, |_| 2));
         let dialect = text_of(&mut bytes)?;
         let dialect = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini]
             .into_iter()
@@ -121,14 +142,20 @@ impl Codec<Fingerprint, Arc<Entry>> for AnswerCodec {
         let owner = String::from_utf8(text_of(&mut bytes)?.to_vec()).ok()?;
         let provider = HeaderValue::from_maybe_shared(text_of(&mut bytes)?).ok()?;
         let model = HeaderValue::from_maybe_shared(text_of(&mut bytes)?).ok()?;
+        let tags = match is_tagged {
+            true => Some(Arc::from(std::str::from_utf8(&text_of(&mut bytes)?).ok()?)),
+            false => None,
+        };
         // What was read from Redis may be a slice of a larger buffer.
         let bytes = Bytes::copy_from_slice(&bytes);
-        let make = match kind {
-            UNARY => Entry::unary,
-            STREAM => Entry::stream,
+        let owner = owner.into();
+        let entry = match (kind, status) {
+            (UNARY, _) => Entry::unary(dialect, owner, bytes, provider, model),
+            (STREAM, _) => Entry::stream(dialect, owner, bytes, provider, model),
+            (_, Some(status)) => Entry::refusal(dialect, owner, (status, bytes), provider, model),
             _ => return None,
         };
-        Some(make(dialect, owner.into(), bytes, provider, model))
+        Some(Entry::tagged(entry, tags))
     }
 }
 
@@ -167,6 +194,19 @@ mod tests {
             assert_eq!((read.dialect(), read.owner(), read.tag()), (DialectId::Gemini, "acme", "m"));
             assert_eq!((&read.provider, &read.model), (&entry.provider, &entry.model));
         }
+    }
+
+    #[test]
+    fn a_refusal_and_tags_are_read_as_they_were_written() {
+        let header = HeaderValue::from_static;
+        let body = Bytes::from_static(b"no");
+        let entry = Entry::refusal(DialectId::OpenAi, "acme".into(), (422, body), header("one"), header("m"));
+        let entry = Entry::tagged(entry, Some("#a\n#b".into()));
+        let mut bytes = Vec::new();
+        AnswerCodec.write_value(&entry, &mut bytes);
+        let read = AnswerCodec.read_value(bytes.into()).unwrap();
+        assert_eq!((read.refused_with(), &read.origin()[..]), (Some(422), &b"no"[..]));
+        assert_eq!(AnswerCodec.tags(&Fingerprint::from([0; 32]), &read), ["m", "#a", "#b"]);
     }
 
     #[test]

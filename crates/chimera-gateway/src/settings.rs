@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{auth::Tenants, models::Models};
+use crate::{auth::Tenants, models::Models, route::RouteLabel};
 
 /// The timeout hierarchy: each an absolute deadline from the request's arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,18 @@ pub struct CacheSettings {
     pub policy: CachePolicy,
     /// How long an answer is fresh. Default 1 h.
     pub ttl: Duration,
+    /// How long past that it is served at once, while one call renews it. Default not at all.
+    pub stale_while_revalidate: Duration,
     /// How long past that it stands in when no provider answers. Default not at all.
     pub stale_if_error: Duration,
+    /// How long a provider's refusal of the request itself (400, 404, 413, 422) is kept. Default not at
+    /// all.
+    pub negative_ttl: Duration,
+    /// Whether answers from the cache tell in `cache-control` how long they are fresh, instead of that
+    /// nobody is to keep them. Default no.
+    pub tells_max_age: bool,
+    /// What is different on some routes.
+    pub routes: RouteCaches,
     /// Bytes of memory for answers, overhead included. Default 256 MiB.
     pub capacity: u64,
     /// The largest answer kept. Default 1 MiB.
@@ -70,10 +80,61 @@ impl Default for CacheSettings {
         Self {
             policy: CachePolicy::All,
             ttl: Duration::from_secs(3600),
+            stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            negative_ttl: Duration::ZERO,
+            tells_max_age: false,
+            routes: RouteCaches::default(),
             capacity: 256 << 20,
             max_entry: 1 << 20,
         }
+    }
+}
+
+impl CacheSettings {
+    /// What holds on a route.
+    pub(crate) fn on(&self, route: RouteLabel) -> RouteCache {
+        self.routes.0.get(route as usize).copied().flatten().unwrap_or_else(|| self.everywhere())
+    }
+
+    /// What holds on routes that have nothing of their own.
+    pub fn everywhere(&self) -> RouteCache {
+        RouteCache {
+            policy: self.policy,
+            ttl: self.ttl,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            negative_ttl: self.negative_ttl,
+        }
+    }
+}
+
+/// How the answers of one route are cached; the fields are those of [`CacheSettings`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "they are those of CacheSettings")]
+pub struct RouteCache {
+    pub policy: CachePolicy,
+    pub ttl: Duration,
+    pub stale_while_revalidate: Duration,
+    pub stale_if_error: Duration,
+    pub negative_ttl: Duration,
+}
+
+/// What is different on some routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteCaches([Option<RouteCache>; RouteLabel::ALL.len()]);
+
+impl RouteCaches {
+    /// The routes that there are, by the names that metrics call them.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        RouteLabel::ALL.into_iter().filter(|label| label.is_cached()).map(RouteLabel::as_str)
+    }
+
+    /// Sets what holds on a route; false if there is none of that name.
+    pub fn set(&mut self, route: &str, cache: RouteCache) -> bool {
+        let known = RouteLabel::ALL.into_iter().find(|label| label.is_cached() && label.as_str() == route);
+        let slot = known.and_then(|label| self.0.get_mut(label as usize));
+        slot.map(|slot| *slot = Some(cache)).is_some()
     }
 }
 

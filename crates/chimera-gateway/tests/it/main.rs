@@ -6,6 +6,7 @@ mod cancel;
 mod dialects;
 mod errors;
 mod failoverbench;
+mod freshness;
 mod keys;
 mod mixed;
 mod native;

@@ -216,3 +216,123 @@ async fn an_old_answer_stands_in_for_none_and_says_that_it_is_stale() {
     tokio::time::advance(Duration::from_secs(600)).await;
     assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 502);
 }
+
+#[tokio::test]
+async fn a_purge_by_key_prefix_and_tag_reaches_every_gateway() {
+    if skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let (a, b) = (behind(&server.url(), settings(&upstream)), behind(&server.url(), settings(&upstream)));
+    ready(&a).await;
+    ready(&b).await;
+    let prompt = |prompt: &str, tags: &str| {
+        let mut request = chat("gpt-x", prompt, false);
+        request.headers_mut().insert("x-chimera-cache-tags", tags.parse().unwrap());
+        request.headers_mut().insert("x-chimera-cache", "show-key".parse().unwrap());
+        request
+    };
+    let mut keys = Vec::new();
+    for (name, tags) in [("one", "red"), ("two", "red, blue"), ("three", "blue"), ("four", "")] {
+        let answer = call(&a, prompt(name, tags)).await;
+        keys.push(answer.header("x-chimera-cache-key").to_owned());
+        a.flush().await;
+        let far = call(&b, prompt(name, tags)).await;
+        assert_eq!(
+            (far.header("x-chimera-cache"), far.header("x-chimera-cache-key")),
+            ("l2", &*keys[keys.len() - 1])
+        );
+    }
+    let plain = call(&a, chat("gpt-x", "one", false)).await;
+    assert_eq!(plain.header("x-chimera-cache-key"), "", "only who asks is told");
+    let purge = async |by: String, left: u64| {
+        let purged = ask(&a, "POST", &format!("/api/v1/cache/purge?{by}")).await.json();
+        until("the purge is told", &b, |page| page["tiers"][0]["entries"] == left).await;
+        purged
+    };
+    let both = |count: u64| serde_json::json!({ "purged": count, "purged_l2": count });
+    assert_eq!(purge("tag=red".to_owned(), 2).await, both(2));
+    assert_eq!(call(&b, prompt("two", "")).await.header("x-chimera-cache"), "miss; reason=cold");
+    b.flush().await;
+    assert_eq!(call(&b, prompt("three", "")).await.header("x-chimera-cache"), "l1");
+    assert_eq!(purge(format!("key={}", keys[2]), 2).await["purged_l2"], 1);
+    assert_eq!(call(&b, prompt("three", "")).await.header("x-chimera-cache"), "miss; reason=cold");
+    b.flush().await;
+    assert_eq!(purge(format!("prefix={}", &keys[3][..16]), 2).await["purged_l2"], 1);
+    assert_eq!(call(&b, prompt("four", "")).await.header("x-chimera-cache"), "miss; reason=cold");
+    assert_eq!(ask(&a, "POST", "/api/v1/cache/purge?prefix=xyz").await.status, 400);
+    let refused = call(&a, prompt("five", "not a word")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_request"));
+}
+
+fn leasing(url: &str, settings: Settings) -> Gateway {
+    let mut second = SecondTier::new(url, b"shared").unwrap();
+    second.limits.get = Duration::from_secs(5);
+    second.limits.slow = Duration::from_secs(4);
+    second.redis.proof = Duration::from_millis(100);
+    second.lease = Some(Duration::from_secs(20));
+    Gateway::with_second_tier(settings, &second).unwrap()
+}
+
+#[tokio::test]
+async fn o05_identical_requests_at_once_on_two_gateways_with_the_lease_make_one_call() {
+    if skipped() {
+        return;
+    }
+    let whole = unary(200, ANSWER);
+    let events = stream(&[ROLE, &delta("hello there"), STOP, USAGE, DONE]);
+    for (streams, answer) in [(false, whole), (true, events)] {
+        let server = Server::start().await;
+        let acts = vec![Act::Read, Act::Sleep(Duration::from_millis(100)), Act::Write(answer), Act::Again];
+        let upstream = Scripted::new([Script::Acts(acts)]);
+        let gateways =
+            [leasing(&server.url(), settings(&upstream)), leasing(&server.url(), settings(&upstream))];
+        for gateway in &gateways {
+            ready(gateway).await;
+        }
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..1000 {
+            let gateway = gateways[number % 2].clone();
+            calls.spawn(async move { call(&gateway, chat("gpt-x", "x", streams)).await });
+        }
+        while let Some(answer) = calls.join_next().await {
+            let answer = answer.unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            assert!(answer.body.contains("hello there") && !answer.aborted);
+        }
+        assert_eq!(upstream.count(), 1, "streams: {streams}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_gives_the_lease_back() {
+    if skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let acts = vec![Act::Read, Act::AwaitClose];
+    let silent = Scripted::new([Script::Acts(acts)]);
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let (a, b) = (leasing(&server.url(), settings(&silent)), leasing(&server.url(), settings(&upstream)));
+    ready(&a).await;
+    ready(&b).await;
+    let leaving = tokio::spawn({
+        let a = a.clone();
+        async move { call(&a, chat("gpt-x", "x", false)).await }
+    });
+    while silent.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    leaving.abort();
+    // Well before the twenty seconds that the lease would last.
+    let answer = tokio::time::timeout(Duration::from_secs(10), call(&b, chat("gpt-x", "x", false))).await;
+    assert_eq!(answer.unwrap().body, ANSWER);
+}
+
+#[tokio::test]
+async fn with_a_lease_and_no_redis_a_gateway_answers() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = leasing(&format!("redis://127.0.0.1:{}", free_port()), settings(&upstream));
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 200);
+}
