@@ -24,6 +24,23 @@ pub(crate) struct Cache {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) routes: BTreeMap<String, RouteCache>,
     pub(crate) redis: Redis,
+    pub(crate) disk: Disk,
+}
+
+/// A file behind memory. Without a path there is none.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Disk {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
+    pub(crate) max_bytes: Size,
+    pub(crate) deadline: Span,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { path: None, max_bytes: Size(1 << 30), deadline: Span(Duration::from_millis(100)) }
+    }
 }
 
 /// What answers from the cache say in `cache-control`.
@@ -63,6 +80,7 @@ impl Default for Cache {
             max_entry: Size(1 << 20),
             routes: BTreeMap::new(),
             redis: Redis::default(),
+            disk: Disk::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod banner;
 mod cache;
 mod config;
 mod connection;
+mod disk;
 mod keep;
 mod metrics;
 mod process;

@@ -78,13 +78,20 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(name: &str, stack: usize) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name("chimera-redis".to_owned()).spawn(move || {
+        let work = move || {
             // Ends when told to, or when nobody is left to tell.
             let _ = runtime.block_on(stopped);
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).stack_size(stack);
+        let thread = thread.spawn(work).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("no address space for the thread of the second tier: {error}"),
+            )
         })?;
         Ok(Self { handle, stop, thread })
     }

@@ -138,6 +138,7 @@ pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), Co
         let bounds = bounds.map(|(key, size)| Ok((key.to_owned(), Value::try_from(size)?)));
         let mut bounds = bounds.into_iter().collect::<Result<toml::Table, toml::ser::Error>>()?;
         bounds.insert("redis".to_owned(), Value::try_from(&file.cache.redis)?);
+        bounds.insert("disk".to_owned(), Value::try_from(&file.cache.disk)?);
         let sections = [
             ("server", Value::try_from(&file.server)?),
             ("log", Value::try_from(&file.log)?),
@@ -175,6 +176,7 @@ pub(crate) fn settings(
     settings.probe_every = file.breaker.probe_every.map(|every| every.0);
     settings.cache = cache::settings(file)?;
     crate::redis::second_tier(file)?;
+    crate::disk::check(file)?;
     settings.sizes = sizes(file)?;
     settings.compression = CompressionSettings {
         enabled: file.compression.enabled,

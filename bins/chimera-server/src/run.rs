@@ -25,6 +25,7 @@ use crate::{
     banner,
     config::{self, ConfigError, File, LogFormat, LogLevel},
     connection::Patience,
+    disk,
     keep::InForce,
     metrics,
     process::Process,
@@ -161,14 +162,25 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     Ok(())
 }
 
+/// The stack of threads that parse nothing foreign.
+const DEFAULT_STACK: usize = 2 << 20;
+
 /// The gateway, and the thread of its second tier if there is one.
 fn gateway(file: &File, settings: Settings) -> Result<(Gateway, Option<Background>), Error> {
     let failed = |error: GatewayError| Error::Start(error.to_string());
+    if let Some(cache) = disk::cache(file)? {
+        tracing::info!(path = %cache.disk.path.display(), "answers are kept in a file");
+        let background = Background::start("chimera-disk", DEFAULT_STACK)?;
+        let entered = background.enter();
+        let gateway = Gateway::with_disk(settings, &cache).map_err(failed)?;
+        drop(entered);
+        return Ok((gateway, Some(background)));
+    }
     let Some(second) = redis::second_tier(file)? else {
         return Ok((Gateway::new(settings, random_seed()?).map_err(failed)?, None));
     };
     tracing::info!(redis = %second.redis.address(), "answers are shared through a Redis");
-    let background = Background::start()?;
+    let background = Background::start("chimera-redis", chimera_cache::REDIS_STACK)?;
     let entered = background.enter();
     let gateway = Gateway::with_second_tier(settings, &second).map_err(failed)?;
     drop(entered);
@@ -176,7 +188,7 @@ fn gateway(file: &File, settings: Settings) -> Result<(Gateway, Option<Backgroun
 }
 
 /// Thirty-two bytes that nobody can guess, from the system's own source.
-fn random_seed() -> Result<[u8; 32], Error> {
+pub(crate) fn random_seed() -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];
     let random = rustls::crypto::ring::default_provider().secure_random;
     random.fill(&mut seed).map_err(|_| Error::Start("the system gives no random bytes".to_owned()))?;

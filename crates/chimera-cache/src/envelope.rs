@@ -56,6 +56,7 @@ impl Flaw {
     }
 
     /// Whether the entry is to be deleted. Another version's is left to it.
+    #[cfg(feature = "redis")]
     pub(crate) fn is_to_be_deleted(self) -> bool {
         self != Self::Version
     }
@@ -210,6 +211,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Flaw> {
 }
 
 /// How many bytes of an envelope hold its head, key and labels; zero when it cannot be read.
+#[cfg(feature = "redis")]
 pub(crate) fn labels_end(bytes: &[u8]) -> usize {
     Head::read(bytes).map_or(0, |head| HEAD + head.key + head.labels)
 }
@@ -222,6 +224,7 @@ pub(crate) fn labels(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// So many bytes hold the head, the key and the labels of nearly every envelope.
+#[cfg(feature = "redis")]
 pub(crate) const FRONT: usize = 512;
 
 fn millis(time: SystemTime) -> u64 {

@@ -236,6 +236,10 @@ where
         self.guarded("writes", &self.writes, self.write_limits(), self.tier.release(key, token)).await.0
     }
 
+    async fn sync(&self) -> Result<(), TierError> {
+        tokio::time::timeout(self.settings.write, self.tier.sync()).await.unwrap_or(Err(TierError::Timeout))
+    }
+
     fn snapshot(&self, now: Instant) -> TierSnapshot {
         self.stats.sample(now);
         let (hits, misses) = self.stats.totals();

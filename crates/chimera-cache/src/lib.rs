@@ -46,22 +46,27 @@
 //! # What it does not do
 //! A purge does not wait until other processes have heard of it. A write to a far tier that was dropped or
 //! failed is not tried again. Values are not encrypted. The client of the Redis tier bounds neither the depth
-//! nor the time of parsing an answer, so a Redis that means harm can keep its threads busy: give the tier a
-//! runtime of its own where that matters. Callers wait no longer than their deadline even then.
+//! nor the time of parsing an answer: give the tier a runtime of its own, on threads with a stack of
+//! [`REDIS_STACK`], where the Redis or the way to it is not trusted. Callers then wait no longer than their
+//! deadline, and an answer nested 100,000 deep is a miss; one nested ten times as deep still ends the process.
 //!
 //! # Features
-//! `redis`: [`RedisTier`], with the [`Codec`] it needs.
-#![cfg_attr(not(feature = "redis"), allow(rustdoc::broken_intra_doc_links))]
+//! `redis`: [`RedisTier`]; `disk`: [`DiskTier`]; both with the [`Codec`] they need.
+#![cfg_attr(not(all(feature = "redis", feature = "disk")), allow(rustdoc::broken_intra_doc_links))]
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "disk"))]
 mod codec;
-#[cfg(feature = "redis")]
+#[cfg(feature = "disk")]
+mod disk;
+#[cfg(any(feature = "redis", feature = "disk"))]
 mod envelope;
 mod error;
 mod flight;
 mod guard;
 mod guarded;
 mod item;
+#[cfg(any(feature = "redis", feature = "disk"))]
+mod labels;
 mod latency;
 mod lease;
 mod load;
@@ -77,8 +82,10 @@ mod tier;
 mod tiered;
 mod writer;
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "disk"))]
 pub use codec::{Codec, SharedCodec, TextCodec};
+#[cfg(feature = "disk")]
+pub use disk::{DiskError, DiskSettings, DiskTier};
 pub use error::{SettingsError, TierError};
 pub use flight::{Flights, Role, Source, Subscription};
 pub use guard::{GuardSettings, GuardState};
@@ -90,7 +97,7 @@ pub use memory::{MemoryTier, Put};
 pub use metrics::METRICS;
 pub use purge::{Labels, NoLabels, Purge, SharedLabels};
 #[cfg(feature = "redis")]
-pub use redis::{RedisSettings, RedisTier, RedisUrlError};
+pub use redis::{REDIS_STACK, RedisSettings, RedisTier, RedisUrlError};
 pub use settings::{FlightSettings, MemorySettings, TieredSettings, WritePolicy};
 pub use stats::{Evictions, HitRate, OperationLatency, TierSnapshot};
 pub use tier::{Change, Changes, Hit, Lease, SharedTier, Tier};

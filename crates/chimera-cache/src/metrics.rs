@@ -168,10 +168,10 @@ impl TieredMetrics {
 }
 
 /// What is counted of values in a remote tier that did not stand the check.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "disk"))]
 pub(crate) struct CheckMetrics([Counter; 6]);
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "disk"))]
 impl CheckMetrics {
     pub(crate) fn new(tier: &'static str) -> Self {
         let reasons = crate::envelope::Flaw::ALL;

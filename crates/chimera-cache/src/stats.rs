@@ -43,7 +43,7 @@ pub struct TierSnapshot {
     pub put: OperationLatency,
 }
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "disk"))]
 impl TierSnapshot {
     /// Of a tier that counts nothing itself.
     pub(crate) fn unknown(tier: &'static str, now: Instant) -> Self {
@@ -66,6 +66,7 @@ impl TierSnapshot {
         }
     }
 
+    #[cfg(feature = "redis")]
     pub(crate) fn connected(mut self, up: bool, flawed: u64) -> Self {
         self.up = up;
         self.flawed = flawed;

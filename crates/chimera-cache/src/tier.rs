@@ -104,6 +104,11 @@ pub trait Tier<K: Sync, V: Send>: Send + Sync {
         async { Ok(()) }
     }
 
+    /// Makes what was stored outlast this process, where that is the tier's to do.
+    fn sync(&self) -> impl Future<Output = Result<(), TierError>> + Send {
+        async { Ok(()) }
+    }
+
     /// All that can be seen of it.
     fn snapshot(&self, now: Instant) -> TierSnapshot;
 
@@ -125,6 +130,7 @@ trait Erased<K, V>: Send + Sync {
     fn watch(&self, changes: Changes<K>);
     fn lease<'a>(&'a self, key: &'a K, ttl: Duration) -> Pending<'a, Lease>;
     fn release<'a>(&'a self, key: &'a K, token: u64) -> Pending<'a, ()>;
+    fn sync(&self) -> Pending<'_, ()>;
     fn snapshot(&self, now: Instant) -> TierSnapshot;
     fn publish(&self, now: Instant);
 }
@@ -153,6 +159,9 @@ impl<K: Send + Sync + 'static, V: Send + 'static, T: Tier<K, V>> Erased<K, V> fo
     }
     fn release<'a>(&'a self, key: &'a K, token: u64) -> Pending<'a, ()> {
         Box::pin(Tier::release(self, key, token))
+    }
+    fn sync(&self) -> Pending<'_, ()> {
+        Box::pin(Tier::sync(self))
     }
     fn snapshot(&self, now: Instant) -> TierSnapshot {
         Tier::snapshot(self, now)
@@ -202,6 +211,9 @@ impl<K: Send + Sync + 'static, V: Send + 'static> Tier<K, V> for SharedTier<K, V
     }
     async fn release(&self, key: &K, token: u64) -> Result<(), TierError> {
         self.0.release(key, token).await
+    }
+    async fn sync(&self) -> Result<(), TierError> {
+        self.0.sync().await
     }
     fn snapshot(&self, now: Instant) -> TierSnapshot {
         self.0.snapshot(now)

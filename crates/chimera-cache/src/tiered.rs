@@ -340,10 +340,13 @@ where
         Ok((near, far.tier.purge(purge).await?))
     }
 
-    /// Waits until the writes that are queued are done: for a clean end.
+    /// Waits until the writes that are queued are done, and outlast this process: for a clean end.
     pub async fn flush(&self) {
         if let Some(far) = &self.0.far {
             far.writer.flush().await;
+            if let Err(error) = far.tier.sync().await {
+                tracing::warn!(why = error.why(), "the far tier may lose its last entries");
+            }
         }
     }
 

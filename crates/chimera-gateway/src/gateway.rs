@@ -31,7 +31,7 @@ use crate::{
     renew::Renewals,
     request_id::{RequestId, RequestIds},
     respond,
-    second_tier::{self, Cache, SecondTier},
+    second_tier::{self, Behind, Cache, DiskCache, SecondTier},
     settings::Settings,
 };
 
@@ -89,6 +89,9 @@ pub enum GatewayError {
     /// The cache's settings cannot be used.
     #[error("cache: {0}")]
     Cache(#[from] chimera_cache::SettingsError),
+    /// The file of the cache cannot be used.
+    #[error("cache.disk.path: {0}")]
+    Disk(#[from] chimera_cache::DiskError),
 }
 
 /// An LLM gateway: a service from request to response, over any body. Clones share everything.
@@ -101,17 +104,23 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway over settings. `seed` keys its cache fingerprints: random, and kept secret.
     pub fn new(settings: Settings, seed: [u8; 32]) -> Result<Self, GatewayError> {
-        Self::build(settings, seed, None)
+        Self::build(settings, seed, Behind::Nothing)
     }
 
     /// A gateway whose cached answers are shared through a Redis. It connects in the background, in the
     /// runtime in which this is called: give it one of its own. That Redis is not there is no error.
     pub fn with_second_tier(settings: Settings, second: &SecondTier) -> Result<Self, GatewayError> {
-        Self::build(settings, second.seed(), Some(second))
+        Self::build(settings, second.seed(), Behind::Redis(second))
     }
 
-    fn build(settings: Settings, seed: [u8; 32], second: Option<&SecondTier>) -> Result<Self, GatewayError> {
-        let cache = second_tier::cache(settings.cache.capacity, settings.cache.max_entry, second)?;
+    /// A gateway whose cached answers are in a file, too. Its writes run in the runtime in which this is
+    /// called: give it one of its own.
+    pub fn with_disk(settings: Settings, disk: &DiskCache) -> Result<Self, GatewayError> {
+        Self::build(settings, disk.seed(), Behind::Disk(disk))
+    }
+
+    fn build(settings: Settings, seed: [u8; 32], behind: Behind<'_>) -> Result<Self, GatewayError> {
+        let cache = second_tier::cache(settings.cache.capacity, settings.cache.max_entry, behind)?;
         let max_log = usize::try_from(settings.cache.max_entry).unwrap_or(usize::MAX).saturating_mul(4);
         let shared = Shared {
             cache,

@@ -88,7 +88,7 @@ pub use gateway::{Gateway, GatewayError};
 pub use limits::Limits;
 pub use metrics::METRICS;
 pub use models::{ModelProvider, Models};
-pub use second_tier::SecondTier;
+pub use second_tier::{DiskCache, SecondTier};
 pub use settings::{
     CachePolicy, CacheSettings, CompressionSettings, RouteCache, RouteCaches, Settings, SizeLimits, Timeouts,
 };

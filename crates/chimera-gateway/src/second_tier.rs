@@ -1,20 +1,61 @@
-//! Cached answers in Redis: where it is, how an answer is written, and what it belongs to.
+//! Cached answers beyond memory, in Redis or in a file: where that is, how an answer is written, and what it
+//! belongs to.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chimera_cache::{
-    Codec, Guarded, GuardedSettings, Item, Labels, MemorySettings, RedisSettings, RedisTier, RedisUrlError,
-    SettingsError, SharedTier, TieredCache, TieredSettings,
+    Codec, DiskSettings, DiskTier, Guarded, GuardedSettings, Item, Labels, MemorySettings, RedisSettings,
+    RedisTier, RedisUrlError, SharedTier, TieredCache, TieredSettings,
 };
 use chimera_protocol::{DialectId, Fingerprint};
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
-use crate::entry::{self, Entry};
+use crate::{
+    entry::{self, Entry},
+    gateway::GatewayError,
+};
 
 /// The cache of a gateway: memory, and Redis where there is one.
 pub(crate) type Cache = TieredCache<Fingerprint, Arc<Entry>>;
+
+/// What is behind the memory cache.
+#[derive(Clone, Copy)]
+pub(crate) enum Behind<'a> {
+    Nothing,
+    Redis(&'a SecondTier),
+    Disk(&'a DiskCache),
+}
+
+/// A file behind the memory cache: one machine without a Redis keeps its answers over a restart.
+#[derive(Debug, Clone)]
+pub struct DiskCache {
+    /// The file, and how answers lie in it.
+    pub disk: DiskSettings,
+    /// How long it may take. Disks are slower than a Redis next door: a look-up has 100 ms by default.
+    pub limits: GuardedSettings,
+    seed: Seed,
+}
+
+impl DiskCache {
+    /// The file at a path. `secret` keys what lies in it: the same at every start.
+    pub fn new(path: impl Into<std::path::PathBuf>, max_bytes: u64, secret: &[u8]) -> Self {
+        let limits = GuardedSettings {
+            get: Duration::from_millis(100),
+            slow: Duration::from_millis(60),
+            write: Duration::from_secs(5),
+            ..GuardedSettings::default()
+        };
+        let disk = DiskSettings::new(path, max_bytes, derived("chimera answers: checksum", secret));
+        Self { disk, limits, seed: Seed(derived("chimera answers: name", secret)) }
+    }
+
+    /// What keys the fingerprints, at every start.
+    pub(crate) fn seed(&self) -> [u8; 32] {
+        self.seed.0
+    }
+}
 
 /// A Redis behind the memory cache, shared by every gateway that knows the same secret.
 ///
@@ -61,21 +102,25 @@ impl SecondTier {
 }
 
 /// The cache of a gateway. With a second tier, it needs a runtime.
-pub(crate) fn cache(
-    capacity: u64,
-    max_entry: u64,
-    second: Option<&SecondTier>,
-) -> Result<Cache, SettingsError> {
+pub(crate) fn cache(capacity: u64, max_entry: u64, behind: Behind<'_>) -> Result<Cache, GatewayError> {
     // An entry may come to hold its answer in several forms.
     let heaviest = max_entry.saturating_mul(4).min(capacity / 2);
     let near = MemorySettings::new("l1", capacity, heaviest);
     let mut settings = TieredSettings::new(near);
-    settings.lease = second.and_then(|second| second.lease);
     let weigh: fn(&Fingerprint, &Item<Arc<Entry>>) -> usize = |_, item| entry::weigh(&item.value);
-    let Some(second) = second else { return TieredCache::new(settings, AnswerCodec, weigh) };
-    let tier = RedisTier::start("l2", second.redis.clone(), AnswerCodec)?;
-    let tier = SharedTier::new(Guarded::new("l2", tier, second.limits)?);
-    TieredCache::with_far(settings, AnswerCodec, weigh, tier)
+    let tier = match behind {
+        Behind::Nothing => return Ok(TieredCache::new(settings, AnswerCodec, weigh)?),
+        Behind::Redis(second) => {
+            settings.lease = second.lease;
+            let tier = RedisTier::start("l2", second.redis.clone(), AnswerCodec)?;
+            SharedTier::new(Guarded::new("l2", tier, second.limits)?)
+        }
+        Behind::Disk(disk) => {
+            let tier = DiskTier::open("disk", disk.disk.clone(), AnswerCodec)?;
+            SharedTier::new(Guarded::new("disk", tier, disk.limits)?)
+        }
+    };
+    Ok(TieredCache::with_far(settings, AnswerCodec, weigh, tier)?)
 }
 
 /// How answers are written.

@@ -5,6 +5,7 @@
 mod admin;
 mod clients;
 mod commands;
+mod disk;
 mod heads;
 mod http2;
 mod lifecycle;

@@ -20,6 +20,13 @@ const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// The longest that fred itself waits for an answer; deadlines before it are the caller's.
 const COMMAND: Duration = Duration::from_secs(5);
 
+/// What a thread that drives a [`RedisTier`](crate::RedisTier) is to have as its stack.
+///
+/// The client reads an answer by calling itself for every level of it, and bounds neither: a Redis that
+/// means harm could otherwise end the process with an answer of some kilobytes. With this, one nested
+/// 100,000 deep is a miss like any other. It is address space, of which only what is used takes memory.
+pub const REDIS_STACK: usize = 1 << 30;
+
 /// A client that connects on its own for as long as it lives, and lets commands fail at once while it is
 /// not connected.
 pub(super) struct Connected {

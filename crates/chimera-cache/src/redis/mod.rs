@@ -11,5 +11,6 @@ mod settings;
 mod tier;
 mod tracking;
 
+pub use connect::REDIS_STACK;
 pub use settings::{RedisSettings, RedisUrlError};
 pub use tier::RedisTier;

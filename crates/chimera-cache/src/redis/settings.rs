@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use fred::types::config::{Config, ServerConfig, TlsConfig, TlsConnector};
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::error::SettingsError;
 
@@ -65,7 +66,7 @@ impl RedisSettings {
     }
 
     /// Uses TLS with a client configuration of the caller's: a private authority, a client certificate.
-    pub fn tls(mut self, config: Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+    pub fn tls(mut self, config: Arc<ClientConfig>) -> Self {
         let connector = TlsConnector::Rustls(tokio_rustls::TlsConnector::from(config));
         self.config.tls = Some(TlsConfig::from(connector));
         self

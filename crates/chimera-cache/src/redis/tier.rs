@@ -29,6 +29,7 @@ use crate::{
     envelope::{Flaw, Packing, Stamp},
     error::{SettingsError, TierError},
     item::Item,
+    labels::write_labels,
     memory::Put,
     metrics::CheckMetrics,
     purge::Purge,
@@ -195,7 +196,7 @@ where
         if written.len() > MAX_KEY || millis == 0 {
             return Ok(Put::Refused);
         }
-        let labels = purge::write_labels(&*self.codec, &key, &entry.value.value);
+        let labels = write_labels(&*self.codec, &key, &entry.value.value);
         let Some(sealed) = self.seal(&written, &labels, &entry) else { return Ok(Put::Refused) };
         let name = self.names.entry(&written);
         let value = Value::Bytes(sealed.into());

@@ -470,3 +470,56 @@ async fn pain_09_redis_and_upstream_down_together_fail_quickly_and_once() {
     assert_eq!(LOADS.load(SeqCst), 50, "nothing retries behind the caller's back");
     assert_eq!(cache.snapshot(Instant::now()).writes.queued, 0);
 }
+
+/// What reads an answer calls itself for every level of it, so the threads of this tier have room for many.
+/// Nobody waits beyond the deadline, and the tier is used again on another connection.
+#[test]
+fn r09_an_answer_nested_a_hundred_thousand_deep_costs_a_miss() {
+    if server::skipped() {
+        return;
+    }
+    let roomy = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(chimera_cache::REDIS_STACK)
+        .enable_all()
+        .build()
+        .unwrap();
+    let nested = async {
+        let server = Server::start().await;
+        let proxy = Proxy::start(server.port).await;
+        let cache = connected(&proxy.url()).await;
+        stored(&cache, &server, "k", "v").await;
+        proxy.set(Fault::Answer(b"*1\r\n".repeat(100_000)));
+        assert_eq!(get_far(&cache, "k").await, None);
+        proxy.set(Fault::None);
+        // What comes behind such an answer is taken for a part of it, until the connection is given up.
+        let began = Instant::now();
+        while get_far(&cache, "k").await.as_deref() != Some("v") {
+            assert!(began.elapsed() < Duration::from_secs(30), "it is not used again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    roomy.block_on(roomy.spawn(nested)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r11_scripts_that_redis_forgot_are_no_matter() {
+    if server::skipped() {
+        return;
+    }
+    use chimera_cache::{Lease, Tier as _};
+    let server = Server::start().await;
+    let tier = Tier::start("l2", redis(&server.url()), TextCodec::new()).unwrap();
+    let key = "k".to_owned();
+    for _ in 0..2 {
+        let began = Instant::now();
+        let token = loop {
+            match tier.lease(&key, MINUTE).await {
+                Ok(Lease::Granted(token)) => break token,
+                other => assert!(began.elapsed() < Duration::from_secs(20), "{other:?}"),
+            }
+        };
+        assert_eq!(server.text(&["SCRIPT", "FLUSH"]).await, "+OK\r\n");
+        tier.release(&key, token).await.unwrap();
+    }
+}

@@ -6,6 +6,7 @@ mod faults;
 mod moves;
 mod proxy;
 mod server;
+mod tls;
 mod topologies;
 
 use std::{

@@ -36,6 +36,13 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+pub(crate) fn fresh_dir() -> PathBuf {
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("chimera-redis-{}-{count}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
@@ -44,9 +51,7 @@ impl Server {
     }
 
     pub(crate) async fn start_on(port: u16, more: &[&str]) -> Self {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("chimera-redis-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = fresh_dir();
         let mut command = Command::new("redis-server");
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
@@ -55,7 +60,18 @@ impl Server {
         Self::run(command, port, dir).await
     }
 
-    async fn run(mut command: Command, port: u16, dir: PathBuf) -> Self {
+    /// A sentinel with these lines of configuration. It writes to its file, so it has one of its own.
+    pub(crate) async fn start_sentinel(lines: &[&str]) -> Self {
+        let (port, dir) = (free_port(), fresh_dir());
+        let file = dir.join("sentinel.conf");
+        let head = format!("port {port}\nbind 127.0.0.1\ndir {}\n", dir.display());
+        std::fs::write(&file, head + &lines.join("\n") + "\n").unwrap();
+        let mut command = Command::new("redis-server");
+        command.arg(&file).arg("--sentinel");
+        Self::run(command, port, dir).await
+    }
+
+    pub(crate) async fn run(mut command: Command, port: u16, dir: PathBuf) -> Self {
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let server = Self { child, port, dir };
         let began = Instant::now();
