@@ -9,6 +9,8 @@ use lexopt::prelude::*;
 pub(crate) enum Command {
     Serve(Options),
     Check(Options),
+    /// Replays a trace against the configured cache.
+    Simulate(Options, Trace),
     /// Prints one page of the generated documentation: `metrics`.
     Docs(String),
     Help,
@@ -23,11 +25,22 @@ pub(crate) struct Options {
     pub(crate) admin_listen: Option<String>,
 }
 
+/// What `cache simulate` is told besides the configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trace {
+    pub(crate) file: PathBuf,
+    pub(crate) far: Option<String>,
+    pub(crate) entry: Option<String>,
+    pub(crate) blocks: bool,
+}
+
 pub(crate) const HELP: &str = "\
 chimera: an LLM gateway
 
 usage: chimera [serve] [--config FILE] [--listen ADDR] [--admin-listen ADDR]
        chimera check [--config FILE]      validate, print the resolved configuration, secrets redacted
+       chimera cache simulate TRACE [--config FILE] [--far SIZE] [--entry SIZE] [--blocks]
+                                          hit rates of a trace of keys, by the size of the memory cache
        chimera docs metrics               print docs/metrics.md
        chimera --help | --version
 
@@ -39,26 +52,37 @@ CHIMERA__SECTION__KEY overrides any configuration key.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt::Error> {
     let mut parser = lexopt::Parser::from_args(args);
     let mut command: Option<String> = None;
-    let mut page: Option<String> = None;
+    let mut words: Vec<OsString> = Vec::new();
+    let mut trace = Trace::default();
     let mut options = Options::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("config") | Short('c') => options.config = Some(parser.value()?.into()),
             Long("listen") => options.listen = Some(parser.value()?.string()?),
             Long("admin-listen") => options.admin_listen = Some(parser.value()?.string()?),
+            Long("far") => trace.far = Some(parser.value()?.string()?),
+            Long("entry") => trace.entry = Some(parser.value()?.string()?),
+            Long("blocks") => trace.blocks = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("version") | Short('V') => return Ok(Command::Version),
             Value(word) if command.is_none() => command = Some(word.string()?),
-            Value(word) if command.as_deref() == Some("docs") && page.is_none() => {
-                page = Some(word.string()?)
-            }
+            Value(word) if command.as_deref() == Some("docs") && words.is_empty() => words.push(word),
+            Value(word) if command.as_deref() == Some("cache") && words.len() < 2 => words.push(word),
             other => return Err(other.unexpected()),
         }
     }
     match command.as_deref() {
         None | Some("serve") => Ok(Command::Serve(options)),
         Some("check") => Ok(Command::Check(options)),
-        Some("docs") => Ok(Command::Docs(page.ok_or("docs wants a page: metrics")?)),
+        Some("docs") => {
+            Ok(Command::Docs(words.pop().ok_or("docs wants a page: metrics")?.to_string_lossy().into_owned()))
+        }
+        Some("cache") => match <[OsString; 2]>::try_from(words) {
+            Ok([what, file]) if what == "simulate" => {
+                Ok(Command::Simulate(options, Trace { file: file.into(), ..trace }))
+            }
+            _ => Err("cache wants: simulate TRACE".into()),
+        },
         Some(other) => Err(format!("there is no command `{other}`; try --help").into()),
     }
 }
@@ -84,5 +108,14 @@ mod tests {
         assert!(parsed(&["--fly"]).is_err());
         assert!(parsed(&["serve", "again"]).is_err());
         assert!(parsed(&["docs"]).is_err());
+        assert!(parsed(&["cache", "simulate"]).is_err());
+        assert!(parsed(&["cache", "forget", "x"]).is_err());
+    }
+
+    #[test]
+    fn a_trace_is_simulated() {
+        let trace = Trace { file: "t.jsonl".into(), far: Some("1GiB".into()), entry: None, blocks: true };
+        let command = parsed(&["cache", "simulate", "t.jsonl", "--far", "1GiB", "--blocks"]);
+        assert_eq!(command.unwrap(), Command::Simulate(Options::default(), trace));
     }
 }

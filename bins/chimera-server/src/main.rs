@@ -14,6 +14,7 @@ mod resolve;
 mod run;
 mod serve;
 mod sim;
+mod simulate;
 mod stream;
 mod units;
 mod upstreams;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Docs(page) if page == "metrics" => print(&metrics::page()),
         Command::Docs(page) => Err(run::Error::NoPage(page)),
         Command::Check(options) => run::check(&options).and_then(|shown| print(&shown)),
+        Command::Simulate(options, trace) => simulate::run(&options, &trace).and_then(|shown| print(&shown)),
         Command::Serve(options) => run::serve(options),
     };
     match result {

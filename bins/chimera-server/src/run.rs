@@ -57,7 +57,7 @@ impl Error {
 }
 
 /// The file, the environment and the options, in this order.
-fn load(options: &Options) -> Result<File, ConfigError> {
+pub(crate) fn load(options: &Options) -> Result<File, ConfigError> {
     let mut file = config::load(options.config.as_deref(), std::env::vars())?;
     if let Some(listen) = &options.listen {
         file.server.listen.clone_from(listen);

@@ -140,7 +140,7 @@ impl Serialize for Size {
     }
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text.trim());
     let shift = match unit {
         "" | "B" => 0,

@@ -76,6 +76,7 @@ mod purge;
 #[cfg(feature = "redis")]
 mod redis;
 mod settings;
+pub mod simulate;
 mod sketch;
 mod stats;
 mod tier;

@@ -113,3 +113,27 @@ fn an_upstream_that_is_our_own_listener_is_refused() {
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stdout));
     assert!(text(&refused.stderr).contains("openai"), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn a_trace_is_replayed_against_the_configured_cache() {
+    let trace = std::env::temp_dir().join(format!("chimera-trace-{}", std::process::id()));
+    let keys: String = (0..4000).map(|n| format!("{}\n", n % 1000)).collect();
+    std::fs::write(&trace, keys).unwrap();
+    let name = trace.to_str().unwrap();
+    let config = Some("[cache]\ncapacity = \"8MiB\"\nmax_entry = \"1MiB\"\n");
+    let alone = run(&["cache", "simulate", name, "--entry", "4KiB"], config, &[]);
+    assert!(alone.status.success(), "{}", text(&alone.stderr));
+    let shown = text(&alone.stdout);
+    assert!(shown.starts_with("4000 look-ups"), "{shown}");
+    let configured = shown.lines().find(|line| line.contains("as configured")).unwrap();
+    assert!(configured.contains("75.00%"), "a thousand keys of 4 KiB fit into 8 MiB: {shown}");
+    let smallest = shown.lines().nth(3).unwrap();
+    assert!(smallest.trim_start().starts_with("131072") && !smallest.contains("75.00%"), "{shown}");
+    let far = run(&["cache", "simulate", name, "--entry", "4KiB", "--far", "16MiB"], config, &[]);
+    let shown = text(&far.stdout);
+    assert!(shown.lines().skip(3).all(|line| line.contains("75.00%")), "{shown}");
+    for wrong in [&["cache", "simulate", name, "--far", "much"][..], &["cache", "simulate", "/nonexistent"]] {
+        assert!(!run(wrong, None, &[]).status.success());
+    }
+    let _ = std::fs::remove_file(&trace);
+}
