@@ -3,4 +3,5 @@
 
 mod flights;
 mod memory;
+mod ratio;
 mod tiered;
