@@ -49,7 +49,8 @@ impl Piece {
         match self {
             Self::Answer(answer) => answer.body.len(),
             Self::Events(events) => events.len(),
-            Self::Head(_) | Self::Failed(_) | Self::Stored(_) => 64,
+            Self::Stored(found) => found.value.origin().len(),
+            Self::Head(_) | Self::Failed(_) => 64,
         }
     }
 }

@@ -31,8 +31,11 @@ pub(crate) struct EventSource {
     phase: Phase,
 }
 
+/// A call and what sending it came to, or the one piece that another gateway's answer is.
+type Begun = (Arc<Load>, Result<Sent, Piece>);
+
 enum Phase {
-    Sending(Pin<Box<dyn Future<Output = (Arc<Load>, Result<Sent, Piece>)> + Send>>),
+    Sending(Pin<Box<dyn Future<Output = Begun> + Send>>),
     /// The head was passed on; `held` was read while the answer was judged.
     Passing(Box<Passing>),
     Over,
