@@ -181,7 +181,7 @@ impl Codec<Fingerprint, Arc<Entry>> for AnswerCodec {
         };
         let _ = bytes.split_to(status.map_or(0, |_| 2));
         let dialect = text_of(&mut bytes)?;
-        let dialect = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini]
+        let dialect = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini, DialectId::Responses]
             .into_iter()
             .find(|known| known.as_str().as_bytes() == dialect)?;
         let owner = String::from_utf8(text_of(&mut bytes)?.to_vec()).ok()?;
@@ -229,14 +229,16 @@ mod tests {
     #[test]
     fn an_answer_is_read_as_it_was_written() {
         let header = HeaderValue::from_static;
-        for make in [Entry::unary, Entry::stream] {
+        let dialects = [DialectId::OpenAi, DialectId::Anthropic, DialectId::Gemini, DialectId::Responses];
+        for (dialect, is_stream) in dialects.into_iter().flat_map(|one| [(one, false), (one, true)]) {
+            let make = if is_stream { Entry::stream } else { Entry::unary };
             let body = Bytes::from_static(b"{\"a\":1}");
-            let entry = make(DialectId::Gemini, "acme".into(), body, header("one"), header("m"));
+            let entry = make(dialect, "acme".into(), body, header("one"), header("m"));
             let mut bytes = Vec::new();
             AnswerCodec.write_value(&entry, &mut bytes);
             let read = AnswerCodec.read_value(bytes.into()).unwrap();
             assert_eq!(read.as_came(), entry.as_came());
-            assert_eq!((read.dialect(), read.owner(), read.tag()), (DialectId::Gemini, "acme", "m"));
+            assert_eq!((read.dialect(), read.owner(), read.tag()), (dialect, "acme", "m"));
             assert_eq!((&read.provider, &read.model), (&entry.provider, &entry.model));
         }
     }
