@@ -26,7 +26,7 @@ const OPERATIONS: [(&str, Operation); 9] = [
     ("look", parts::look),
     ("event", parts::event),
     ("translated-event", parts::translated_event),
-    ("l1-get", parts::l1_get),
+    ("100-l1-gets", parts::l1_get),
     ("breaker", parts::breaker),
 ];
 
