@@ -98,7 +98,7 @@ impl Stage {
         // The simulated provider serves only where no other is configured.
         let text = text
             + &format!(
-                "[providers.steady]\ndialect = \"openai\"\nbase_url = \"http://127.0.0.1:{}/v1\"\nmodels = [\"sim-*\"]\n",
+                "[providers.steady]\ndialect = \"openai\"\nbase_url = \"http://127.0.0.1:{}/v1\"\nmodels = [\"sim-*\"]\n[groups.hedged]\ndeployments = [{{ provider = \"steady\", model = \"sim-small\" }}]\nhedge_percentile = 95\n",
                 serve_well(free_port()?)?
             );
         fs::write(&config, text).map_err(|error| error.to_string())?;
