@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Dialect, File},
-    resolve::Addresses,
+    surroundings::Addresses,
 };
 
 /// A question in one vendor's words: path, and a body that names a model.

@@ -10,7 +10,10 @@ use std::{
 
 use chimera_gateway::DiskCache;
 
-use crate::config::{ConfigError, File};
+use crate::{
+    config::{ConfigError, File},
+    random,
+};
 
 /// Checks what can be checked without touching the disk.
 pub(crate) fn check(file: &File) -> Result<(), ConfigError> {
@@ -58,7 +61,7 @@ fn secret(path: &Path) -> io::Result<[u8; 32]> {
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
     match made {
         Ok(mut file) => {
-            let secret = crate::run::random_seed().map_err(|error| io::Error::other(error.to_string()))?;
+            let secret = random::seed()?;
             file.write_all(&secret)?;
             file.sync_all()?;
             Ok(secret)

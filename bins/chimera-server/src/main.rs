@@ -9,6 +9,7 @@ mod disk;
 mod keep;
 mod metrics;
 mod process;
+mod random;
 mod redis;
 mod resolve;
 mod run;
@@ -16,6 +17,7 @@ mod serve;
 mod sim;
 mod simulate;
 mod stream;
+mod surroundings;
 mod units;
 mod upstreams;
 

@@ -5,32 +5,16 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 use chimera_gateway::{
     CompressionSettings, KeyDigest, Limits, Settings, SizeLimits, Tenant, Tenants, Timeouts,
 };
-use chimera_provider_pool::SharedConnect;
 use toml::Value;
 
 use crate::{
     cache,
     config::{self, ConfigError, Dialect, File},
     keep::InForce,
+    surroundings::{Addresses, Surroundings},
     units::{SecretSource, Size, Span},
     upstreams::models,
 };
-
-/// What resolving needs besides the file.
-pub(crate) struct Surroundings {
-    /// Connects to providers by TCP.
-    pub(crate) tcp: SharedConnect,
-    /// Connects to the simulated provider inside this process.
-    pub(crate) sim: SharedConnect,
-    pub(crate) workers: usize,
-}
-
-/// The listeners' addresses, parsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Addresses {
-    pub(crate) data: SocketAddr,
-    pub(crate) admin: SocketAddr,
-}
 
 /// Adds the providers whose keys the environment holds, where the file does not name them.
 pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str) -> Option<String>) {
@@ -325,7 +309,7 @@ mod tests {
     }
 
     fn around() -> Surroundings {
-        let tcp: SharedConnect = Arc::new(
+        let tcp: chimera_provider_pool::SharedConnect = Arc::new(
             chimera_provider_pool::TcpConnect::new(chimera_provider_pool::Resolver::default()).unwrap(),
         );
         Surroundings { sim: tcp.clone(), tcp, workers: 1 }

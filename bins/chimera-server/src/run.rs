@@ -29,10 +29,12 @@ use crate::{
     keep::InForce,
     metrics,
     process::Process,
+    random,
     redis::{self, Background},
-    resolve::{self, Addresses, Surroundings},
+    resolve,
     serve::{self, Shared, Workers},
     sim::SimConnect,
+    surroundings::{Addresses, Surroundings},
 };
 
 /// Why the process ends.
@@ -177,7 +179,7 @@ fn gateway(file: &File, settings: Settings) -> Result<(Gateway, Option<Backgroun
         return Ok((gateway, Some(background)));
     }
     let Some(second) = redis::second_tier(file)? else {
-        return Ok((Gateway::new(settings, random_seed()?).map_err(failed)?, None));
+        return Ok((Gateway::new(settings, random::seed()?).map_err(failed)?, None));
     };
     tracing::info!(redis = %second.redis.address(), "answers are shared through a Redis");
     let background = Background::start("chimera-redis", chimera_cache::REDIS_STACK)?;
@@ -185,14 +187,6 @@ fn gateway(file: &File, settings: Settings) -> Result<(Gateway, Option<Backgroun
     let gateway = Gateway::with_second_tier(settings, &second).map_err(failed)?;
     drop(entered);
     Ok((gateway, Some(background)))
-}
-
-/// Thirty-two bytes that nobody can guess, from the system's own source.
-pub(crate) fn random_seed() -> Result<[u8; 32], Error> {
-    let mut seed = [0; 32];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut seed).map_err(|_| Error::Start("the system gives no random bytes".to_owned()))?;
-    Ok(seed)
 }
 
 /// Shows the banner. Nobody may be reading: that is no reason not to serve.

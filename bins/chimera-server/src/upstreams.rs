@@ -17,7 +17,7 @@ use http::HeaderName;
 use crate::{
     config::{self, ConfigError, Dialect, File, Picker},
     keep::InForce,
-    resolve::{Addresses, Surroundings},
+    surroundings::{Addresses, Surroundings},
 };
 
 /// Bare model names of the vendors.

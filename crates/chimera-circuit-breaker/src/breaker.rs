@@ -10,6 +10,7 @@ use crate::{
     error::Rejected,
     permit::{Outcome, Permit, Ticket},
     settings::Settings,
+    state::State,
     sync::{
         AtomicU8, AtomicU32, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -17,34 +18,6 @@ use crate::{
     window::{BUCKETS, Counts, Window},
     word::{CLOSED, HALF_OPEN, MOST_OPENINGS, OPEN, Word},
 };
-
-/// Whether requests are let through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// All are.
-    Closed,
-    /// None are.
-    Open,
-    /// A few are, to see how they fare.
-    HalfOpen,
-}
-
-impl State {
-    /// The state as a label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A state that an operator holds a breaker in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::breaker::State;
+use crate::state::State;
 
 /// A request that the breaker did not admit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -44,14 +44,16 @@ mod error;
 mod metrics;
 mod permit;
 mod settings;
+mod state;
 mod sync;
 mod window;
 #[cfg(test)]
 mod window_tests;
 mod word;
 
-pub use breaker::{Breaker, Forced, Snapshot, State, Transition, Why};
+pub use breaker::{Breaker, Forced, Snapshot, Transition, Why};
 pub use error::{Rejected, SettingsError};
 pub use metrics::{BreakerMetrics, METRICS};
 pub use permit::{Outcome, Permit};
 pub use settings::Settings;
+pub use state::State;

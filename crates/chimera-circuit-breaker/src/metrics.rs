@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use crate::breaker::{State, Transition};
+use crate::{breaker::Transition, state::State};
 
 /// The metrics of one breaker, fed by its transitions.
 #[derive(Clone)]

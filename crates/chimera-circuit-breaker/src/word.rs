@@ -1,6 +1,6 @@
 //! The state of a breaker in one word.
 
-use crate::{breaker::State, permit::Ticket};
+use crate::{permit::Ticket, state::State};
 
 // The state word, from the low end: 2 bits of state, 8 bits of probes in flight, 8 bits of probes that
 // succeeded, 5 bits of openings since it was last closed (the exponent of the open period), 41 bits of

@@ -14,10 +14,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::{
     books::Books,
-    call::Following,
     compress::StreamEncoder,
     entry::Form,
     failure::{Code, Failure},
+    following::Following,
     load::Piece,
     metrics::RequestOutcome,
     request_id::RequestId,

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     auth::Tenant,
-    call::Arrival,
+    context::Arrival,
     failure::{Code, Failure},
     gateway::Shared,
     limits::Admission,

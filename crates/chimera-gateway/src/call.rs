@@ -1,25 +1,23 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use chimera_cache::{Role, Source};
+use chimera_cache::Role;
 use chimera_protocol::DialectId;
-use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
 
 use crate::{
     alias::RawRequest,
-    auth::Tenant,
-    body::{Body, Follow},
+    body::Body,
     books::Books,
+    context::{Arrival, Context},
     failure::{Code, Failure},
-    gateway::{Gateway, State},
-    generate,
-    head::Head,
-    intake,
+    following::Following,
+    gateway::Gateway,
+    generate, intake,
     keep::Keep,
     limits,
     load::{Load, Piece},
@@ -30,30 +28,11 @@ use crate::{
     models_list,
     plan::{self, Plan},
     renew, reply,
-    request_id::RequestId,
     respond::{self, names},
     route::{self, Call, Route},
-    translating::Translating,
     upstream::{Outgoing, forwarded},
     web_page,
 };
-
-/// What is known of a request when its head has come.
-pub(crate) struct Arrival<'a> {
-    pub(crate) at: Instant,
-    pub(crate) request_id: RequestId,
-    /// The dialect in which it wants its errors, as far as its head tells.
-    pub(crate) dialect: DialectId,
-    pub(crate) head: Head<'a>,
-}
-
-/// A request's own facts, handed down its way.
-pub(crate) struct Context<'a> {
-    pub(crate) gateway: &'a Gateway,
-    pub(crate) state: Arc<State>,
-    pub(crate) tenant: Arc<Tenant>,
-    pub(crate) arrival: &'a Arrival<'a>,
-}
 
 /// Answers a request of the data listener.
 pub(crate) async fn handle<B>(
@@ -386,33 +365,6 @@ fn extra(call: &Call<'_>, query: &str, versions: &Bytes) -> Bytes {
     match &call.model {
         None => versions.clone(),
         Some(model) => [model.as_bytes(), query.as_bytes(), versions].concat().into(),
-    }
-}
-
-/// A call that one caller follows, alone or with others.
-pub(crate) enum Following {
-    Shared(Follow),
-    Alone(Source<Piece>),
-    /// In the caller's dialect, which is not the provider's.
-    Translated(Box<Translating>),
-}
-
-impl Following {
-    pub(crate) fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Piece>> {
-        match self {
-            Self::Shared(follow) => Pin::new(follow).poll_next(cx),
-            Self::Alone(source) => source.as_mut().poll_next(cx),
-            Self::Translated(translating) => translating.poll_next(cx),
-        }
-    }
-
-    /// Whether the end that was met is not the call's own.
-    pub(crate) fn interrupted(&self) -> bool {
-        match self {
-            Self::Shared(follow) => follow.interrupted(),
-            Self::Alone(_) => false,
-            Self::Translated(translating) => translating.interrupted(),
-        }
     }
 }
 

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use crate::{
     alias::Aliases,
     body::{Body, FlightKey},
-    call::{self, Arrival},
+    call,
+    context::Arrival,
     failure::{Code, Failure},
     head::Head,
     load::Piece,

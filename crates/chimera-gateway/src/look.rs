@@ -9,7 +9,7 @@ use http::HeaderValue;
 use crate::{
     aside::{LARGE_REQUEST, aside},
     auth::Tenant,
-    call::Context,
+    context::Context,
     entry::Form,
     failure::{Code, Failure},
     gateway::State,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::{
     body::Body,
     books::Books,
-    call::Context,
+    context::Context,
     failure::{Code, Failure},
     metrics::RequestOutcome,
     models::ModelProvider,

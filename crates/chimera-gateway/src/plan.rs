@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, request::Parts};
 use tokio::time::Instant;
 
 use crate::{
-    call::Context,
+    context::Context,
     directives::{self, Directives},
     entry::Entry,
     failure::Failure,

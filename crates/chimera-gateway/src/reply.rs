@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use crate::{
     body::Body,
     books::Books,
-    call::{Context, Following},
     compress::{self, Encoding, StreamEncoder},
+    context::Context,
     entry::{Entry, UNARY},
+    following::Following,
     load::{Answer, Provenance},
     look::Looked,
     metrics::RequestOutcome,

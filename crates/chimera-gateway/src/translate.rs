@@ -21,10 +21,11 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 use crate::{
     body::Body,
     books::Books,
-    call::{self, Following},
     compress::Encoding,
+    context,
     entry::{Entry, Form},
     failure::{Code, Failure},
+    following::Following,
     load::Answer,
     metrics::RequestOutcome,
     reply,
@@ -221,7 +222,7 @@ impl Foreign {
     /// A provider's whole answer as a response to the caller.
     pub(crate) async fn respond(
         self: &Arc<Self>,
-        context: &call::Context<'_>,
+        context: &context::Context<'_>,
         answer: &Answer,
         said: HeaderValue,
         parts: &Parts,
@@ -251,7 +252,7 @@ impl Foreign {
     /// An answer that came whole, or that is stored, as a response to the caller.
     pub(crate) async fn hit(
         self: &Arc<Self>,
-        context: &call::Context<'_>,
+        context: &context::Context<'_>,
         entry: &Arc<Entry>,
         parts: &Parts,
     ) -> Result<Response<Body>, Failure> {
@@ -280,7 +281,12 @@ impl Foreign {
     }
 
     /// The stream that a caller gets of a call that it follows.
-    pub(crate) fn follow(&self, inner: Following, context: &call::Context<'_>, id: &RequestId) -> Following {
+    pub(crate) fn follow(
+        &self,
+        inner: Following,
+        context: &context::Context<'_>,
+        id: &RequestId,
+    ) -> Following {
         let most = context.state.settings.sizes.event;
         let retelling = Retelling::new(self.translator(&id.to_string()), self.form.framing, most);
         Following::Translated(Box::new(Translating::new(inner, retelling)))

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use chimera_protocol::{sse, translate::StreamTranslator};
 
 use crate::{
-    call::Following,
     failure::{Code, Failure},
+    following::Following,
     load::Piece,
     upstream::Framing,
 };

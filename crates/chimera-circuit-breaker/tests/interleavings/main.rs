@@ -20,6 +20,8 @@ mod error;
 mod permit;
 #[path = "../../src/settings.rs"]
 mod settings;
+#[path = "../../src/state.rs"]
+mod state;
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -32,9 +34,10 @@ mod window;
 #[path = "../../src/word.rs"]
 mod word;
 
-use breaker::{Breaker, State};
+use breaker::Breaker;
 use permit::{Outcome, Permit};
 use settings::Settings;
+use state::State;
 use sync::{AtomicUsize, Ordering::SeqCst};
 
 const MS: Duration = Duration::from_millis(1);
