@@ -33,7 +33,9 @@ pub(crate) fn ensure() -> bool {
 pub(crate) fn at_rest() -> Outcome<String> {
     let known = documented_metrics()?;
     let mut wrong = Vec::new();
-    let expressions = expressions()?;
+    let mut expressions = expressions()?;
+    expressions.extend(queries("docs/PERFORMANCE_REVIEW_CHECKLIST.md")?);
+    expressions.extend(queries("docs/PERFORMANCE_OPTIMIZATION_GUIDE.md")?);
     for (place, expression) in &expressions {
         for name in metric_names(expression) {
             if !known.contains(&name) {
@@ -75,6 +77,12 @@ fn documented_metrics() -> Outcome<BTreeSet<String>> {
 
 fn read(path: &str) -> Outcome<String> {
     fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))
+}
+
+/// What stands between backticks in a page: queries, and names that may be none.
+fn queries(page: &str) -> Outcome<Vec<(String, String)>> {
+    let text = read(page)?;
+    Ok(text.split('`').skip(1).step_by(2).map(|span| (page.to_owned(), span.to_owned())).collect())
 }
 
 /// Metrics that an expression reads; what the rules themselves record is left out.
