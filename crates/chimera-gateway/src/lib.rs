@@ -75,7 +75,6 @@ mod respond;
 mod route;
 mod second_tier;
 mod settings;
-mod tokens;
 mod told;
 mod translate;
 mod translating;

@@ -16,6 +16,7 @@ use chimera_protocol::{
     DialectId, ErrorParts, Operation, json,
     translate::{self, AnswerContext, EmbedTranslated, ErrorFacts, RequestContext, StreamTranslator},
 };
+use chimera_transform::tokens;
 use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 
 use crate::{
@@ -31,7 +32,6 @@ use crate::{
     reply,
     request_id::RequestId,
     respond::{self, names},
-    tokens,
     translating::{Retelling, Translating},
     upstream::{Framing, Outgoing},
 };

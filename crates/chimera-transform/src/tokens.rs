@@ -1,4 +1,4 @@
-//! Tokens counted here, for callers of providers that have no call for it.
+//! Tokens, counted as OpenAI counts them.
 //!
 //! Text is counted with OpenAI's own encodings. What a request costs beyond its text follows OpenAI's
 //! published recipe: three tokens around each message, one for a name, three before the answer. Tools
@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 
 use chimera_protocol::json::{Document, Kind, Value};
 use tiktoken::{CoreBpe, encoding};
+
+use crate::prompt::Part;
 
 const PER_MESSAGE: u64 = 3;
 const PER_NAME: u64 = 1;
@@ -30,9 +32,27 @@ fn encoding(model: &str) -> &'static CoreBpe {
     }
 }
 
+/// Unpacks the tables of a model's encoding, so that the first request does not wait for it.
+pub fn warm(model: &str) {
+    encoding(model);
+}
+
+/// Whether counts for a model are exact: its encoding is one of those here.
+pub fn is_exact(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let name = name.strip_prefix("ft:").unwrap_or(name);
+    let reasons = name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    reasons || ["gpt-", "chatgpt-"].iter().any(|family| name.starts_with(family))
+}
+
+/// How many tokens a text has.
+pub fn count_text(text: &str, model: &str) -> u64 {
+    Counter::of(model).text(text)
+}
+
 /// How many tokens a chat request of OpenAI's has.
-pub(crate) fn count(request: &Document<'_>, model: &str) -> u64 {
-    let counter = Counter(encoding(model));
+pub fn count(request: &Document<'_>, model: &str) -> u64 {
+    let counter = Counter::of(model);
     let messages = request.root().get("messages").into_iter().flat_map(Value::elements);
     let messages: u64 = messages.map(|message| counter.message(message)).sum();
     let tools = request.root().get("tools").into_iter().flat_map(Value::elements);
@@ -43,11 +63,31 @@ pub(crate) fn count(request: &Document<'_>, model: &str) -> u64 {
         + BEFORE_ANSWER
 }
 
-struct Counter(&'static CoreBpe);
+/// Counts in one encoding.
+pub(crate) struct Counter(&'static CoreBpe);
 
 impl Counter {
-    fn text(&self, text: &str) -> u64 {
+    pub(crate) fn of(model: &str) -> Self {
+        Self(encoding(model))
+    }
+
+    pub(crate) fn text(&self, text: &str) -> u64 {
         self.0.count(text) as u64
+    }
+
+    /// A text of a prompt.
+    pub(crate) fn of_part(&self, part: &Part<'_>) -> u64 {
+        self.text(part.text()) + if part.is_embedded() { PER_MESSAGE } else { 0 }
+    }
+
+    /// What a turn costs besides its texts: its frame, and the name of its role.
+    pub(crate) fn per_turn(&self) -> u64 {
+        PER_MESSAGE + 1
+    }
+
+    /// What so many turns cost besides their texts.
+    pub(crate) fn frames(&self, turns: usize) -> u64 {
+        turns as u64 * self.per_turn() + if turns > 0 { BEFORE_ANSWER } else { 0 }
     }
 
     fn raw(&self, value: Value<'_>) -> u64 {
