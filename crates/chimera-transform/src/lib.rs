@@ -37,6 +37,7 @@
 //! # What it does not do
 //! It sends nothing anywhere, and redaction finds what has a form: see [`Redact`].
 
+mod answer;
 mod budget;
 mod changes;
 mod metrics;
@@ -51,6 +52,7 @@ pub mod tokens;
 mod transform;
 mod way_back;
 
+pub use answer::Events;
 pub use budget::{Budget, BudgetSettings};
 pub use changes::Changes;
 pub use metrics::METRICS;

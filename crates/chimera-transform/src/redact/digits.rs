@@ -1,6 +1,6 @@
 //! Groups of digits and what they may be: cards, phones, id numbers, dates, addresses of machines.
 
-use std::ops::Range;
+use std::{cell::OnceCell, ops::Range};
 
 use super::{checks, context, kind::Kind};
 
@@ -17,10 +17,14 @@ pub(super) struct Run<'t> {
     /// For each group its separator, where it begins and ends, and how many digits there are up to its end.
     groups: [(u8, usize, usize, usize); GROUPS],
     many: usize,
+    /// Whether the words before it speak of a phone; of an id. Asked once for all of its shapes.
+    phone: OnceCell<bool>,
+    id: OnceCell<bool>,
 }
 
 /// The first groups of a run.
 struct Shape<'r> {
+    run: &'r Run<'r>,
     text: &'r [u8],
     digits: &'r [u8],
     groups: &'r [(u8, usize, usize, usize)],
@@ -30,7 +34,15 @@ struct Shape<'r> {
 impl<'t> Run<'t> {
     /// Reads the run that begins at a digit.
     pub(super) fn read(text: &'t [u8], at: usize) -> Self {
-        let mut run = Self { text, digits: [0; DIGITS], count: 0, groups: [(0, 0, 0, 0); GROUPS], many: 0 };
+        let mut run = Self {
+            text,
+            digits: [0; DIGITS],
+            count: 0,
+            groups: [(0, 0, 0, 0); GROUPS],
+            many: 0,
+            phone: OnceCell::new(),
+            id: OnceCell::new(),
+        };
         let (mut at, mut separator) = (at, 0);
         while let Some(group) = run.groups.get_mut(run.many) {
             let from = at;
@@ -68,6 +80,13 @@ impl<'t> Run<'t> {
 
     /// What its first groups are, as many of them as make something.
     pub(super) fn classify(&self) -> Option<(Kind, Range<usize>)> {
+        // A list of single digits, of which nothing is made.
+        if let [(_, from, to, _), (b' ', next, end, _), ..] = self.groups
+            && to - from == 1
+            && end - next == 1
+        {
+            return None;
+        }
         (1..=self.many).rev().find_map(|many| self.shape(many)?.classify())
     }
 
@@ -81,7 +100,13 @@ impl<'t> Run<'t> {
             [b'.', b'0'..=b'9', ..] => groups.iter().skip(1).all(|group| group.0 == b'.'),
             _ => false,
         };
-        let shape = Shape { text: self.text, digits: self.digits.get(..count)?, groups, range: start..end };
+        let shape = Shape {
+            run: self,
+            text: self.text,
+            digits: self.digits.get(..count)?,
+            groups,
+            range: start..end,
+        };
         (!goes_on && count >= 4).then_some(shape)
     }
 }
@@ -116,7 +141,7 @@ impl Shape<'_> {
         if self.is_phone() {
             return Some((Kind::Phone, self.with_sign()));
         }
-        (self.is_vague_id() && context::id(self.text, self.range.start))
+        (self.is_vague_id() && *self.run.id.get_or_init(|| context::id(self.text, self.range.start)))
             .then(|| (Kind::NationalId, self.range.clone()))
     }
 
@@ -288,7 +313,7 @@ impl Shape<'_> {
             return true;
         }
         let plausible = (7..=13).contains(&digits.len()) && (grouped || self.groups.len() == 1);
-        plausible && context::phone(self.text, self.range.start)
+        plausible && *self.run.phone.get_or_init(|| context::phone(self.text, self.range.start))
     }
 
     fn has_plus(&self) -> bool {

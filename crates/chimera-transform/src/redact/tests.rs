@@ -289,6 +289,11 @@ fn arguments_of_tools_stay_json() {
     assert_eq!(key, "-----BEGIN KEY-----\nAAAA\n-----END KEY-----");
 }
 
+#[test]
+fn what_is_found_depends_on_no_chance_in_a_list_of_numbers() {
+    nothing(&["1 2 3 4 5 6 7 8 9 0 1 2 3", "10 20 30 40 50 60 70 80 90", "0 0 0 0", "1.5 2.5 3.5"]);
+}
+
 /// Texts of findings, of what looks like them, and of anything else.
 fn texts() -> impl Strategy<Value = String> {
     let piece = prop_oneof![

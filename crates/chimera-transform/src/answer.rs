@@ -1,0 +1,229 @@
+//! Answers in a dialect on their way back: whole bodies, and events of a stream.
+//!
+//! A text of a stream comes in many events. What its channel holds back of one is let go in the next of
+//! the same text, or, where the text ends first, in a copy of the last event that carried it: so a
+//! placeholder that was cut comes back whole, and the event that ends the stream stays the last.
+
+mod carrier;
+mod deltas;
+
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+
+use chimera_protocol::{
+    DialectId,
+    json::{Document, Kind, Value},
+    sse,
+};
+
+use crate::{
+    prompt::quoted,
+    transform::StepError,
+    way_back::{Channels, Form, WayBack},
+};
+use carrier::Carrier;
+use deltas::{Closing, Delta, Key};
+
+type Edits = Vec<(Range<usize>, String)>;
+
+impl WayBack {
+    /// A whole answer in any dialect; `None` when it stays as it is, and when it is not JSON.
+    pub fn body(&self, body: &[u8]) -> Result<Option<Vec<u8>>, StepError> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let Ok(document) = Document::parse(body) else { return Ok(None) };
+        let mut edits = Edits::new();
+        self.strings(document.root(), Form::Text, &[], &mut edits)?;
+        Ok((!edits.is_empty()).then(|| splice(document.text(), edits).into_bytes()))
+    }
+
+    /// What is to change in the strings of a value, some places left out.
+    fn strings(
+        &self,
+        value: Value<'_>,
+        form: Form,
+        except: &[Range<usize>],
+        edits: &mut Edits,
+    ) -> Result<(), StepError> {
+        match value.kind() {
+            Kind::String if !except.contains(&value.range()) => {
+                let text = value.as_str().unwrap_or_default();
+                if self.concerns(&text)
+                    && let Some(changed) = self.whole(&text, form)?
+                {
+                    edits.push((value.range(), quoted(&changed)));
+                }
+                Ok(())
+            }
+            Kind::Array => {
+                value.elements().try_for_each(|element| self.strings(element, form, except, edits))
+            }
+            Kind::Object => value.members().try_for_each(|(key, member)| {
+                let embedded =
+                    member.kind() == Kind::String && (key.is("arguments") || key.is("partial_json"));
+                let form = if embedded { Form::Embedded } else { Form::Text };
+                self.strings(member, form, except, edits)
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The way back of a stream in a dialect.
+    pub fn events(self, dialect: DialectId) -> Events {
+        Events { way_back: self, dialect, open: BTreeMap::new() }
+    }
+}
+
+/// A text with changes made in it.
+fn splice(text: &str, mut edits: Edits) -> String {
+    edits.sort_by_key(|(range, _)| range.start);
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut at = 0;
+    for (range, with) in edits {
+        out.push_str(text.get(at..range.start).unwrap_or_default());
+        out.push_str(&with);
+        at = range.end;
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    out
+}
+
+/// A text of a stream that goes on.
+struct Open {
+    channels: Channels,
+    /// What its rest can be sent in, if it ends while something is held.
+    carrier: Option<Carrier>,
+}
+
+/// The events of one stream on their way back.
+pub struct Events {
+    way_back: WayBack,
+    dialect: DialectId,
+    open: BTreeMap<Key, Open>,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("dialect", &self.dialect).field("open", &self.open.len()).finish()
+    }
+}
+
+impl Events {
+    /// Takes one whole server-sent event, and writes what can be let go: it, changed or not, and before
+    /// it the rest of texts that it ends.
+    pub fn event(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), StepError> {
+        let event = sse::Event::parse(raw);
+        let mut write = |name: Option<&[u8]>, data: &str| {
+            if let Some(name) = name {
+                out.extend_from_slice(b"event: ");
+                out.extend_from_slice(name);
+                out.push(b'\n');
+            }
+            out.extend_from_slice(b"data: ");
+            out.extend_from_slice(data.as_bytes());
+            out.extend_from_slice(b"\n\n");
+        };
+        let changed = match event.data {
+            // A comment: nothing ends with it.
+            None => None,
+            Some(ref data) => self.data(event.event, data, &mut write)?,
+        };
+        match changed {
+            Some(data) => write(event.event, &data),
+            None => out.extend_from_slice(raw),
+        }
+        Ok(())
+    }
+
+    /// The same for the data of an event alone. What is to be sent before it is given to `before`;
+    /// `None` is returned when the data stays as it is.
+    pub fn data(
+        &mut self,
+        name: Option<&[u8]>,
+        data: &[u8],
+        before: &mut dyn FnMut(Option<&[u8]>, &str),
+    ) -> Result<Option<String>, StepError> {
+        let Ok(document) = Document::parse(data) else {
+            self.close(&Closing::All, &[], before)?;
+            return Ok(None);
+        };
+        let root = document.root();
+        let deltas = deltas::of(self.dialect, root);
+        let closing = deltas::closing(self.dialect, root);
+        self.close(&closing, &deltas, before)?;
+        let mut edits = Edits::new();
+        for delta in &deltas {
+            let text = delta.value.as_str().unwrap_or_default();
+            let changed = self.push(name, delta, &text, &closing, document.text())?;
+            if changed != text {
+                edits.push((delta.value.range(), quoted(&changed)));
+            }
+        }
+        let seen: Vec<_> = deltas.iter().map(|delta| delta.value.range()).collect();
+        if self.way_back.concerns(document.text()) {
+            self.way_back.strings(root, Form::Text, &seen, &mut edits)?;
+        }
+        Ok((!edits.is_empty()).then(|| splice(document.text(), edits)))
+    }
+
+    /// Takes more of one text.
+    fn push<'t>(
+        &mut self,
+        name: Option<&[u8]>,
+        delta: &Delta<'_>,
+        text: &'t str,
+        closing: &Closing,
+        data: &str,
+    ) -> Result<Cow<'t, str>, StepError> {
+        let way_back = &self.way_back;
+        let open = self
+            .open
+            .entry(delta.key)
+            .or_insert_with(|| Open { channels: way_back.channel(delta.form), carrier: None });
+        let mut changed = open.channels.push(text)?;
+        if closing.ends(&delta.key) {
+            changed.push_str(&open.channels.end()?);
+            self.open.remove(&delta.key);
+        } else if changed != text {
+            open.carrier = Some(Carrier::new(self.dialect, name, delta, data));
+        }
+        Ok(if changed == text { Cow::Borrowed(text) } else { Cow::Owned(changed) })
+    }
+
+    /// Ends the texts that an event ends and does not go on with.
+    fn close(
+        &mut self,
+        closing: &Closing,
+        deltas: &[Delta<'_>],
+        before: &mut dyn FnMut(Option<&[u8]>, &str),
+    ) -> Result<(), StepError> {
+        let goes_on = |key: &Key| deltas.iter().any(|delta| delta.key == *key);
+        let ended: Vec<Key> =
+            self.open.keys().filter(|key| closing.ends(key) && !goes_on(key)).copied().collect();
+        for key in ended {
+            let Some(mut open) = self.open.remove(&key) else { continue };
+            let rest = open.channels.end()?;
+            if let Some(carrier) = open.carrier.filter(|_| !rest.is_empty()) {
+                before(carrier.name(), &carrier.carry(&key, &rest));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every text of a stream that ends without an event that says so.
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), StepError> {
+        self.close(&Closing::All, &[], &mut |name, data| {
+            if let Some(name) = name {
+                out.extend_from_slice(b"event: ");
+                out.extend_from_slice(name);
+                out.push(b'\n');
+            }
+            out.extend_from_slice(b"data: ");
+            out.extend_from_slice(data.as_bytes());
+            out.extend_from_slice(b"\n\n");
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
