@@ -93,9 +93,7 @@ impl Admin {
             }
             ("/api/v1/providers", true) => json_answer(StatusCode::OK, &self.providers()),
             ("/api/v1/circuit-breakers", true) => json_answer(StatusCode::OK, &self.breakers()),
-            ("/api/v1/worker-pool", true) => {
-                json_answer(StatusCode::OK, &json!({ "workers": [], "note": "no step needs one yet" }))
-            }
+            ("/api/v1/worker-pool", true) => json_answer(StatusCode::OK, &self.worker_pool()),
             ("/api/v1/config", true) => json_answer(StatusCode::OK, &(self.hooks.config)()),
             ("/api/v1/reload", false) if *request.method() == Method::POST => self.reload(request.headers()),
             _ if KNOWN.contains(&path) => another_method(path),
@@ -195,6 +193,15 @@ impl Admin {
         })
     }
 
+    fn worker_pool(&self) -> Value {
+        let seen = self.gateway.shared.pool.snapshot();
+        json!({
+            "threads": seen.threads, "busy": seen.busy, "queued": seen.queued, "capacity": seen.capacity,
+            "oldest_seconds": seen.oldest.map(|age| age.as_secs_f64()),
+            "done": seen.done, "rejected": seen.rejected, "cancelled": seen.cancelled, "panicked": seen.panicked,
+        })
+    }
+
     fn breakers(&self) -> Value {
         let now = std::time::Instant::now();
         self.gateway.with_models(|models| {
@@ -250,6 +257,7 @@ POST /api/v1/cache/purge        forget every cached answer; or one of ?tenant=NA
                                 ?key=HEX ?prefix=HEX (x-chimera-cache: show-key tells it)
 GET  /api/v1/providers          connections and keys
 GET  /api/v1/circuit-breakers   one per deployment
+GET  /api/v1/worker-pool        threads and queue for transforms
 GET  /api/v1/config             the configuration in force, secrets redacted
 POST /api/v1/reload             load the configuration anew
 GET  /health/live, /health/ready

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use chimera_cache::Subscription;
 use chimera_protocol::{DialectId, Fingerprint};
+use futures_core::Stream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     metrics::RequestOutcome,
     request_id::RequestId,
     respond::error_event,
+    transforms::Restoring,
     upstream::Framing,
 };
 
@@ -37,7 +39,17 @@ pub struct Body(Kind);
 enum Kind {
     Whole(Option<Bytes>),
     Events(Box<Events>),
+    Lines(Box<Lines>),
 }
+
+/// Pieces that are at hand one after the other.
+struct Lines {
+    stream: LineStream,
+    books: Option<Books>,
+}
+
+/// What brings such pieces.
+pub(crate) type LineStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// Why a body was cut: the caller sees an aborted transfer, never a proper end.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +65,8 @@ struct Events {
     ending: Ending,
     /// Where the caller and the settings want streams compressed.
     encoder: Option<StreamEncoder>,
+    /// Where a pipeline has the answer restored.
+    restoring: Option<Box<Restoring>>,
 }
 
 /// How a stream comes to its end after a failure: the error event, a moment for it to be flushed, and
@@ -71,6 +85,11 @@ impl Body {
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// A body that is made piece by piece.
+    pub(crate) fn lines(stream: LineStream) -> Self {
+        Self(Kind::Lines(Box::new(Lines { stream, books: None })))
     }
 
     /// No body.
@@ -92,6 +111,7 @@ impl Body {
             books: None,
             ending: Ending::No,
             encoder: None,
+            restoring: None,
         };
         Self(Kind::Events(Box::new(events)))
     }
@@ -103,18 +123,35 @@ impl Body {
         }
     }
 
+    /// Restores a stream as it passes, before it is compressed.
+    pub(crate) fn restore(&mut self, restoring: Restoring) {
+        if let Kind::Events(events) = &mut self.0 {
+            events.restoring = Some(Box::new(restoring));
+        }
+    }
+
+    /// Takes the whole body out, when it is at hand.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.0 {
+            Kind::Whole(bytes) => Some(bytes.take().unwrap_or_default()),
+            Kind::Events(_) | Kind::Lines(_) => None,
+        }
+    }
+
     /// The whole body, when it is at hand.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match &self.0 {
             Kind::Whole(bytes) => Some(bytes.as_deref().unwrap_or_default()),
-            Kind::Events(_) => None,
+            Kind::Events(_) | Kind::Lines(_) => None,
         }
     }
 
     /// Keeps a request's books open until its stream ends.
     pub(crate) fn attach(&mut self, books: Books) {
-        if let Kind::Events(events) = &mut self.0 {
-            events.books = Some(books);
+        match &mut self.0 {
+            Kind::Events(events) => events.books = Some(books),
+            Kind::Lines(lines) => lines.books = Some(books),
+            Kind::Whole(_) => {}
         }
     }
 }
@@ -129,6 +166,15 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Lines(lines) => {
+                let line = ready!(lines.stream.as_mut().poll_next(cx));
+                if line.is_none()
+                    && let Some(mut books) = lines.books.take()
+                {
+                    books.ended(RequestOutcome::Success);
+                }
+                Poll::Ready(line.map(|line| Ok(Frame::data(line))))
+            }
             Kind::Events(events) => {
                 // After a panic the stream is over and is not polled again, so nothing sees it half-done.
                 let polled = catch_unwind(AssertUnwindSafe(|| events.poll_data(cx)));
@@ -145,7 +191,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Kind::Events(_) => SizeHint::default(),
+            Kind::Events(_) | Kind::Lines(_) => SizeHint::default(),
         }
     }
 }
@@ -190,7 +236,10 @@ impl Events {
             }
             Ending::Done => return Poll::Ready(None),
         }
-        let polled = self.following.poll_next(cx);
+        let polled = match &mut self.restoring {
+            None => self.following.poll_next(cx),
+            Some(restoring) => restoring.poll_next(&mut self.following, cx),
+        };
         let piece = if polled.is_pending() && self.books.as_ref().is_some_and(Books::is_ending) {
             let why = "the gateway is stopping and has waited for this stream as long as it may";
             Some(Piece::Failed(Arc::new(Failure::new(Code::Overloaded, why))))

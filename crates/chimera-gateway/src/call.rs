@@ -30,6 +30,7 @@ use crate::{
     renew, reply,
     respond::{self, names},
     route::{self, Call, Route},
+    transforms,
     upstream::{Outgoing, forwarded},
     web_page,
 };
@@ -93,7 +94,9 @@ where
     intake::check_head(parts)?;
     let route = route::route(&parts.method, parts.uri.path(), arrival.dialect);
     let state = match route {
-        Route::Call(_) | Route::Generate | Route::Models { .. } => gateway.shared.state.load_full(),
+        Route::Call(_) | Route::Generate | Route::Models { .. } | Route::Transform { .. } => {
+            gateway.shared.state.load_full()
+        }
         other => {
             let answered = aside(gateway, &other, &parts.method);
             let status = answered.as_ref().map_or(404, |response| response.status().as_u16());
@@ -109,7 +112,7 @@ where
     let tenant = tenant.clone();
     books.limited = (!tenant.limits.is_unlimited()).then(|| tenant.clone());
     books.admission = Some(limits::admit(&tenant, arrival.at.into_std()).map_err(Failure::exceeded)?);
-    let context = Context { gateway, state, tenant, arrival };
+    let context = Context { gateway, state, tenant, arrival, pipeline: None };
     match route {
         Route::Models { dialect, model } => {
             books.label = route::RouteLabel::Models;
@@ -119,12 +122,20 @@ where
             let call = route::generate_call();
             books.label = call.label;
             let (bytes, _in_flight) = read(&context, parts, body).await?;
-            serve(&context, &call, parts, generate::chat(bytes).await?, books).await
+            around(&context, &call, parts, generate::chat(bytes).await?, books).await
         }
         Route::Call(call) => {
             books.label = call.label;
             let (bytes, _in_flight) = read(&context, parts, body).await?;
-            serve(&context, &call, parts, bytes, books).await
+            around(&context, &call, parts, bytes, books).await
+        }
+        Route::Transform { batch } => {
+            books.label = route::RouteLabel::Transform;
+            let (bytes, _in_flight) = read(&context, parts, body).await?;
+            match batch {
+                true => transforms::batch(&context, &parts.headers, bytes, books).await,
+                false => transforms::one(&context, bytes, books).await,
+            }
         }
         _ => Err(Failure::new(Code::Internal, "an unmatched route")),
     }
@@ -181,8 +192,24 @@ fn passed_query(call: &Call<'_>, query: Option<&str>) -> (&'static str, bool) {
     }
 }
 
+/// Serves a call, through a pipeline if it has one.
+async fn around(
+    context: &Context<'_>,
+    call: &Call<'_>,
+    parts: &Parts,
+    body: Bytes,
+    books: &mut Books,
+) -> Result<Response<Body>, Failure> {
+    if transforms::is_possible(context)
+        && let Some(pipeline) = transforms::choose(context, call.label, context.arrival.head.pipeline)?
+    {
+        return Box::pin(transforms::through(pipeline, context, call, parts, body, books)).await;
+    }
+    serve(context, call, parts, body, books).await
+}
+
 /// Answers a call from its whole body: from the cache, from a call under way, or from a provider.
-async fn serve(
+pub(crate) async fn serve(
     context: &Context<'_>,
     call: &Call<'_>,
     parts: &Parts,
@@ -200,7 +227,7 @@ async fn serve(
     let raw = RawRequest {
         tenant: context.tenant.clone(),
         label: call.label,
-        extra: extra(call, query, &versions),
+        extra: extra(call, query, &versions, context.pipeline.as_deref()),
         body: body.clone(),
     };
     let known = shared.aliases.get(&raw, now);
@@ -361,11 +388,15 @@ fn versions(headers: &[(http::HeaderName, HeaderValue)]) -> Bytes {
 
 /// The parts of a request besides its body that the look depends on. The path and the query of a Gemini
 /// call name its model and its form; the answer itself depends on the versions alone.
-fn extra(call: &Call<'_>, query: &str, versions: &Bytes) -> Bytes {
-    match &call.model {
-        None => versions.clone(),
-        Some(model) => [model.as_bytes(), query.as_bytes(), versions].concat().into(),
+fn extra(call: &Call<'_>, query: &str, versions: &Bytes, pipeline: Option<&str>) -> Bytes {
+    let model = call.model.as_deref();
+    if model.is_none() && pipeline.is_none() {
+        return versions.clone();
     }
+    let (model, pipeline) = (model.unwrap_or_default(), pipeline.unwrap_or_default());
+    let query = if call.model.is_some() { query } else { "" };
+    let separator: &[u8] = if pipeline.is_empty() { b"" } else { b"\0" };
+    [model.as_bytes(), query.as_bytes(), versions, separator, pipeline.as_bytes()].concat().into()
 }
 
 /// Follows the call to its first piece and answers with it.

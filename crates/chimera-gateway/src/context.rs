@@ -10,6 +10,7 @@ use crate::{
     gateway::{Gateway, State},
     head::Head,
     request_id::RequestId,
+    transforms,
 };
 
 /// What is known of a request when its head has come.
@@ -27,4 +28,14 @@ pub(crate) struct Context<'a> {
     pub(crate) state: Arc<State>,
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) arrival: &'a Arrival<'a>,
+    /// What the pipeline that it goes through adds to everything by which it is known again.
+    pub(crate) pipeline: Option<transforms::Version>,
+}
+
+impl Context<'_> {
+    /// Keys the fingerprint of the request: another one for each version of each pipeline.
+    pub(crate) fn fingerprint_key(&self) -> [u8; 32] {
+        let key = &self.gateway.shared.fingerprint_key;
+        self.pipeline.as_deref().map_or(*key, |version| chimera_protocol::derived_key(key, version))
+    }
 }

@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chimera_cache::{FlightSettings, Flights};
+use chimera_transform::WorkerPool;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) renewals: Renewals,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) lists: ModelLists,
+    /// Threads for what would hold up the event loops.
+    pub(crate) pool: WorkerPool,
     /// Keys the fingerprints of this process, and of those that share its second tier: nobody outside can
     /// aim at an entry.
     pub(crate) fingerprint_key: [u8; 32],
@@ -133,6 +136,7 @@ impl Gateway {
             renewals: Renewals::default(),
             metrics: GatewayMetrics::new(),
             lists: ModelLists::default(),
+            pool: WorkerPool::new(settings.worker_pool),
             fingerprint_key: seed,
             request_ids: RequestIds::new(),
             bodies: AtomicUsize::new(0),

@@ -17,6 +17,8 @@ pub(crate) struct Head<'a> {
     pub(crate) has_directives: bool,
     /// The caller shortens the timeout.
     pub(crate) has_timeout: bool,
+    /// The pipeline that the caller asks for.
+    pub(crate) pipeline: Option<&'a HeaderValue>,
     /// Some header may go on to a provider.
     pub(crate) has_forwarded: bool,
     /// The body comes in chunks. hyper takes a stated length beside that out unseen, so that the next
@@ -42,6 +44,7 @@ impl<'a> Head<'a> {
                 | "cf-aig-skip-cache"
                 | "x-portkey-cache-force-refresh"
                 | "x-bf-cache-no-store" => head.has_directives = true,
+                "x-chimera-pipeline" => head.pipeline = head.pipeline.or(Some(value)),
                 "x-chimera-timeout-ms" | "cf-aig-request-timeout" => head.has_timeout = true,
                 "openai-beta" | "anthropic-beta" | "traceparent" | "tracestate" => head.has_forwarded = true,
                 "anthropic-version" => {

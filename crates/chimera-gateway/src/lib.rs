@@ -34,7 +34,8 @@
 //! - **Secrets**: bodies and keys are not logged; a provider's key never leaves in an answer.
 //!
 //! # What it does not do
-//! It does not transform prompts.
+//! It transforms prompts only where a pipeline is configured or asked for: `transforms.rs` stands around
+//! the way of such a call, and of no other.
 
 mod admin;
 mod alias;
@@ -76,6 +77,7 @@ mod route;
 mod second_tier;
 mod settings;
 mod told;
+mod transforms;
 mod translate;
 mod translating;
 mod upstream;
@@ -85,6 +87,7 @@ pub use admin::{Admin, AdminHooks, Answering};
 pub use auth::{KeyDigest, Tenant, Tenants, key_digest};
 pub use body::{Aborted, Body};
 pub use chimera_protocol::DialectId;
+pub use chimera_transform::{PoolSettings, PoolSnapshot};
 pub use gateway::{Gateway, GatewayError};
 pub use limits::Limits;
 pub use metrics::METRICS;
@@ -93,3 +96,4 @@ pub use second_tier::{DiskCache, SecondTier};
 pub use settings::{
     CachePolicy, CacheSettings, CompressionSettings, RouteCache, RouteCaches, Settings, SizeLimits, Timeouts,
 };
+pub use transforms::{PipelineSpec, SpecError, Transforms};

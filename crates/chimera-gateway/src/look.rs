@@ -86,7 +86,7 @@ pub(crate) async fn look(
     versions: &Bytes,
     array: bool,
 ) -> Result<(Looked, Resolved), Failure> {
-    let key = context.gateway.shared.fingerprint_key;
+    let key = context.fingerprint_key();
     let looking = move |state: &State, tenant: &Tenant, call: &Call<'_>, body: &[u8], versions: &[u8]| {
         let (tenant, models) = (&tenant.name, &state.settings.models);
         look_at_bytes(body, &Looking { call, tenant, models, key: &key, versions, array })

@@ -44,6 +44,7 @@ pub(crate) mod names {
         ANTHROPIC_REQUEST_ID = "request-id",
         RETRY_AFTER_MS = "retry-after-ms",
         SERVER_TIMING = "server-timing",
+        TRANSFORMS = "x-chimera-transforms",
     }
 }
 

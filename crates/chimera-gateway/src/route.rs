@@ -14,6 +14,8 @@ pub(crate) enum Route<'a> {
     Models { dialect: DialectId, model: Option<Cow<'a, str>> },
     /// The short form of a generation.
     Generate,
+    /// The transform pipeline as an API of its own, for one item or many.
+    Transform { batch: bool },
     /// Liveness.
     Live,
     /// Readiness.
@@ -73,12 +75,13 @@ pub(crate) enum RouteLabel {
     EmbedContent,
     Generate,
     Models,
+    Transform,
     Other,
 }
 
 impl RouteLabel {
     /// Every label, in order of its number.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::ChatCompletions,
         Self::Responses,
         Self::Embeddings,
@@ -90,6 +93,7 @@ impl RouteLabel {
         Self::EmbedContent,
         Self::Generate,
         Self::Models,
+        Self::Transform,
         Self::Other,
     ];
 
@@ -111,6 +115,7 @@ impl RouteLabel {
             Self::EmbedContent => "embed_content",
             Self::Generate => "generate",
             Self::Models => "models",
+            Self::Transform => "transform",
             Self::Other => "other",
         }
     }
@@ -151,6 +156,12 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str, caller: DialectId) -> Ro
         "/v1/models" => get(method, models, Route::Models { dialect: models, model: None }),
         "/v1beta/models" => get(method, Gemini, Route::Models { dialect: Gemini, model: None }),
         "/api/v1/generate" if *method == Method::POST => Route::Generate,
+        "/api/v1/transform" | "/api/v1/transform/batch" if *method == Method::POST => {
+            Route::Transform { batch: path.ends_with("/batch") }
+        }
+        "/api/v1/transform" | "/api/v1/transform/batch" => {
+            Route::MethodNotAllowed { allow: "POST", dialect: OpenAi }
+        }
         "/api/v1/generate" => Route::MethodNotAllowed { allow: "POST", dialect: OpenAi },
         "/health/live" | "/health" => get(method, OpenAi, Route::Live),
         "/health/ready" => get(method, OpenAi, Route::Ready),

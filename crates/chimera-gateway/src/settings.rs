@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{auth::Tenants, models::Models, route::RouteLabel};
+use chimera_transform::PoolSettings;
+
+use crate::{auth::Tenants, models::Models, route::RouteLabel, transforms::Transforms};
 
 /// The timeout hierarchy: each an absolute deadline from the request's arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,6 +203,10 @@ pub struct Settings {
     pub sizes: SizeLimits,
     /// Compression.
     pub compression: CompressionSettings,
+    /// Pipelines, and which calls go through them.
+    pub transforms: Transforms,
+    /// The worker pool. Its settings are those of the start.
+    pub worker_pool: PoolSettings,
     /// How often whoever calls [`Gateway::probe`](crate::Gateway::probe) should; `None`: not at all.
     pub probe_every: Option<Duration>,
 }
@@ -215,6 +221,8 @@ impl Settings {
             cache: CacheSettings::default(),
             sizes: SizeLimits::default(),
             compression: CompressionSettings::default(),
+            transforms: Transforms::default(),
+            worker_pool: PoolSettings::default(),
             probe_every: None,
         }
     }

@@ -24,6 +24,12 @@ fn skipped(dialect: DialectId) -> &'static [&'static str] {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
+/// A key for the fingerprints of requests that something named by its version stands around: they meet
+/// no others.
+pub fn derived_key(key: &[u8; 32], version: &str) -> [u8; 32] {
+    *blake3::keyed_hash(key, version.as_bytes()).as_bytes()
+}
+
 /// Whose request it is and where it goes. There is no scope without a tenant.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {

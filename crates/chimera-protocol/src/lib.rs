@@ -56,7 +56,7 @@ pub use canonical::canonical;
 pub use dialect::{
     Dialect, DialectId, ErrorParts, FoldError, InvalidAnswer, Observed, Operation, UnfoldOptions,
 };
-pub use fingerprint::{Fingerprint, Scope};
+pub use fingerprint::{Fingerprint, Scope, derived_key};
 pub use lookover::{CacheMember, LookOver, Refusal, Splice, ask_usage};
 pub use shape::Shape;
 pub use stream_watch::StreamWatch;

@@ -20,5 +20,6 @@ mod second_tier;
 mod support;
 mod tenants;
 mod timeouts;
+mod transforms;
 mod upstream;
 mod web_pages;

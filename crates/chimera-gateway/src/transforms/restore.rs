@@ -1,0 +1,144 @@
+//! A stream on its way back through a pipeline, in the caller's framing.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use chimera_protocol::{ArrayFramer, sse};
+use chimera_transform::{Events, StepError};
+
+use crate::{
+    failure::{Code, Failure},
+    following::Following,
+    load::Piece,
+    upstream::Framing,
+};
+
+/// The framing of a stream that is to be restored.
+pub(super) fn framing(is_events: bool, array: bool) -> Framing {
+    match (is_events, array) {
+        (false, true) => Framing::Array,
+        _ => Framing::Events,
+    }
+}
+
+/// Restores the events of a stream. After a step's error nothing more of it passes.
+pub(crate) struct Restoring {
+    events: Events,
+    frames: Frames,
+    over: bool,
+}
+
+enum Frames {
+    Events(sse::Framer),
+    /// Whether an element was written.
+    Array(ArrayFramer, bool),
+}
+
+fn failed(why: &str) -> Failure {
+    Failure::new(Code::UpstreamInvalidResponse, format!("the answer cannot be restored: {why}"))
+}
+
+fn stopped(error: StepError) -> Failure {
+    failed(&error.message)
+}
+
+impl Restoring {
+    pub(super) fn new(events: Events, framing: Framing, most: usize) -> Self {
+        let frames = match framing {
+            Framing::Array => Frames::Array(ArrayFramer::new(most), false),
+            _ => Frames::Events(sse::Framer::new(most)),
+        };
+        Self { events, frames, over: false }
+    }
+
+    /// A stream that is at hand.
+    pub(super) fn whole(&mut self, stream: Bytes) -> Result<Bytes, Failure> {
+        let mut out = self.push(stream)?;
+        self.end(&mut out)?;
+        Ok(out.freeze())
+    }
+
+    fn push(&mut self, bytes: Bytes) -> Result<BytesMut, Failure> {
+        let mut out = Vec::with_capacity(bytes.len() + 64);
+        match &mut self.frames {
+            Frames::Events(framer) => {
+                framer.push(bytes);
+                while let Some(raw) = framer.next_event().map_err(|error| failed(&error.to_string()))? {
+                    self.events.event(&raw, &mut out).map_err(stopped)?;
+                }
+            }
+            Frames::Array(framer, begun) => {
+                framer.push(bytes);
+                while let Some(raw) = framer.next_element().map_err(|error| failed(&error.to_string()))? {
+                    element(&mut self.events, &raw, begun, &mut out).map_err(stopped)?;
+                }
+            }
+        }
+        Ok(BytesMut::from(Bytes::from(out)))
+    }
+
+    fn end(&mut self, out: &mut BytesMut) -> Result<(), Failure> {
+        let mut rest = Vec::new();
+        if let Frames::Events(framer) = &mut self.frames {
+            if let Some(raw) = framer.finish() {
+                self.events.event(&raw, &mut rest).map_err(stopped)?;
+            }
+            self.events.end(&mut rest).map_err(stopped)?;
+        }
+        out.extend_from_slice(&rest);
+        Ok(())
+    }
+
+    /// The next piece of a stream that passes by.
+    pub(crate) fn poll_next(
+        &mut self,
+        following: &mut Following,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Piece>> {
+        loop {
+            let restored = match ready!(following.poll_next(cx)) {
+                Some(Piece::Events(events)) if !self.over => self.push(events),
+                None if !self.over && !following.interrupted() => {
+                    self.over = true;
+                    let mut out = BytesMut::new();
+                    match self.end(&mut out) {
+                        Ok(()) if out.is_empty() => return Poll::Ready(None),
+                        ended => ended.map(|()| out),
+                    }
+                }
+                other => return Poll::Ready(other),
+            };
+            match restored {
+                Ok(out) if out.is_empty() => {}
+                Ok(out) => return Poll::Ready(Some(Piece::Events(out.freeze()))),
+                Err(failure) => {
+                    self.over = true;
+                    return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
+                }
+            }
+        }
+    }
+}
+
+/// One element of an array, or its closing bracket, with what is let go before it.
+fn element(events: &mut Events, raw: &[u8], begun: &mut bool, out: &mut Vec<u8>) -> Result<(), StepError> {
+    let start = memchr::memchr(b'{', raw).unwrap_or(raw.len());
+    let (_, data) = raw.split_at(start);
+    let mut write = |data: &[u8]| {
+        out.extend_from_slice(if *begun { b",\r\n" } else { b"[" });
+        out.extend_from_slice(data);
+        *begun = true;
+    };
+    if data.is_empty() {
+        // The end of the array ends every text in it.
+        events.data(None, b"", &mut |_, data| write(data.as_bytes()))?;
+        out.extend_from_slice(if *begun { b"]" } else { b"[]" });
+        return Ok(());
+    }
+    let changed = events.data(None, data, &mut |_, before| write(before.as_bytes()))?;
+    write(changed.as_deref().map_or(data, str::as_bytes));
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Pipelines around calls, and the API of their own.
+
+use chimera_gateway::{DialectId, Gateway, Models, PipelineSpec, Settings, Transforms};
+use serde_json::{Value, json};
+
+use crate::support::{
+    ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, call, chat, delta, post, provider, stream, unary,
+};
+
+const MAIL: &str = "ada@example.com";
+
+fn transforms(spec: Value) -> Transforms {
+    let spec: PipelineSpec = serde_json::from_value(spec).unwrap();
+    let mut transforms = Transforms::default();
+    transforms.add("private", &spec).unwrap();
+    transforms
+}
+
+fn gateway(dialect: DialectId, upstream: &std::sync::Arc<Scripted>, spec: Value) -> Gateway {
+    let mut models = Models::default();
+    models.add_provider(provider("one", dialect, upstream));
+    let mut settings = Settings::new(models);
+    settings.transforms = transforms(spec);
+    Gateway::new(settings, [7; 32]).unwrap()
+}
+
+fn redacting() -> Value {
+    json!({ "steps": ["normalize", "redact"], "routes": ["chat_completions", "messages", "generate_content", "stream_generate_content"] })
+}
+
+/// The placeholder that a body holds.
+fn placeholder(body: &str) -> String {
+    let at = body.find("[EMAIL_1_").unwrap_or_else(|| panic!("{body}"));
+    let end = body[at..].find(']').unwrap();
+    body[at..=at + end].to_owned()
+}
+
+/// What a prompt with the address becomes on its way to the provider.
+async fn sent(dialect: DialectId, path: &str, body: &str) -> String {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    call(&gateway(dialect, &upstream, redacting()), post(path, body)).await;
+    upstream.body(0)
+}
+
+fn asking(stream: bool) -> String {
+    let stream = if stream { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
+    format!(r#"{{"model":"gpt-x","messages":[{{"role":"user","content":"I am {MAIL}"}}]{stream}}}"#)
+}
+
+#[tokio::test]
+async fn what_is_redacted_never_leaves_and_comes_back_in_the_answer() {
+    let seen = placeholder(&sent(DialectId::OpenAi, CHAT, &asking(false)).await);
+    let upstream = Scripted::answering(unary(200, &ANSWER.replace("hello there", &format!("Hello {seen}!"))));
+    let gateway = gateway(DialectId::OpenAi, &upstream, redacting());
+    for cache in ["miss; reason=cold", "l1"] {
+        let answer = call(&gateway, post(CHAT, &asking(false))).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.header("x-chimera-cache"), cache);
+        assert_eq!(answer.header("x-chimera-transforms"), "private; normalize, redact");
+        assert_eq!(answer.json()["choices"][0]["message"]["content"], format!("Hello {MAIL}!"));
+    }
+    assert!(!upstream.request(0).contains(MAIL));
+    assert_eq!(upstream.count(), 1, "equal requests meet in the cache behind the pipeline");
+}
+
+#[tokio::test]
+async fn u24_a_placeholder_that_straddles_chunks_comes_back_in_streams() {
+    let seen = placeholder(&sent(DialectId::OpenAi, CHAT, &asking(true)).await);
+    for cut in [1, 5, 12, seen.len() - 1] {
+        let (one, two) = seen.split_at(cut);
+        let (one, two) = (delta(&format!("Hello {one}")), delta(&format!("{two}!")));
+        let upstream = Scripted::answering(stream(&[ROLE, &one, &two, STOP, DONE]));
+        let gateway = gateway(DialectId::OpenAi, &upstream, redacting());
+        for _ in ["from the provider", "from the cache"] {
+            let answer = call(&gateway, post(CHAT, &asking(true))).await;
+            assert!(!answer.aborted);
+            let text: String = answer
+                .body
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
+                .filter_map(|event| Some(event["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+                .collect();
+            assert_eq!(text, format!("Hello {MAIL}!"), "{}", answer.body);
+            assert!(answer.body.ends_with(DONE), "the end stays the last: {}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_gemini_as_an_array_is_restored_too() {
+    let path = "/v1beta/models/gemini-x:streamGenerateContent";
+    let body = format!(r#"{{"contents":[{{"role":"user","parts":[{{"text":"I am {MAIL}"}}]}}]}}"#);
+    let seen = placeholder(&sent(DialectId::Gemini, path, &body).await);
+    let (one, two) = seen.split_at(7);
+    let element = |text: &str, end: &str| {
+        format!(
+            r#"{{"candidates":[{{"content":{{"role":"model","parts":[{{"text":"{text}"}}]}}{end},"index":0}}]}}"#
+        )
+    };
+    let array = format!("[{},\r\n{}]", element(one, ""), element(two, r#","finishReason":"STOP""#));
+    let upstream = Scripted::answering(unary(200, &array));
+    let gateway = gateway(DialectId::Gemini, &upstream, redacting());
+    for _ in ["from the provider", "from the cache"] {
+        let answer = call(&gateway, post(path, &body)).await;
+        let elements: Value =
+            serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{}", answer.body));
+        let text: String = elements
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|one| one["candidates"][0]["content"]["parts"][0]["text"].as_str())
+            .collect();
+        assert_eq!(text, MAIL, "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_of_another_dialect_gets_its_values_back() {
+    let ask = format!(
+        r#"{{"model":"gpt-x","max_tokens":9,"messages":[{{"role":"user","content":"I am {MAIL}"}}]}}"#
+    );
+    let seen = placeholder(&sent(DialectId::OpenAi, "/v1/messages", &ask).await);
+    let upstream = Scripted::answering(unary(200, &ANSWER.replace("hello there", &seen)));
+    let gateway = gateway(DialectId::OpenAi, &upstream, redacting());
+    let answer = call(&gateway, post("/v1/messages", &ask)).await;
+    assert_eq!(answer.json()["content"][0]["text"], MAIL, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn without_a_pipeline_nothing_is_altered() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let spec = json!({ "steps": ["redact"], "routes": ["embeddings"] });
+    let gateway = gateway(DialectId::OpenAi, &upstream, spec);
+    let answer = call(&gateway, post(CHAT, &asking(false))).await;
+    assert_eq!(upstream.body(0), asking(false));
+    assert_eq!(answer.header("x-chimera-transforms"), "");
+}
+
+#[tokio::test]
+async fn a_pipeline_is_part_of_the_cache_keys_version() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = gateway(DialectId::OpenAi, &upstream, json!({ "steps": ["normalize"] }));
+    for pipeline in [None, Some("private"), None, Some("private")] {
+        let mut request = chat("gpt-x", "plain", false);
+        if let Some(name) = pipeline {
+            request.headers_mut().insert("x-chimera-pipeline", name.parse().unwrap());
+        }
+        assert_eq!(call(&gateway, request).await.status, 200);
+    }
+    assert_eq!(upstream.count(), 2, "one call with it and one without");
+}
+
+#[tokio::test]
+async fn a_pipeline_that_is_set_cannot_be_left_by_a_header() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::OpenAi, &upstream));
+    let mut settings = Settings::new(models);
+    settings.transforms = transforms(redacting());
+    let weak: PipelineSpec = serde_json::from_value(json!({ "steps": ["normalize"] })).unwrap();
+    settings.transforms.add("weak", &weak).unwrap();
+    let gateway = Gateway::new(settings, [7; 32]).unwrap();
+    for (name, status) in [("private", 200), ("weak", 403), ("none", 400)] {
+        let mut request = post(CHAT, &asking(false));
+        request.headers_mut().insert("x-chimera-pipeline", name.parse().unwrap());
+        assert_eq!(call(&gateway, request).await.status, status, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_policy_blocks_is_refused_without_a_call_and_without_a_quote() {
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read])]);
+    let spec = json!({ "steps": ["redact"], "routes": ["chat_completions"], "redact": { "kinds": { "email": "block" } } });
+    let answer = call(&gateway(DialectId::OpenAi, &upstream, spec), post(CHAT, &asking(false))).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_request"));
+    assert!(answer.body.contains("email") && !answer.body.contains(MAIL));
+    assert_eq!(upstream.count(), 0);
+}
+
+fn bare() -> Gateway {
+    gateway(DialectId::OpenAi, &Scripted::new([Script::Refuse]), json!({ "steps": ["redact"] }))
+}
+
+#[tokio::test]
+async fn the_api_answers_with_output_report_and_counts() {
+    let gateway = bare();
+    let ask = json!({ "pipeline": "private", "text": format!("mail {MAIL}") });
+    let answer = call(&gateway, post("/api/v1/transform", &ask.to_string())).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let told = answer.json();
+    assert!(told["text"].as_str().unwrap().starts_with("mail [EMAIL_1_"));
+    assert_eq!(told["report"][0]["notes"]["email"], 1);
+    assert!(told["report"][0]["elapsed_us"].as_f64().unwrap() > 0.0);
+    assert!(told["tokens"]["before"].as_u64().unwrap() > 0 && told["tokens"]["after"].as_u64().unwrap() > 0);
+    let ask = json!({
+        "steps": ["normalize", "budget"], "normalize": { "white_space": true }, "budget": { "tokens": 50 },
+        "messages": [{ "role": "user", "content": "a  \n\n\n\nb" }],
+    });
+    let told = call(&gateway, post("/api/v1/transform", &ask.to_string())).await.json();
+    assert_eq!(told["messages"][0]["content"], "a\n\nb");
+    assert_eq!(told["tokens"]["exact"], true);
+}
+
+#[tokio::test]
+async fn bad_input_of_the_api_names_the_field() {
+    let gateway = bare();
+    for (ask, status, param) in [
+        (json!({}), 400, "text"),
+        (json!({ "text": "x" }), 400, "pipeline"),
+        (json!({ "text": "x", "pipeline": "none" }), 400, "pipeline"),
+        (json!({ "text": 1, "pipeline": "private" }), 400, "text"),
+        (json!({ "text": "x", "messages": [], "pipeline": "private" }), 400, "text"),
+        (json!({ "messages": ["x"], "pipeline": "private" }), 400, "messages"),
+        (json!({ "text": "x", "steps": ["fly"] }), 422, "steps"),
+        (json!({ "text": "x", "steps": ["redact"], "redact": { "policy": "canary" } }), 422, "redact"),
+        (json!({ "text": "x", "steps": ["redact"], "pipeline": "private" }), 400, "steps"),
+        (json!({ "text": "x", "shoe": 1, "pipeline": "private" }), 400, "shoe"),
+    ] {
+        let answer = call(&gateway, post("/api/v1/transform", &ask.to_string())).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["param"].as_str().unwrap()),
+            (status, param),
+            "{ask}"
+        );
+        assert!(!answer.body.contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_keeps_its_order_and_each_item_has_its_own_fate() {
+    let gateway = bare();
+    let mut items: Vec<Value> = (0..1000).map(|n| json!({ "text": format!("item {n} {MAIL}") })).collect();
+    items[3] = json!({ "text": 5 });
+    items[500] = json!("x");
+    let ask = json!({ "steps": ["redact"], "items": items }).to_string();
+    let answer = call(&gateway, post("/api/v1/transform/batch", &ask)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let told = answer.json();
+    assert_eq!(told["failed"], 2);
+    let results = told["results"].as_array().unwrap();
+    assert_eq!(results.len(), 1000);
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(result["index"], n);
+        match n {
+            3 => assert_eq!(result["error"]["param"], "items[3].text"),
+            500 => assert_eq!(result["error"]["param"], "items[500]"),
+            _ => assert!(result["text"].as_str().unwrap().starts_with(&format!("item {n} [EMAIL_1_"))),
+        }
+    }
+    // The same as lines.
+    let mut request = post("/api/v1/transform/batch", &ask);
+    request.headers_mut().insert("accept", "application/x-ndjson".parse().unwrap());
+    let lines = call(&gateway, request).await;
+    assert_eq!(lines.header("content-type"), "application/x-ndjson");
+    let indexes: Vec<u64> = lines
+        .body
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["index"].as_u64().unwrap())
+        .collect();
+    assert_eq!(indexes, (0..1000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn bad_batches_are_refused_whole() {
+    let gateway = bare();
+    let many: Vec<Value> = (0..1001).map(|_| json!({ "text": "x" })).collect();
+    for (ask, status, param) in [
+        (json!({ "pipeline": "private" }), 400, "items"),
+        (json!({ "pipeline": "private", "items": {} }), 400, "items"),
+        (json!({ "pipeline": "private", "items": [] }), 400, "items"),
+        (json!({ "pipeline": "private", "items": many }), 422, "items"),
+        (json!({ "pipeline": "private", "items": [{ "text": "x" }], "stream": 1 }), 400, "stream"),
+    ] {
+        let answer = call(&gateway, post("/api/v1/transform/batch", &ask.to_string())).await;
+        assert_eq!((answer.status, answer.json()["error"]["param"].as_str().unwrap()), (status, param));
+    }
+}
