@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::prelude::*;
 
+use crate::transform;
+
 /// What the binary is asked to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -11,6 +13,7 @@ pub(crate) enum Command {
     Check(Options),
     /// Replays a trace against the configured cache.
     Simulate(Options, Trace),
+    Transform(transform::Options),
     /// Prints one page of the generated documentation: `metrics`.
     Docs(String),
     Help,
@@ -41,6 +44,9 @@ usage: chimera [serve] [--config FILE] [--listen ADDR] [--admin-listen ADDR]
        chimera check [--config FILE]      validate, print the resolved configuration, secrets redacted
        chimera cache simulate TRACE [--config FILE] [--far SIZE] [--entry SIZE] [--blocks]
                                           hit rates of a trace of keys, by the size of the memory cache
+       chimera transform [--config FILE] [--pipeline NAME] [--lines] [FILE...]
+                                          text from the files or the standard input through a pipeline;
+                                          --lines: each line is an item in JSON, and a result
        chimera docs metrics               print docs/metrics.md
        chimera --help | --version
 
@@ -55,6 +61,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     let mut words: Vec<OsString> = Vec::new();
     let mut trace = Trace::default();
     let mut options = Options::default();
+    let mut transform = transform::Options::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("config") | Short('c') => options.config = Some(parser.value()?.into()),
@@ -68,8 +75,17 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Value(word) if command.is_none() => command = Some(word.string()?),
             Value(word) if command.as_deref() == Some("docs") && words.is_empty() => words.push(word),
             Value(word) if command.as_deref() == Some("cache") && words.len() < 2 => words.push(word),
+            Value(file) if command.as_deref() == Some("transform") => transform.files.push(file.into()),
+            Long("pipeline") => transform.pipeline = Some(parser.value()?.string()?),
+            Long("lines") => transform.lines = true,
             other => return Err(other.unexpected()),
         }
+    }
+    if command.as_deref() == Some("transform") {
+        return Ok(Command::Transform(transform::Options { config: options.config, ..transform }));
+    }
+    if transform != transform::Options::default() {
+        return Err("--pipeline and --lines belong to transform".into());
     }
     match command.as_deref() {
         None | Some("serve") => Ok(Command::Serve(options)),
@@ -103,11 +119,24 @@ mod tests {
     }
 
     #[test]
+    fn transform_takes_files_and_a_pipeline() {
+        let args = ["transform", "--pipeline", "p", "--lines", "a.txt", "b.txt"];
+        let options = transform::Options {
+            pipeline: Some("p".into()),
+            lines: true,
+            files: vec!["a.txt".into(), "b.txt".into()],
+            config: None,
+        };
+        assert_eq!(parsed(&args).unwrap(), Command::Transform(options));
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
         assert!(parsed(&["fly"]).is_err());
         assert!(parsed(&["--fly"]).is_err());
         assert!(parsed(&["serve", "again"]).is_err());
         assert!(parsed(&["docs"]).is_err());
+        assert!(parsed(&["serve", "--lines"]).is_err());
         assert!(parsed(&["cache", "simulate"]).is_err());
         assert!(parsed(&["cache", "forget", "x"]).is_err());
     }

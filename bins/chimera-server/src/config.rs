@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use chimera_gateway::PipelineSpec;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::{
     cache::Cache,
+    transform::Pool,
     units::{SecretSource, Size, Span},
 };
 
@@ -25,6 +27,8 @@ pub(crate) struct File {
     pub(crate) providers: BTreeMap<String, Provider>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) clients: BTreeMap<String, Client>,
+    pub(crate) transforms: BTreeMap<String, PipelineSpec>,
+    pub(crate) worker_pool: Pool,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -441,7 +445,12 @@ mod tests {
         let examples: String =
             text.lines().map(|line| line.strip_prefix("#! ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
         let file = parse(&examples, none()).unwrap();
-        assert!(!file.providers.is_empty() && !file.groups.is_empty() && !file.clients.is_empty());
+        assert!(
+            !file.providers.is_empty()
+                && !file.groups.is_empty()
+                && !file.clients.is_empty()
+                && !file.transforms.is_empty()
+        );
         // And no key is missing: what a default would fill in is written there.
         let all = Value::try_from(&file).unwrap();
         assert_eq!(missing(&all, &Value::Table(examples.parse().unwrap())), [""; 0]);

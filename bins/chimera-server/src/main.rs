@@ -18,6 +18,7 @@ mod sim;
 mod simulate;
 mod stream;
 mod surroundings;
+mod transform;
 mod units;
 mod upstreams;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Docs(page) => Err(run::Error::NoPage(page)),
         Command::Check(options) => run::check(&options).and_then(|shown| print(&shown)),
         Command::Simulate(options, trace) => simulate::run(&options, &trace).and_then(|shown| print(&shown)),
+        Command::Transform(options) => transform::run(&options),
         Command::Serve(options) => run::serve(options),
     };
     match result {

@@ -12,12 +12,14 @@ const OURS: &[f64] = &[0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005,
 const CACHE: &[f64] =
     &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.1];
 
-const BUCKETS: [(&str, &[f64]); 6] = [
+const BUCKETS: [(&str, &[f64]); 8] = [
     ("chimera_request_duration_seconds", ANSWERS),
     ("chimera_attempt_duration_seconds", ANSWERS),
     ("chimera_first_chunk_seconds", ANSWERS),
     ("chimera_pool_wait_seconds", ANSWERS),
     ("chimera_overhead_seconds", OURS),
+    ("chimera_transform_duration_seconds", OURS),
+    ("chimera_worker_pool_wait_seconds", OURS),
     ("chimera_cache_operation_seconds", CACHE),
 ];
 
@@ -88,6 +90,7 @@ fn all() -> impl Iterator<Item = &'static Described> {
         .chain(chimera_provider_pool::METRICS)
         .chain(chimera_circuit_breaker::METRICS)
         .chain(chimera_cache::METRICS)
+        .chain(chimera_transform::METRICS)
         .chain(OWN)
 }
 

@@ -12,6 +12,7 @@ use crate::{
     config::{self, ConfigError, Dialect, File},
     keep::InForce,
     surroundings::{Addresses, Surroundings},
+    transform,
     units::{SecretSource, Size, Span},
     upstreams::models,
 };
@@ -127,6 +128,7 @@ pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), Co
             ("server", Value::try_from(&file.server)?),
             ("log", Value::try_from(&file.log)?),
             ("cache", bounds.into()),
+            ("worker_pool", Value::try_from(&file.worker_pool)?),
         ];
         Ok::<_, toml::ser::Error>(
             sections.map(|(section, keys)| (section, keys.as_table().cloned().unwrap_or_default())),
@@ -159,6 +161,8 @@ pub(crate) fn settings(
     }
     settings.probe_every = file.breaker.probe_every.map(|every| every.0);
     settings.cache = cache::settings(file)?;
+    settings.transforms = transform::transforms(file)?;
+    settings.worker_pool = transform::pool(file)?;
     crate::redis::second_tier(file)?;
     crate::disk::check(file)?;
     settings.sizes = sizes(file)?;

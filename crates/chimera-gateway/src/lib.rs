@@ -96,4 +96,4 @@ pub use second_tier::{DiskCache, SecondTier};
 pub use settings::{
     CachePolicy, CacheSettings, CompressionSettings, RouteCache, RouteCaches, Settings, SizeLimits, Timeouts,
 };
-pub use transforms::{PipelineSpec, SpecError, Transforms};
+pub use transforms::{PipelineSpec, SpecError, Transforms, transform_line};

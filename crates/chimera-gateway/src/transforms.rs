@@ -19,6 +19,7 @@ use crate::{auth::Tenant, context::Context, failure::Failure, route::RouteLabel}
 
 pub(crate) use api::one;
 pub(crate) use batch::batch;
+pub use batch::transform_line;
 pub(crate) use restore::Restoring;
 pub use spec::{PipelineSpec, SpecError};
 pub(crate) use through::through;

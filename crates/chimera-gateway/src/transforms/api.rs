@@ -15,7 +15,7 @@ use super::{
 use crate::{body::Body, books::Books, context::Context, failure::Failure, metrics::RequestOutcome, respond};
 
 /// What is counted where a request names no model.
-const MODEL: &str = "gpt-4o";
+pub(super) const MODEL: &str = "gpt-4o";
 
 /// Something to transform.
 pub(super) enum Item {
@@ -106,6 +106,13 @@ fn items(root: Member<'_>) -> Result<Vec<Result<Item, Failure>>, Failure> {
             .map(|(index, element)| item(element, &format!("items[{index}]")))
             .collect()),
     }
+}
+
+/// The item that a line of JSON is.
+pub(super) fn line_item(line: &str, index: usize) -> Result<Item, Failure> {
+    let document = Document::parse(line.as_bytes())
+        .map_err(|error| Failure::invalid(format!("the line is not valid JSON: {error}")))?;
+    item(document.root(), &format!("items[{index}]"))
 }
 
 /// A text or messages.

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Value, json};
 
 use super::{
-    api::{Asked, Item, read, run},
+    api::{Asked, Item, MODEL, line_item, read, run},
     through::{INLINE, on_pool, unpooled},
 };
 use crate::{
@@ -165,6 +165,13 @@ fn told(index: usize, result: Result<Value, Failure>) -> Value {
             })
         }
     }
+}
+
+/// Runs a pipeline over one line, `{"text"}` or `{"messages"}` in JSON: its result as a line, an error
+/// among them.
+pub fn transform_line(pipeline: &Pipeline, line: &str, index: usize) -> String {
+    let result = line_item(line, index).and_then(|item| run(pipeline, &item, MODEL, &Seed::random()));
+    told(index, result).to_string()
 }
 
 /// The results as lines of JSON.

@@ -117,14 +117,14 @@ impl From<PolicySpec> for Policy {
 pub struct RedactSpec {
     /// What is done with what `kinds` does not name.
     pub policy: PolicySpec,
+    /// Placeholders stay the same throughout a conversation.
+    pub protect_prefix: bool,
     /// What is done with kinds, patterns and dictionaries, by their names.
     pub kinds: BTreeMap<String, PolicySpec>,
     /// Patterns by name.
     pub patterns: BTreeMap<String, String>,
     /// Dictionaries by name.
     pub dictionaries: BTreeMap<String, Vec<String>>,
-    /// Placeholders stay the same throughout a conversation.
-    pub protect_prefix: bool,
 }
 
 /// Settings of `budget`.
