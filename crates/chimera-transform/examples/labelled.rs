@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeMap, io::Write, time::Instant};
 
-use chimera_transform::{Kind, Redact, RedactSettings};
+use chimera_transform::{Finding, Kind, Redact, RedactSettings};
 use serde_json::json;
 
 const SEED: u64 = 20_261_125;
@@ -235,13 +235,13 @@ fn decoy(random: &mut Random) -> String {
     }
 }
 
-struct Labelled {
+pub(crate) struct Labelled {
     text: String,
     kind: Option<Kind>,
     range: std::ops::Range<usize>,
 }
 
-fn set() -> Vec<Labelled> {
+pub(crate) fn set() -> Vec<Labelled> {
     let mut random = Random(SEED);
     (0..SENTENCES)
         .map(|n| {
@@ -270,31 +270,7 @@ fn main() {
         return;
     }
     let redact = Redact::new(RedactSettings::default()).expect("the defaults are good");
-    // Found, missed, and found where nothing is, or as something else.
-    let mut counts: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
-    for one in &set {
-        let found = redact.find(&one.text);
-        let hit = |kind: Kind| {
-            found
-                .iter()
-                .any(|f| f.kind == kind && f.range.start <= one.range.start && f.range.end >= one.range.end)
-        };
-        if let Some(kind) = one.kind {
-            counts.entry(kind.as_str()).or_default()[usize::from(!hit(kind))] += 1;
-            if !hit(kind) && std::env::args().any(|arg| arg == "--missed") {
-                println!("missed {}: {}", kind.as_str(), one.text);
-            }
-        }
-        for finding in &found {
-            let overlaps = finding.range.start < one.range.end && one.range.start < finding.range.end;
-            if Some(finding.kind) != one.kind || !overlaps {
-                counts.entry(finding.kind.as_str()).or_default()[2] += 1;
-                if std::env::args().any(|arg| arg == "--missed") {
-                    println!("false {}: {}", finding.kind.as_str(), one.text);
-                }
-            }
-        }
-    }
+    let counts = measure(&redact, &set, std::env::args().any(|arg| arg == "--missed"));
     println!("| kind | recall | precision |\n|---|---|---|");
     let mut all = [0; 3];
     for (kind, count) in &counts {
@@ -311,6 +287,32 @@ fn main() {
     }
     let speed = (bytes * rounds) as f64 / began.elapsed().as_secs_f64() / 1e6;
     println!("{SENTENCES} sentences, {bytes} bytes, {} findings a round, {speed:.0} MB/s", found / rounds);
+}
+
+/// For each kind how often it was found, missed, and found where it is not.
+pub(crate) fn measure(redact: &Redact, set: &[Labelled], tell: bool) -> BTreeMap<&'static str, [u32; 3]> {
+    let mut counts: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
+    for one in set {
+        let found = redact.find(&one.text);
+        let covers = |f: &Finding| f.range.start <= one.range.start && f.range.end >= one.range.end;
+        if let Some(kind) = one.kind {
+            let hit = found.iter().any(|finding| finding.kind == kind && covers(finding));
+            counts.entry(kind.as_str()).or_default()[usize::from(!hit)] += 1;
+            if !hit && tell {
+                println!("missed {}: {}", kind.as_str(), one.text);
+            }
+        }
+        for finding in &found {
+            let overlaps = finding.range.start < one.range.end && one.range.start < finding.range.end;
+            if Some(finding.kind) != one.kind || !overlaps {
+                counts.entry(finding.kind.as_str()).or_default()[2] += 1;
+                if tell {
+                    println!("false {}: {}", finding.kind.as_str(), one.text);
+                }
+            }
+        }
+    }
+    counts
 }
 
 fn share(good: u32, bad: u32) -> String {

@@ -24,7 +24,7 @@
 //! given them and says what it wants changed; a step that fails or panics changes nothing, and the
 //! request is refused or the step passed over, as its settings say. [`WorkerPool`] runs what would block
 //! an event loop: threads by cores, a queue bounded by count and age. Steps that come with the crate:
-//! [`Normalize`], [`Redact`], [`Budget`].
+//! [`Normalize`], [`Redact`], [`Compress`], [`Budget`], [`Guard`].
 //!
 //! # Guarantees
 //! - **Bytes**: what no step changes keeps its spelling; a request that none changes is not written anew.
@@ -40,6 +40,8 @@
 mod answer;
 mod budget;
 mod changes;
+mod compress;
+mod guard;
 mod metrics;
 mod normalize;
 mod pipeline;
@@ -55,6 +57,8 @@ mod way_back;
 pub use answer::Events;
 pub use budget::{Budget, BudgetSettings};
 pub use changes::Changes;
+pub use compress::{Compress, CompressSettings};
+pub use guard::{Guard, GuardError, GuardSettings, OnMatch};
 pub use metrics::METRICS;
 pub use normalize::{Normalize, NormalizeSettings, UnicodeForm};
 pub use pipeline::{Done, Pipeline, Step, StepReport, Stopped};

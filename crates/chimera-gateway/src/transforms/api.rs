@@ -69,7 +69,8 @@ pub(super) fn read(body: &[u8], transforms: &Transforms, batch: bool) -> Result<
     if root.kind() != Kind::Object {
         return Err(Failure::invalid("the body must be an object"));
     }
-    const SETTINGS: [&str; 7] = ["pipeline", "steps", "fail_open", "normalize", "redact", "budget", "model"];
+    const SETTINGS: [&str; 9] =
+        ["pipeline", "steps", "fail_open", "normalize", "redact", "budget", "compress", "guard", "model"];
     let content: &[&str] = if batch { &["items", "stream"] } else { &["text", "messages"] };
     for (key, _) in root.members() {
         let name = key.as_str().unwrap_or_default();
@@ -177,6 +178,8 @@ fn spec(root: Member<'_>) -> Result<PipelineSpec, Failure> {
         normalize: setting(root, "normalize")?,
         redact: setting(root, "redact")?,
         budget: setting(root, "budget")?,
+        compress: setting(root, "compress")?,
+        guard: setting(root, "guard")?,
         ..PipelineSpec::default()
     })
 }

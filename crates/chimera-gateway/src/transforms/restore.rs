@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use chimera_protocol::{ArrayFramer, sse};
 use chimera_transform::{Events, StepError};
 
+use super::through::withheld;
 use crate::{
     failure::{Code, Failure},
     following::Following,
@@ -41,10 +42,6 @@ fn failed(why: &str) -> Failure {
     Failure::new(Code::UpstreamInvalidResponse, format!("the answer cannot be restored: {why}"))
 }
 
-fn stopped(error: StepError) -> Failure {
-    failed(&error.message)
-}
-
 impl Restoring {
     pub(super) fn new(events: Events, framing: Framing, most: usize) -> Self {
         let frames = match framing {
@@ -67,13 +64,13 @@ impl Restoring {
             Frames::Events(framer) => {
                 framer.push(bytes);
                 while let Some(raw) = framer.next_event().map_err(|error| failed(&error.to_string()))? {
-                    self.events.event(&raw, &mut out).map_err(stopped)?;
+                    self.events.event(&raw, &mut out).map_err(withheld)?;
                 }
             }
             Frames::Array(framer, begun) => {
                 framer.push(bytes);
                 while let Some(raw) = framer.next_element().map_err(|error| failed(&error.to_string()))? {
-                    element(&mut self.events, &raw, begun, &mut out).map_err(stopped)?;
+                    element(&mut self.events, &raw, begun, &mut out).map_err(withheld)?;
                 }
             }
         }
@@ -84,9 +81,9 @@ impl Restoring {
         let mut rest = Vec::new();
         if let Frames::Events(framer) = &mut self.frames {
             if let Some(raw) = framer.finish() {
-                self.events.event(&raw, &mut rest).map_err(stopped)?;
+                self.events.event(&raw, &mut rest).map_err(withheld)?;
             }
-            self.events.end(&mut rest).map_err(stopped)?;
+            self.events.end(&mut rest).map_err(withheld)?;
         }
         out.extend_from_slice(&rest);
         Ok(())

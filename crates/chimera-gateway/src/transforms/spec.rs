@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use chimera_transform::{
-    Budget, BudgetSettings, Custom, CustomSearch, Kind, Normalize, NormalizeSettings, OnFailure, Pipeline,
-    Policy, Redact, RedactSettings, Step, UnicodeForm,
+    Budget, BudgetSettings, Compress, CompressSettings, Custom, CustomSearch, Guard, GuardSettings, Kind,
+    Normalize, NormalizeSettings, OnFailure, OnMatch, Pipeline, Policy, Redact, RedactSettings, Step,
+    UnicodeForm,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ impl SpecError {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PipelineSpec {
-    /// The steps in their order: `normalize`, `redact`, `budget`.
+    /// The steps in their order: `normalize`, `guard`, `compress`, `redact`, `budget`.
     pub steps: Vec<String>,
     /// Routes whose calls all go through it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -45,6 +46,88 @@ pub struct PipelineSpec {
     pub redact: RedactSpec,
     /// Settings of `budget`.
     pub budget: BudgetSpec,
+    /// Settings of `compress`.
+    pub compress: CompressSpec,
+    /// Settings of `guard`.
+    pub guard: GuardSpec,
+}
+
+/// Settings of `compress`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompressSpec {
+    /// The share of bytes that is to be left at most; 1.0 loses nothing.
+    pub ratio: f64,
+    /// Texts below so many bytes are left alone.
+    pub min_size: usize,
+    /// Leaves alone what a provider's prompt cache may hold.
+    pub protect_prefix: bool,
+}
+
+impl Default for CompressSpec {
+    fn default() -> Self {
+        let CompressSettings { ratio, min_size, protect_prefix } = CompressSettings::default();
+        Self { ratio, min_size, protect_prefix }
+    }
+}
+
+/// What is done about a match of a guard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatchSpec {
+    /// The request, or the answer, is refused.
+    #[default]
+    Deny,
+    /// The report says so.
+    Flag,
+}
+
+/// Settings of `guard`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardSpec {
+    /// What is done about a match.
+    pub on_match: MatchSpec,
+    /// Whether requests are looked at.
+    pub requests: bool,
+    /// Whether answers are.
+    pub answers: bool,
+    /// The longest match of a pattern in an answer, in bytes.
+    pub longest: usize,
+    /// The most characters of a request's texts together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_chars: Option<usize>,
+    /// Patterns.
+    pub patterns: Vec<String>,
+    /// Words and phrases.
+    pub words: Vec<String>,
+}
+
+impl Default for GuardSpec {
+    fn default() -> Self {
+        let GuardSettings { requests, answers, longest, .. } = GuardSettings::default();
+        let (patterns, words) = (Vec::new(), Vec::new());
+        Self { on_match: MatchSpec::Deny, requests, answers, longest, max_chars: None, patterns, words }
+    }
+}
+
+impl GuardSpec {
+    fn step(&self) -> Result<Guard, SpecError> {
+        let on_match = match self.on_match {
+            MatchSpec::Deny => OnMatch::Deny,
+            MatchSpec::Flag => OnMatch::Flag,
+        };
+        Guard::new(GuardSettings {
+            patterns: self.patterns.clone(),
+            words: self.words.clone(),
+            max_chars: self.max_chars,
+            on_match,
+            requests: self.requests,
+            answers: self.answers,
+            longest: self.longest,
+        })
+        .map_err(|error| SpecError::new(format!("guard.{}", error.key), error.why))
+    }
 }
 
 /// Settings of `normalize`.
@@ -174,8 +257,18 @@ impl PipelineSpec {
                 let BudgetSpec { tokens, model } = self.budget.clone();
                 Ok(Step::new(Budget::new(BudgetSettings { tokens, model })))
             }
+            "compress" if !(0.0..=1.0).contains(&self.compress.ratio) => {
+                Err(SpecError::new("compress.ratio", "it is from 0.0 to 1.0"))
+            }
+            "compress" => {
+                let CompressSpec { ratio, min_size, protect_prefix } = self.compress.clone();
+                Ok(Step::new(Compress::new(CompressSettings { ratio, min_size, protect_prefix })))
+            }
+            "guard" => Ok(Step::new(self.guard.step()?)),
             other => {
-                let why = format!("there is no step `{other}`; there are normalize, redact and budget");
+                let why = format!(
+                    "there is no step `{other}`; there are normalize, guard, compress, redact and budget"
+                );
                 Err(SpecError::new("steps", why))
             }
         }
@@ -248,6 +341,8 @@ mod tests {
         assert_eq!(key(r#"{"steps":["redact","redact"]}"#), "steps");
         assert_eq!(key(r#"{"steps":["redact"],"fail_open":["budget"]}"#), "fail_open");
         assert_eq!(key(r#"{"steps":["budget"],"budget":{"tokens":0}}"#), "budget.tokens");
+        assert_eq!(key(r#"{"steps":["compress"],"compress":{"ratio":1.5}}"#), "compress.ratio");
+        assert_eq!(key(r#"{"steps":["guard"],"guard":{"patterns":["("]}}"#), "guard.patterns[0]");
         assert_eq!(key(r#"{"steps":["redact"],"redact":{"kinds":{"shoe":"mask"}}}"#), "redact.kinds");
         assert_eq!(key(r#"{"steps":["redact"],"redact":{"patterns":{"x":"("}}}"#), "redact.patterns.x");
         assert_eq!(key(r#"{"steps":["redact"],"redact":{"patterns":{"email":"x"}}}"#), "redact.patterns");

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use chimera_transform::{Done, Pipeline, PoolError, Priority, Seed, Stopped, WayBack};
+use chimera_transform::{
+    Done, Pipeline, PoolError, Priority, Seed, StepError, StepErrorKind, Stopped, WayBack,
+};
 use http::{HeaderValue, Response, header, request::Parts};
 
 use super::restore;
@@ -97,7 +99,7 @@ async fn restored(
             } else {
                 on_pool(shared, Priority::Interactive, deadline, work).await?
             };
-            let changed = changed.map_err(|error| Failure::new(Code::Internal, error.message))?;
+            let changed = changed.map_err(withheld)?;
             *response.body_mut() = Body::whole(changed.map_or(whole, Bytes::from));
         }
         None => {
@@ -106,6 +108,14 @@ async fn restored(
         }
     }
     Ok(response)
+}
+
+/// Why an answer is not told.
+pub(super) fn withheld(error: StepError) -> Failure {
+    match error.kind {
+        StepErrorKind::Refused => Failure::invalid(error.message).status(422),
+        _ => Failure::new(Code::Internal, error.message),
+    }
 }
 
 /// Runs work where a pipeline wants it.

@@ -177,6 +177,26 @@ async fn what_policy_blocks_is_refused_without_a_call_and_without_a_quote() {
     assert_eq!(upstream.count(), 0);
 }
 
+#[tokio::test]
+async fn pain_14_a_guard_ends_a_stream_before_anything_of_a_match_is_told() {
+    let events = [ROLE, &delta("All is we"), &delta("ll. The blue"), &delta(" moon rises"), STOP, DONE];
+    let upstream = Scripted::answering(stream(&events));
+    let spec =
+        json!({ "steps": ["guard"], "routes": ["chat_completions"], "guard": { "words": ["blue moon"] } });
+    let gateway = gateway(DialectId::OpenAi, &upstream, spec.clone());
+    let answer = call(&gateway, post(CHAT, &asking(true))).await;
+    assert!(answer.aborted && !answer.body.contains("[DONE]"));
+    assert!(answer.body.contains("All is") && !answer.body.contains("blue"), "{}", answer.body);
+    assert!(answer.body.contains("what is not allowed"));
+    // The same from the cache, and whole.
+    let again = call(&gateway, post(CHAT, &asking(true))).await;
+    assert!(!again.body.contains("blue"), "{}", again.body);
+    let whole = Scripted::answering(unary(200, &ANSWER.replace("hello there", "a Blue Moon")));
+    let answer = call(&self::gateway(DialectId::OpenAi, &whole, spec), post(CHAT, &asking(false))).await;
+    assert_eq!(answer.status, 422);
+    assert!(!answer.body.contains("Moon"));
+}
+
 fn bare() -> Gateway {
     gateway(DialectId::OpenAi, &Scripted::new([Script::Refuse]), json!({ "steps": ["redact"] }))
 }

@@ -180,7 +180,8 @@ impl Shape<'_> {
         let dotted = self.groups.len() == 4 && self.groups.iter().skip(1).all(|group| group.0 == b'.');
         let good = dotted && short && (0..4).all(|index| self.group(index) <= 255);
         let version = matches!(self.before(1), b'v' | b'V' | b'.' | b'-');
-        good && !version && !matches!(self.group(0), 0 | 127)
+        let octets = [0, 1, 2, 3].map(|index| self.group(index));
+        good && !version && !matches!(octets, [0, 0, 0, 0] | [127, 0, 0, 1])
     }
 
     /// Three groups that make a day of the calendar.
