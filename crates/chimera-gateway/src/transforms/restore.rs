@@ -30,6 +30,8 @@ pub(crate) struct Restoring {
     events: Events,
     frames: Frames,
     over: bool,
+    /// Why nothing more passes, once what passed before it is told.
+    stopped: Option<Failure>,
 }
 
 enum Frames {
@@ -48,33 +50,42 @@ impl Restoring {
             Framing::Array => Frames::Array(ArrayFramer::new(most), false),
             _ => Frames::Events(sse::Framer::new(most)),
         };
-        Self { events, frames, over: false }
+        Self { events, frames, over: false, stopped: None }
     }
 
-    /// A stream that is at hand.
+    /// A stream that is at hand: all of it, or none.
     pub(super) fn whole(&mut self, stream: Bytes) -> Result<Bytes, Failure> {
-        let mut out = self.push(stream)?;
+        let mut out = self.push(stream);
+        if let Some(failure) = self.stopped.take() {
+            return Err(failure);
+        }
         self.end(&mut out)?;
         Ok(out.freeze())
     }
 
-    fn push(&mut self, bytes: Bytes) -> Result<BytesMut, Failure> {
+    /// What some events become, up to the first that must not pass.
+    fn push(&mut self, bytes: Bytes) -> BytesMut {
         let mut out = Vec::with_capacity(bytes.len() + 64);
+        self.stopped = self.pass(bytes, &mut out).err();
+        BytesMut::from(Bytes::from(out))
+    }
+
+    fn pass(&mut self, bytes: Bytes, out: &mut Vec<u8>) -> Result<(), Failure> {
         match &mut self.frames {
             Frames::Events(framer) => {
                 framer.push(bytes);
                 while let Some(raw) = framer.next_event().map_err(|error| failed(&error.to_string()))? {
-                    self.events.event(&raw, &mut out).map_err(withheld)?;
+                    self.events.event(&raw, out).map_err(withheld)?;
                 }
             }
             Frames::Array(framer, begun) => {
                 framer.push(bytes);
                 while let Some(raw) = framer.next_element().map_err(|error| failed(&error.to_string()))? {
-                    element(&mut self.events, &raw, begun, &mut out).map_err(withheld)?;
+                    element(&mut self.events, &raw, begun, out).map_err(withheld)?;
                 }
             }
         }
-        Ok(BytesMut::from(Bytes::from(out)))
+        Ok(())
     }
 
     fn end(&mut self, out: &mut BytesMut) -> Result<(), Failure> {
@@ -96,8 +107,14 @@ impl Restoring {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Piece>> {
         loop {
+            if let Some(failure) = self.stopped.take() {
+                self.over = true;
+                return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
+            }
             let restored = match ready!(following.poll_next(cx)) {
-                Some(Piece::Events(events)) if !self.over => self.push(events),
+                // What must not pass does not pass later.
+                Some(Piece::Events(_)) if self.over => continue,
+                Some(Piece::Events(events)) => Ok(self.push(events)),
                 None if !self.over && !following.interrupted() => {
                     self.over = true;
                     let mut out = BytesMut::new();
