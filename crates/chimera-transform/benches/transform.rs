@@ -88,6 +88,26 @@ fn pool(c: &mut Criterion) {
     group.bench_function("hop", |b| {
         b.iter(|| pool.submit(Priority::Interactive, None, |_| ()).unwrap().wait());
     });
+    // A thousand items of 2 KiB on one thread and on two: what a second core is worth.
+    let pipeline = Pipeline::new("bench", [Step::new(Normalize::default()), Step::new(redact())]);
+    let text: std::sync::Arc<str> = english(2 << 10).into();
+    for threads in [1, 2] {
+        let pool = WorkerPool::new(PoolSettings { threads, ..PoolSettings::default() });
+        group.bench_function(format!("batch of 1000/{threads}"), |b| {
+            b.iter(|| {
+                let seed = Seed::random();
+                let jobs: Vec<_> = (0..1000)
+                    .map(|_| {
+                        let (pipeline, text, seed) = (pipeline.clone(), text.clone(), seed.clone());
+                        let work =
+                            move |_: &_| (0..16).filter(|_| pipeline.run_text(&text, &seed).is_ok()).count();
+                        pool.submit(Priority::Batch, None, work).unwrap()
+                    })
+                    .collect();
+                jobs.into_iter().map(|job| job.wait().unwrap()).sum::<usize>()
+            });
+        });
+    }
     group.finish();
 }
 

@@ -59,6 +59,10 @@ impl WayBack {
                 value.elements().try_for_each(|element| self.strings(element, form, except, edits))
             }
             Kind::Object => value.members().try_for_each(|(key, member)| {
+                // A vendor signs these: they come back with the next request, and must be what they were.
+                if key.is("thinking") || key.is("signature") {
+                    return Ok(());
+                }
                 let embedded =
                     member.kind() == Kind::String && (key.is("arguments") || key.is("partial_json"));
                 let form = if embedded { Form::Embedded } else { Form::Text };
@@ -160,9 +164,7 @@ impl Events {
             }
         }
         let seen: Vec<_> = deltas.iter().map(|delta| delta.value.range()).collect();
-        if self.way_back.concerns(document.text()) {
-            self.way_back.strings(root, Form::Text, &seen, &mut edits)?;
-        }
+        self.way_back.strings(root, Form::Text, &seen, &mut edits)?;
         Ok((!edits.is_empty()).then(|| splice(document.text(), edits)))
     }
 

@@ -32,9 +32,9 @@ pub struct Budget {
 const CUT: &str = "\n[…]\n";
 
 impl Budget {
-    /// The step. The tables of its encoding are unpacked here, not at the first request.
+    /// The step. The tables of all encodings are unpacked here, not at the first request.
     pub fn new(settings: BudgetSettings) -> Self {
-        tokens::warm(&settings.model);
+        tokens::warm();
         Self { settings }
     }
 }

@@ -32,9 +32,11 @@ fn encoding(model: &str) -> &'static CoreBpe {
     }
 }
 
-/// Unpacks the tables of a model's encoding, so that the first request does not wait for it.
-pub fn warm(model: &str) {
-    encoding(model);
+/// Unpacks the tables of every encoding, so that no request waits for them.
+pub fn warm() {
+    for model in ["gpt-4o", "gpt-4"] {
+        encoding(model);
+    }
 }
 
 /// Whether counts for a model are exact: its encoding is one of those here.

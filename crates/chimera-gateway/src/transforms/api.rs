@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Transforms,
     spec::{PipelineSpec, SpecError},
-    through::{INLINE, on_pool, pooled, refused},
+    through::{on_pool, refused},
 };
 use crate::{body::Body, books::Books, context::Context, failure::Failure, metrics::RequestOutcome, respond};
 
@@ -42,16 +42,14 @@ pub(crate) async fn one(
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
     let deadline = (context.arrival.at + context.state.settings.timeouts.standard).into_std();
-    let (state, size) = (context.state.clone(), body.len());
-    let read = move || read(&body, &state.settings.transforms, false);
-    let asked =
-        if size <= INLINE { read() } else { on_pool(shared, Priority::Interactive, deadline, read).await? };
-    let Asked { pipeline, model, items, .. } = asked?;
-    let Some(item) = items.into_iter().next() else { return Err(Failure::invalid("there is nothing")) };
-    let item = item?;
-    let running = pipeline.clone();
-    let work = move || run(&running, &item, &model, &Seed::random());
-    let output = pooled(shared, &pipeline, size, Priority::Interactive, deadline, work).await??;
+    let state = context.state.clone();
+    // A step may unpack tables when it is made: nothing of this is for the event loop.
+    let work = move || {
+        let Asked { pipeline, model, items, .. } = read(&body, &state.settings.transforms, false)?;
+        let item = items.into_iter().next().unwrap_or_else(|| Err(Failure::invalid("there is nothing")))?;
+        run(&pipeline, &item, &model, &Seed::random())
+    };
+    let output = on_pool(shared, Priority::Interactive, deadline, work).await??;
     let mut response = Response::new(Body::whole(output.to_string()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, respond::JSON);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Asked, Item, MODEL, line_item, read, run},
-    through::{INLINE, on_pool, unpooled},
+    through::{on_pool, unpooled},
 };
 use crate::{
     body::Body, books::Books, context::Context, failure::Failure, gateway::Shared, metrics::RequestOutcome,
@@ -32,11 +32,9 @@ pub(crate) async fn batch(
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
     let deadline = (context.arrival.at + context.state.settings.timeouts.standard).into_std();
-    let (state, size) = (context.state.clone(), body.len());
+    let state = context.state.clone();
     let read = move || read(&body, &state.settings.transforms, true);
-    let asked =
-        if size <= INLINE { read() } else { on_pool(shared, Priority::Batch, deadline, read).await? };
-    let asked = asked?;
+    let asked = on_pool(shared, Priority::Batch, deadline, read).await??;
     let wants_lines = headers.get(header::ACCEPT).is_some_and(|accept| {
         accept.as_bytes().split(|byte| *byte == b',').any(|kind| kind.trim_ascii().starts_with(LINES))
     });

@@ -90,7 +90,7 @@ fn openai(root: Value<'_>) -> Vec<Delta<'_>> {
 fn anthropic(root: Value<'_>) -> Vec<Delta<'_>> {
     let index = number(root, "index");
     let Some(delta) = root.get("delta") else { return Vec::new() };
-    let members = [("text", Form::Text), ("thinking", Form::Text), ("partial_json", Form::Embedded)];
+    let members = [("text", Form::Text), ("partial_json", Form::Embedded)];
     let found = members.into_iter().filter_map(|(member, form)| {
         Some(Delta { key: Key { index, member, part: 0 }, value: string(delta, member)?, form })
     });

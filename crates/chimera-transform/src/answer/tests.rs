@@ -205,6 +205,21 @@ fn streamed_arguments_of_parallel_calls_come_back_apart() {
 }
 
 #[test]
+fn what_a_vendor_has_signed_is_left_as_it_was_signed() {
+    let (done, placeholder) = redacted();
+    let body = format!(
+        r#"{{"content":[{{"type":"thinking","thinking":"{placeholder}","signature":"x"}},{{"type":"text","text":"{placeholder}"}}]}}"#
+    );
+    let back = String::from_utf8(done.way_back.body(body.as_bytes()).unwrap().unwrap()).unwrap();
+    assert!(back.contains(&placeholder) && back.contains(&format!(r#""text":"{VALUE}""#)), "{back}");
+    let event = format!(
+        "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"thinking_delta\",\"thinking\":\"{placeholder}\"}}}}\n\n"
+    );
+    let (out, _) = restored(redacted().0, DialectId::Anthropic, std::slice::from_ref(&event));
+    assert_eq!(String::from_utf8(out).unwrap(), event);
+}
+
+#[test]
 fn whole_answers_that_hold_nothing_are_not_written_anew() {
     let (done, placeholder) = redacted();
     assert_eq!(done.way_back.body(br#"{"a":"b"}"#).unwrap(), None);

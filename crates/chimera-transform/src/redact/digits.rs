@@ -78,6 +78,19 @@ impl<'t> Run<'t> {
         end
     }
 
+    /// Where to go on when its first groups are nothing. In a long list of small numbers no phone begins
+    /// but with a zero: most of the list is passed over.
+    pub(super) fn next_start(&self) -> usize {
+        const STEP: usize = 5;
+        let length = |group: &(u8, usize, usize, usize)| group.2 - group.1;
+        let small = self.many == GROUPS && self.groups.iter().all(|group| length(group) <= 2);
+        let zero = |group: &(u8, usize, usize, usize)| self.text.get(group.1) == Some(&b'0');
+        match self.groups.get(STEP - 1) {
+            Some(fifth) if small && !self.groups.iter().take(STEP + 1).any(zero) => fifth.2,
+            _ => self.first_end(),
+        }
+    }
+
     /// What its first groups are, as many of them as make something.
     pub(super) fn classify(&self) -> Option<(Kind, Range<usize>)> {
         // A list of single digits, of which nothing is made.

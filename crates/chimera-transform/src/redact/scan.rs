@@ -118,7 +118,7 @@ impl Scan<'_> {
         if let Some(range) = secrets::bot_token(self.text, self.at..run.first_end()) {
             return self.found(Kind::ApiKey, range);
         }
-        self.at = run.first_end().max(self.at + 1);
+        self.at = run.next_start().max(self.at + 1);
     }
 
     fn join(&mut self, byte: u8) {

@@ -291,6 +291,9 @@ fn arguments_of_tools_stay_json() {
 
 #[test]
 fn what_is_found_depends_on_no_chance_in_a_list_of_numbers() {
+    let list = "10 20 30 40 50 60 70 80 90 ".repeat(3);
+    assert_eq!(found(&format!("{list}01 23 45 67 89")), []);
+    assert_eq!(found(&format!("{list}and 01 23 45 67 89")), [(Kind::Phone, "01 23 45 67 89")]);
     nothing(&["1 2 3 4 5 6 7 8 9 0 1 2 3", "10 20 30 40 50 60 70 80 90", "0 0 0 0", "1.5 2.5 3.5"]);
 }
 
