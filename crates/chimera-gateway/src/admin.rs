@@ -194,7 +194,7 @@ impl Admin {
     }
 
     fn worker_pool(&self) -> Value {
-        let seen = self.gateway.shared.pool.snapshot();
+        let seen = self.gateway.worker_pool();
         json!({
             "threads": seen.threads, "busy": seen.busy, "queued": seen.queued, "capacity": seen.capacity,
             "oldest_seconds": seen.oldest.map(|age| age.as_secs_f64()),

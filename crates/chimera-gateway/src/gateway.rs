@@ -14,7 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chimera_cache::{FlightSettings, Flights};
-use chimera_transform::WorkerPool;
+use chimera_transform::{PoolSnapshot, WorkerPool};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
@@ -211,6 +211,11 @@ impl Gateway {
         for provider in providers {
             provider.provider.warm(self.worker).await;
         }
+    }
+
+    /// What the worker pool is doing.
+    pub fn worker_pool(&self) -> PoolSnapshot {
+        self.shared.pool.snapshot()
     }
 
     /// Waits until the answers on their way to the second tier are there: for a clean end.

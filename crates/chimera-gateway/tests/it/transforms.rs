@@ -197,6 +197,18 @@ async fn pain_14_a_guard_ends_a_stream_before_anything_of_a_match_is_told() {
     assert!(!answer.body.contains("Moon"));
 }
 
+#[tokio::test]
+async fn pain_22_large_bodies_are_transformed_off_the_event_loop_and_small_ones_on_it() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = gateway(DialectId::OpenAi, &upstream, redacting());
+    assert_eq!(call(&gateway, post(CHAT, &asking(false))).await.status, 200);
+    assert_eq!(gateway.worker_pool().done, 0, "no thread is started for small bodies");
+    let large = asking(false).replace("I am", &"I am still ".repeat(10_000));
+    assert_eq!(call(&gateway, post(CHAT, &large)).await.status, 200);
+    assert_eq!(gateway.worker_pool().done, 1);
+    assert!(upstream.body(1).contains("[EMAIL_1_") && !upstream.body(1).contains(MAIL));
+}
+
 fn bare() -> Gateway {
     gateway(DialectId::OpenAi, &Scripted::new([Script::Refuse]), json!({ "steps": ["redact"] }))
 }
