@@ -1,0 +1,190 @@
+//! One request and its answer, looked at while it comes.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chimera_protocol::{
+    Observed, StreamWatch, Usage,
+    sse::{Event, Framer},
+};
+use http::{Method, Request as HttpRequest, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{Response, body::Incoming, client::conn::http1::SendRequest};
+
+use crate::{
+    connection::Connection,
+    mix::Template,
+    tally::{Class, MixTally},
+};
+
+/// Larger answers, and larger events, are errors.
+const LARGEST: usize = 64 * 1024 * 1024;
+
+/// How much of an answer that is an error is shown.
+const SHOWN: usize = 200;
+
+/// What became of a request that did not succeed.
+pub(crate) enum Failed {
+    /// The connection ended before any of an answer came. One that was kept had probably ended before.
+    Stale,
+    /// It counts as an error.
+    Error(Class, String),
+}
+
+/// What was learnt of a good answer beside its times, and whether its connection can be used again.
+pub(crate) struct Good {
+    pub(crate) usage: Option<Usage>,
+    pub(crate) received: u64,
+    pub(crate) cache: Option<http::HeaderValue>,
+    pub(crate) seen: Seen,
+}
+
+/// Times of a stream's events, from the intended start.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) first_event: Option<Duration>,
+    pub(crate) first_content: Option<Duration>,
+}
+
+/// Sends a request and reads its answer. Gaps between events are handed to `gap` as they come, so that
+/// a long stream takes no memory.
+pub(crate) async fn exchange(
+    connection: &mut Connection,
+    template: &Template,
+    body: Bytes,
+    intended: Instant,
+    gap: impl FnMut(Duration),
+) -> Result<Good, Failed> {
+    connection
+        .drive(async |sender, room| {
+            let response = send(sender, template, body).await?;
+            read(response, template, intended, room, gap).await
+        })
+        .await
+}
+
+async fn send(
+    sender: &mut SendRequest<Full<Bytes>>,
+    template: &Template,
+    body: Bytes,
+) -> Result<Response<Incoming>, Failed> {
+    if sender.ready().await.is_err() {
+        return Err(Failed::Stale);
+    }
+    let mut request = HttpRequest::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    request.uri_mut().clone_from(&template.uri);
+    request.headers_mut().clone_from(&template.headers);
+    sender.send_request(request).await.map_err(|error| {
+        // Before the head of an answer, all that can go wrong but its spelling is a connection that ended.
+        if error.is_parse() { broken(&error) } else { Failed::Stale }
+    })
+}
+
+fn broken(error: &hyper::Error) -> Failed {
+    Failed::Error(Class::Broken, error.to_string())
+}
+
+async fn read(
+    mut response: Response<Incoming>,
+    template: &Template,
+    intended: Instant,
+    room: &mut Vec<u8>,
+    gap: impl FnMut(Duration),
+) -> Result<Good, Failed> {
+    let status = response.status().as_u16();
+    let cache = response.headers_mut().remove("x-chimera-cache");
+    let kind = response.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+    let mut body = response.into_body();
+    if status != 200 {
+        collect(&mut body, room).await?;
+        let text = String::from_utf8_lossy(room.get(..SHOWN.min(room.len())).unwrap_or_default());
+        return Err(Failed::Error(Class::Status(status), text.into_owned()));
+    }
+    if template.mix.stream {
+        if !events {
+            return Err(Failed::Error(Class::Invalid, "a stream was asked for, none came".into()));
+        }
+        return stream(&mut body, template, intended, cache, gap).await;
+    }
+    collect(&mut body, room).await?;
+    let request = template.mix.request;
+    let usage = request.dialect().dialect().read_answer(request.operation(), room);
+    let usage = usage.map_err(|error| Failed::Error(Class::Invalid, error.0.to_owned()))?;
+    Ok(Good { usage, received: room.len() as u64, cache, seen: Seen::default() })
+}
+
+async fn collect(body: &mut Incoming, room: &mut Vec<u8>) -> Result<(), Failed> {
+    room.clear();
+    while let Some(frame) = body.frame().await {
+        if let Some(data) = frame.map_err(|error| broken(&error))?.data_ref() {
+            if room.len() + data.len() > LARGEST {
+                return Err(Failed::Error(Class::Invalid, "the answer is larger than 64 MiB".into()));
+            }
+            room.extend_from_slice(data);
+        }
+    }
+    Ok(())
+}
+
+async fn stream(
+    body: &mut Incoming,
+    template: &Template,
+    intended: Instant,
+    cache: Option<http::HeaderValue>,
+    mut gap: impl FnMut(Duration),
+) -> Result<Good, Failed> {
+    let mut framer = Framer::new(LARGEST);
+    let mut watch = StreamWatch::new(template.mix.request.dialect());
+    let (mut seen, mut last, mut received) = (Seen::default(), None::<Instant>, 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+        let now = Instant::now();
+        received += data.len() as u64;
+        framer.push(data);
+        let large = |_| Failed::Error(Class::Invalid, "an event is larger than 64 MiB".into());
+        while let Some(raw) = framer.next_event().map_err(large)? {
+            let event = Event::parse(&raw);
+            let Some(data) = event.data else { continue };
+            seen.first_event.get_or_insert(now - intended);
+            if watch.event(event.event, &data) == Observed::Content {
+                seen.first_content.get_or_insert(now - intended);
+                if let Some(last) = last.replace(now) {
+                    gap(now - last);
+                }
+            }
+            if watch.error_seen() {
+                let text = String::from_utf8_lossy(data.get(..SHOWN.min(data.len())).unwrap_or_default());
+                return Err(Failed::Error(Class::ErrorEvent, text.into_owned()));
+            }
+        }
+    }
+    if !watch.may_end_here() {
+        return Err(Failed::Error(Class::Cut, "the stream ended before its end".into()));
+    }
+    Ok(Good { usage: watch.usage(), received, cache, seen })
+}
+
+impl Good {
+    /// Adds it to what is counted.
+    pub(crate) fn count(self, latency: Duration, sent: u64, mix: &mut MixTally) {
+        mix.ok += 1;
+        mix.latency.record(latency);
+        mix.bytes_sent += sent;
+        mix.bytes_received += self.received;
+        if let Some(first) = self.seen.first_event {
+            mix.first_event.record(first);
+        }
+        if let Some(first) = self.seen.first_content {
+            mix.first_content.record(first);
+        }
+        if let Some(value) = self.cache {
+            mix.cache(value.as_bytes());
+        }
+        if let Some(usage) = self.usage {
+            mix.input_tokens = mix.input_tokens.saturating_add(usage.input_tokens.unwrap_or(0));
+            mix.output_tokens = mix.output_tokens.saturating_add(usage.output_tokens.unwrap_or(0));
+        }
+    }
+}
