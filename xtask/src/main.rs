@@ -3,6 +3,7 @@
 mod dialects;
 mod docs;
 mod layers;
+mod load;
 mod monitoring;
 mod perf;
 mod process;
@@ -27,6 +28,7 @@ cargo xtask TASK
               check: compares with the stored baseline and fails when worse
               [--quick] [--counted: instructions and allocations alone]
               --update-baseline: measures and stores a new one
+  load        gateway and simulated provider under the load tester: PROFILE [its options] [--dev]
   sdk         the vendors' Python SDKs against a running gateway (part of test)
   monitoring  a real Prometheus beside a gateway under load and under faults: rules, dashboards, alerts
   real-model  a real small model behind the gateway, and how fast its answers come back
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "ci" => test::ci(),
         "docs" => docs::run(rest.iter().any(|arg| arg == "--check")),
         "perf" => perf::run(&rest).map_err(|error| error.to_string()),
+        "load" => load::run(&rest),
         "layers" => layers::check(),
         "tidy" => tidy::check(),
         "sdk" => sdk::run().map(|outcome| println!("{outcome}")),
