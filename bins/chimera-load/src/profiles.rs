@@ -45,6 +45,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_profile_explains_can_be_switched_on() {
+        let smoke = text("smoke").unwrap();
+        // Not the ones that name what this machine may not have, and not two that exclude each other.
+        let left_out = ["api_key_env", "ca_file", "pid"];
+        let on: String = smoke
+            .lines()
+            .map(|line| match line.strip_prefix("#! ") {
+                Some(key) if !left_out.iter().any(|name| key.starts_with(name)) => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        assert_ne!(on, smoke);
+        let scenario = Scenario::parse(&on, &Overrides::default()).unwrap();
+        assert_eq!((scenario.seed, scenario.thresholds.len()), (Some(1), 3));
+        assert!(scenario.watch.is_some());
+    }
+
+    #[test]
     fn a_name_that_is_none_says_which_there_are() {
         assert!(read("smok").unwrap_err().to_string().contains("smoke"));
         assert!(read("no/such.toml").unwrap_err().to_string().contains("no/such.toml"));

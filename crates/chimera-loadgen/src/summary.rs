@@ -40,7 +40,8 @@ impl Report {
             writeln!(out, "error: {class}: {} ({first})", error.count)?;
         }
         self.stress(out)?;
-        if let Some(slopes) = &self.slopes {
+        // Of less than a minute, growth per hour is noise sixty times over.
+        if let Some(slopes) = self.slopes.filter(|_| self.seconds >= 60.0) {
             writeln!(
                 out,
                 "growth per hour: memory {}, files {:.1}, threads {:.1}",
