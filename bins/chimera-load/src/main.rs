@@ -5,7 +5,17 @@ mod live;
 mod profiles;
 mod provenance;
 
-use std::{error::Error, fs, io::IsTerminal, process::ExitCode, thread};
+use std::{
+    error::Error,
+    fs,
+    future::{Future, poll_fn},
+    io::IsTerminal,
+    pin::pin,
+    process::ExitCode,
+    sync::mpsc,
+    task::Poll,
+    thread,
+};
 
 use args::{Command, Options};
 use chimera_loadgen::{Control, Report, Scenario};
@@ -86,10 +96,19 @@ fn verdict(report: &Report) -> ExitCode {
 /// The first Ctrl-C ends the run and leaves the report; the second ends the process.
 fn stop_on_ctrl_c(control: &Control) {
     let control = control.clone();
+    let (ready, listening) = mpsc::channel::<()>();
     thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
+            let mut first = pin!(tokio::signal::ctrl_c());
+            // From its first poll on it is listened for.
+            let early = poll_fn(|context| Poll::Ready(first.as_mut().poll(context))).await;
+            drop(ready);
+            let interrupted = match early {
+                Poll::Ready(result) => result,
+                Poll::Pending => first.await,
+            };
+            if interrupted.is_ok() {
                 control.stop();
             }
             if tokio::signal::ctrl_c().await.is_ok() {
@@ -97,4 +116,6 @@ fn stop_on_ctrl_c(control: &Control) {
             }
         });
     });
+    // Nothing is ever sent: the other end is dropped once it listens.
+    let _ = listening.recv();
 }

@@ -210,4 +210,25 @@ mod tests {
             assert!(error.to_string().contains(why), "{error}");
         }
     }
+
+    /// The public traces, where they lie beside the workspace; their own README says how many requests they hold.
+    #[test]
+    fn public_traces_are_read_whole() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let folders = ["..", "../.."].map(|above| workspace.join(above).join("shared/traces"));
+        let Some(folder) = folders.iter().find(|folder| folder.is_dir()) else {
+            println!("the traces are not here: SKIPPED");
+            return;
+        };
+        for (name, count) in [
+            ("mooncake_conversation.jsonl", 12_031),
+            ("azure_llm_2023_conv.csv", 19_366),
+            ("azure_llm_2023_code.csv", 8_819),
+        ] {
+            let trace = Trace::read(&folder.join(name), 1).unwrap();
+            assert_eq!(trace.rows.len(), count, "{name}");
+            assert!(trace.rows.last().unwrap().at > Duration::from_secs(3000), "{name}");
+            assert_eq!(trace.blocks.is_empty(), name.starts_with("azure"), "{name}");
+        }
+    }
 }
