@@ -1,6 +1,9 @@
 //! One request and its answer, looked at while it comes.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Deref,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use chimera_protocol::{
@@ -8,6 +11,7 @@ use chimera_protocol::{
     sse::{Event, Framer},
 };
 use http::{Method, Request as HttpRequest, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper::{Response, body::Incoming, client::conn::http1::SendRequest};
 
@@ -52,15 +56,16 @@ pub(crate) async fn exchange(
     connection: &mut Connection,
     template: &Template,
     body: Bytes,
-    intended: Instant,
+    (intended, deadline): (Instant, Instant),
     gap: impl FnMut(Duration),
 ) -> Result<Good, Failed> {
     connection
-        .drive(async |sender, room| {
+        .drive(deadline, async |sender, room| {
             let response = send(sender, template, body).await?;
             read(response, template, intended, room, gap).await
         })
         .await
+        .unwrap_or_else(|| Err(Failed::Error(Class::Timeout, "no answer in time".to_owned())))
 }
 
 async fn send(
@@ -98,8 +103,8 @@ async fn read(
     let events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
     let mut body = response.into_body();
     if status != 200 {
-        collect(&mut body, room).await?;
-        let text = String::from_utf8_lossy(room.get(..SHOWN.min(room.len())).unwrap_or_default());
+        let whole = collect(&mut body, room).await?;
+        let text = String::from_utf8_lossy(whole.get(..SHOWN.min(whole.len())).unwrap_or_default());
         return Err(Failed::Error(Class::Status(status), text.into_owned()));
     }
     if template.mix.stream {
@@ -108,24 +113,54 @@ async fn read(
         }
         return stream(&mut body, template, intended, cache, gap).await;
     }
-    collect(&mut body, room).await?;
+    let whole = collect(&mut body, room).await?;
     let request = template.mix.request;
-    let usage = request.dialect().dialect().read_answer(request.operation(), room);
+    let usage = request.dialect().dialect().read_answer(request.operation(), &whole);
     let usage = usage.map_err(|error| Failed::Error(Class::Invalid, error.0.to_owned()))?;
-    Ok(Good { usage, received: room.len() as u64, cache, seen: Seen::default() })
+    Ok(Good { usage, received: whole.len() as u64, cache, seen: Seen::default() })
 }
 
-async fn collect(body: &mut Incoming, room: &mut Vec<u8>) -> Result<(), Failed> {
+/// The whole body: as it came, if it came in one piece, and else put together in `room`.
+async fn collect<'a>(body: &mut Incoming, room: &'a mut Vec<u8>) -> Result<Whole<'a>, Failed> {
+    let Some(first) = piece(body).await? else { return Ok(Whole::Piece(Bytes::new())) };
+    if body.is_end_stream() {
+        return Ok(Whole::Piece(first));
+    }
     room.clear();
+    room.extend_from_slice(&first);
+    while let Some(more) = piece(body).await? {
+        if room.len() + more.len() > LARGEST {
+            return Err(Failed::Error(Class::Invalid, "the answer is larger than 64 MiB".into()));
+        }
+        room.extend_from_slice(&more);
+    }
+    Ok(Whole::Joined(room))
+}
+
+async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Failed> {
     while let Some(frame) = body.frame().await {
-        if let Some(data) = frame.map_err(|error| broken(&error))?.data_ref() {
-            if room.len() + data.len() > LARGEST {
-                return Err(Failed::Error(Class::Invalid, "the answer is larger than 64 MiB".into()));
-            }
-            room.extend_from_slice(data);
+        if let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() {
+            return Ok(Some(data));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// A body.
+enum Whole<'a> {
+    Piece(Bytes),
+    Joined(&'a [u8]),
+}
+
+impl Deref for Whole<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Piece(piece) => piece,
+            Self::Joined(joined) => joined,
+        }
+    }
 }
 
 async fn stream(
@@ -138,8 +173,7 @@ async fn stream(
     let mut framer = Framer::new(LARGEST);
     let mut watch = StreamWatch::new(template.mix.request.dialect());
     let (mut seen, mut last, mut received) = (Seen::default(), None::<Instant>, 0);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+    while let Some(data) = piece(body).await? {
         let now = Instant::now();
         received += data.len() as u64;
         framer.push(data);

@@ -289,20 +289,15 @@ impl Worker {
     /// Sends one request and counts what comes of it; says whether it failed.
     async fn serve(&self, job: Job, slot: &mut Option<Connection>) -> bool {
         self.shared.in_flight.fetch_add(1, Relaxed);
-        let result = tokio::time::timeout(self.plan.timeout, self.attempt(&job, slot)).await;
-        let failed = match result {
-            Ok(Ok(())) => false,
-            Ok(Err((class, why))) => {
-                self.drop_connection(slot);
-                self.fail(&job, class, || why);
-                true
+        let result = self.attempt(&job, slot).await;
+        let failed = result.is_err();
+        if let Err((class, why)) = result {
+            self.drop_connection(slot);
+            match class {
+                Class::Timeout => self.timed_out(&job),
+                class => self.fail(&job, class, || why),
             }
-            Err(_) => {
-                self.drop_connection(slot);
-                self.timed_out(&job);
-                true
-            }
-        };
+        }
         self.shared.in_flight.fetch_sub(1, Relaxed);
         self.done();
         failed
@@ -324,8 +319,8 @@ impl Worker {
     async fn attempt(&self, job: &Job, slot: &mut Option<Connection>) -> Result<(), (Class, String)> {
         let Some(template) = self.plan.templates.get(job.template) else { return Ok(()) };
         let body = template.body(&job.prompt, &self.plan.trace.blocks);
-        let kept = slot.is_some();
-        match self.once(job, template, body.clone(), slot).await {
+        let (kept, deadline) = (slot.is_some(), Instant::now() + self.plan.timeout);
+        match self.once(job, template, body.clone(), (slot, deadline)).await {
             Err(Failed::Stale) if kept => {
                 self.drop_connection(slot);
                 self.shared.count(|tally| tally.resent += 1);
@@ -334,7 +329,7 @@ impl Worker {
             Err(Failed::Error(class, why)) => return Err((class, why)),
             Ok(()) => return Ok(()),
         }
-        match self.once(job, template, body, slot).await {
+        match self.once(job, template, body, (slot, deadline)).await {
             Err(Failed::Stale) => Err((Class::Broken, CLOSED.to_owned())),
             Err(Failed::Error(class, why)) => Err((class, why)),
             Ok(()) => Ok(()),
@@ -346,13 +341,17 @@ impl Worker {
         job: &Job,
         template: &Template,
         body: Bytes,
-        slot: &mut Option<Connection>,
+        (slot, deadline): (&mut Option<Connection>, Instant),
     ) -> Result<(), Failed> {
         let connection = match slot {
             Some(connection) => connection,
             None => {
-                let connected = self.plan.connector.connect().await;
-                let fresh = connected.map_err(|error| Failed::Error(Class::Connect, error.to_string()))?;
+                let connect = self.plan.connector.connect(deadline);
+                let fresh = match tokio::time::timeout_at(deadline.into(), connect).await {
+                    Ok(Ok(fresh)) => fresh,
+                    Ok(Err(error)) => return Err(Failed::Error(Class::Connect, error.to_string())),
+                    Err(_) => return Err(Failed::Error(Class::Timeout, "no connection in time".to_owned())),
+                };
                 self.shared.connections.fetch_add(1, Relaxed);
                 self.shared.count(|tally| tally.connects += 1);
                 slot.insert(fresh)
@@ -368,7 +367,7 @@ impl Worker {
                 });
             }
         };
-        let good = exchange(connection, template, body, job.intended, gap).await?;
+        let good = exchange(connection, template, body, (job.intended, deadline), gap).await?;
         if counts {
             let latency = job.intended.elapsed();
             self.shared.count(|tally| {
