@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::Notify, task::LocalSet};
+use tokio::{runtime::LocalOptions, sync::Notify};
 
 use crate::{
     connection::{Connection, Connector},
@@ -119,7 +119,8 @@ struct Worker {
 
 /// Sends until the plan is done, on this thread.
 pub(crate) fn run(plan: Arc<Plan>, shared: Arc<Shared>, pace: Pace, number: u64, most: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -143,8 +144,7 @@ pub(crate) fn run(plan: Arc<Plan>, shared: Arc<Shared>, pace: Pace, number: u64,
         plan,
         shared,
     });
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, async {
+    runtime.block_on(async {
         let work = async {
             match pace {
                 Pace::Closed => worker.closed().await,
