@@ -91,6 +91,7 @@ pub fn run(
         timeline: Timeline::default(),
         steps: Vec::new(),
         breaking_point: None,
+        refused: None,
     };
     let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let sampler = scenario.watch.clone().map(Sampler::start);
@@ -111,6 +112,8 @@ struct Run<'a> {
     timeline: Timeline,
     steps: Vec<StepReport>,
     breaking_point: Option<BreakingPoint>,
+    /// Of a stress run, why its last step does not count.
+    refused: Option<String>,
 }
 
 /// A part of a run: between two of them everything comes to rest.
@@ -170,8 +173,7 @@ impl Run<'_> {
             if self.control.stopped() {
                 break;
             }
-            let mut broken = self.broken(&tally, seconds);
-            broken.extend(refusal(&tally.lag, self.scenario.limits.max_lag));
+            let broken = self.broken(&tally, seconds);
             let held = self.steps.last().map(|step| step.rate);
             self.steps.push(StepReport {
                 rate: step.rate,
@@ -179,6 +181,12 @@ impl Run<'_> {
                 lag_p99: tally.lag.percentile(99.0),
                 broken: broken.clone(),
             });
+            // What breaks while the generator is late may be the generator: it is no point to name.
+            self.refused = refusal(&tally.lag, self.scenario.limits.max_lag)
+                .map(|why| format!("at {}/s {why}", step.rate));
+            if self.refused.is_some() {
+                break;
+            }
             if !broken.is_empty() {
                 self.breaking_point = Some(BreakingPoint { rate: step.rate, held, broken });
                 break;
@@ -327,7 +335,8 @@ impl Run<'_> {
         } else {
             self.scenario.thresholds.iter().filter_map(|one| evidence.judge(one)).collect()
         };
-        let refused = if stress { None } else { refusal(&total.lag, self.scenario.limits.max_lag) };
+        let limit = self.scenario.limits.max_lag;
+        let refused = if stress { self.refused.clone() } else { refusal(&total.lag, limit) };
         let all = total.all();
         let (cpu_seconds, peak_memory_bytes) = own_use();
         Report {

@@ -59,6 +59,11 @@ fn a_generator_that_is_late_refuses_its_result() {
     let report = ran(&scenario(address, "thresholds = []", load, ""));
     assert!(report.refused.is_some() && !report.held());
     assert!(report.summary().contains("REFUSED") && report.html().contains("does not count"));
+    // Where the generator fails it names no breaking point of the target.
+    let stress = "[load]\nmax_lag = \"1us\"\n[stress]\nfrom = 200\nadd = 200\nmost = 400\nstep = \"200ms\"";
+    let report = ran(&scenario(address, "thresholds = []", stress, ""));
+    assert!(report.refused.is_some_and(|why| why.starts_with("at 200/s")));
+    assert!(report.breaking_point.is_none());
 }
 
 #[test]
