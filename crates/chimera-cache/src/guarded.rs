@@ -182,12 +182,10 @@ where
     async fn get(&self, key: &K, now: Instant) -> Result<Option<Hit<V>>, TierError> {
         let limits = (self.settings.get, self.settings.slow);
         let (result, took) = self.guarded("reads", &self.reads, limits, self.tier.get(key, now)).await;
-        let counter = match &result {
-            Ok(Some(_)) => &self.stats.hits,
-            Ok(None) => &self.stats.misses,
-            Err(_) => &self.errors,
-        };
-        counter.fetch_add(1, Relaxed);
+        match &result {
+            Ok(value) => self.stats.lookups.stripe().count(value.is_some()),
+            Err(_) => _ = self.errors.fetch_add(1, Relaxed),
+        }
         if !matches!(result, Err(TierError::LeftAlone)) {
             self.get.record(took);
             self.metrics.got(took);

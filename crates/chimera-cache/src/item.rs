@@ -95,8 +95,8 @@ pub enum Freshness {
     Expired,
 }
 
-/// Of its time, the last part in which a value may be renewed early.
-const EARLY_SHARE: f64 = 0.1;
+/// In the last of so many parts of its time a value may be renewed early.
+const EARLY_PART: u64 = 10;
 
 impl<V> Item<V> {
     /// A value that took `cost` to compute.
@@ -143,20 +143,27 @@ impl<V> Item<V> {
     /// renews with a chance that grows towards it, and the sooner the longer the computation takes. So
     /// one of many callers renews a busy key before it expires, with no word between them.
     pub fn freshness(&self, age: Duration, draw: impl FnOnce() -> f64) -> Freshness {
-        let Times { ttl, while_revalidate, if_error, cost, .. } = self.times;
-        let (age, ttl) = (u64::try_from(age.as_millis()).unwrap_or(u64::MAX), u64::from(ttl));
-        if age < ttl {
-            let left = ttl - age;
-            if cost == 0 || left as f64 > ttl as f64 * EARLY_SHARE {
-                return Freshness::Fresh;
-            }
-            let ahead = -f64::from(cost) * draw().max(f64::MIN_POSITIVE).ln();
+        self.times.freshness(u64::try_from(age.as_millis()).unwrap_or(u64::MAX), draw)
+    }
+}
+
+impl Times {
+    /// How good what has these times is at an age in milliseconds.
+    #[inline]
+    pub(crate) fn freshness(&self, age: u64, draw: impl FnOnce() -> f64) -> Freshness {
+        let ttl = u64::from(self.ttl);
+        let left = ttl.saturating_sub(age);
+        if left > ttl / EARLY_PART || (left > 0 && self.cost == 0) {
+            return Freshness::Fresh;
+        }
+        if left > 0 {
+            let ahead = -f64::from(self.cost) * draw().max(f64::MIN_POSITIVE).ln();
             return if ahead >= left as f64 { Freshness::RenewEarly } else { Freshness::Fresh };
         }
-        if age < ttl + u64::from(while_revalidate) {
+        if age < ttl + u64::from(self.while_revalidate) {
             return Freshness::WhileRevalidate;
         }
-        if age < ttl + u64::from(if_error) { Freshness::IfError } else { Freshness::Expired }
+        if age < ttl + u64::from(self.if_error) { Freshness::IfError } else { Freshness::Expired }
     }
 }
 

@@ -56,6 +56,7 @@
 
 #[cfg(any(feature = "redis", feature = "disk"))]
 mod codec;
+mod counters;
 #[cfg(feature = "disk")]
 mod disk;
 #[cfg(any(feature = "redis", feature = "disk"))]

@@ -27,22 +27,48 @@ pub enum Put {
     Refused,
 }
 
+/// Copied out on every hit, so its times are nanoseconds in one word each, not instants in two.
 #[derive(Clone)]
 struct Stored<V> {
     value: V,
-    at: Instant,
-    expires: Instant,
-    weight: u64,
+    at: u64,
+    expires: u64,
+    weight: u32,
 }
 
 impl<V> Stored<V> {
-    fn at_time(self, now: Instant) -> Hit<V> {
+    fn at_time(self, now: u64) -> Hit<V> {
         Hit {
-            age: now.saturating_duration_since(self.at),
-            remaining: self.expires.saturating_duration_since(now),
+            age: Duration::from_nanos(now.saturating_sub(self.at)),
+            remaining: Duration::from_nanos(self.expires.saturating_sub(now)),
             value: self.value,
         }
     }
+}
+
+/// Counts nanoseconds from 146 years before it was made, so that what was stored before that has a time too.
+struct Clock(Instant);
+
+impl Clock {
+    const START: u64 = 1 << 62;
+
+    #[inline]
+    fn nanos(&self, now: Instant) -> u64 {
+        match now.checked_duration_since(self.0) {
+            Some(since) => Self::START.saturating_add(nanos(since)),
+            None => self.nanos_before(now),
+        }
+    }
+
+    #[cold]
+    fn nanos_before(&self, now: Instant) -> u64 {
+        Self::START.saturating_sub(nanos(self.0.saturating_duration_since(now)))
+    }
+}
+
+/// As many as there are, up to 584 years of them.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// Weights are taken when a value is stored, or grows: the cache asks again while it evicts.
@@ -51,7 +77,7 @@ struct StoredWeight;
 
 impl<K, V> Weighter<K, Stored<V>> for StoredWeight {
     fn weight(&self, _: &K, stored: &Stored<V>) -> u64 {
-        stored.weight
+        stored.weight.into()
     }
 }
 
@@ -101,6 +127,7 @@ type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::fast::RandomState, 
 pub struct MemoryTier<K, V> {
     settings: MemorySettings,
     weigh: fn(&K, &V) -> usize,
+    clock: Clock,
     map: Map<K, V>,
     stats: Stats,
     puts: AtomicU64,
@@ -117,7 +144,7 @@ const SLOT_OVERHEAD: usize = 40;
 const SHARD_SHARE: f64 = 0.9;
 /// Shards at most. More would only help many more threads than a gateway has.
 const MAX_SHARDS: u64 = 64;
-/// One in so many look-ups and writes is timed.
+/// One in so many writes is timed.
 const SAMPLE: u64 = 64;
 
 impl<K, V> MemoryTier<K, V>
@@ -142,6 +169,7 @@ where
         Ok(Self {
             settings,
             weigh,
+            clock: Clock(Instant::now()),
             map: Cache::with_options(options, StoredWeight, Default::default(), CountEvicted),
             stats: Stats::new(),
             puts: AtomicU64::new(0),
@@ -153,40 +181,71 @@ where
     }
 
     /// The fresh value of a key.
+    #[inline]
     pub fn get(&self, key: &K, now: Instant) -> Option<Hit<V>> {
-        let gets = self.stats.hits.load(Relaxed).wrapping_add(self.stats.misses.load(Relaxed));
-        let sampled = gets.is_multiple_of(SAMPLE).then(Instant::now);
-        let hit = self.look_up(key, now);
-        let counter = if hit.is_some() { &self.stats.hits } else { &self.stats.misses };
-        counter.fetch_add(1, Relaxed);
-        if let Some(began) = sampled {
-            let latency = began.elapsed();
-            self.get.record(latency);
-            self.metrics.got(latency);
-        }
-        hit
+        let now = self.clock.nanos(now);
+        Some(self.counted(key, now)?.at_time(now))
+    }
+
+    /// The fresh value of a key and its age in nanoseconds: what a judge of its freshness needs.
+    #[inline]
+    pub(crate) fn get_aged(&self, key: &K, now: Instant) -> Option<(V, u64)> {
+        let now = self.clock.nanos(now);
+        let stored = self.counted(key, now)?;
+        Some((stored.value, now.saturating_sub(stored.at)))
     }
 
     /// The fresh value of a key, without a trace in the statistics: for a second look.
     pub fn peek(&self, key: &K, now: Instant) -> Option<Hit<V>> {
-        self.look_up(key, now)
+        let now = self.clock.nanos(now);
+        Some(self.look_up(key, now)?.at_time(now))
     }
 
-    fn look_up(&self, key: &K, now: Instant) -> Option<Hit<V>> {
+    #[inline]
+    fn counted(&self, key: &K, now: u64) -> Option<Stored<V>> {
+        let stripe = self.stats.lookups.stripe();
+        if stripe.is_timed() {
+            return self.timed(key, now);
+        }
+        let stored = self.look_up(key, now);
+        stripe.count(stored.is_some());
+        stored
+    }
+
+    #[cold]
+    fn timed(&self, key: &K, now: u64) -> Option<Stored<V>> {
+        let began = Instant::now();
+        let stored = self.look_up(key, now);
+        let latency = began.elapsed();
+        self.stats.lookups.stripe().count(stored.is_some());
+        self.get.record(latency);
+        self.metrics.got(latency);
+        stored
+    }
+
+    #[inline]
+    fn look_up(&self, key: &K, now: u64) -> Option<Stored<V>> {
         let stored = self.map.get(key)?;
         if stored.expires <= now {
-            // Only if it is still the same one: a fresh value may have taken its place.
-            if self.map.remove_if(key, |held| held.expires <= now).is_some() {
-                self.stats.expired.fetch_add(1, Relaxed);
-            }
+            self.expire(key, now);
             return None;
         }
-        Some(stored.at_time(now))
+        Some(stored)
     }
 
-    fn weight(&self, key: &K, value: &V) -> u64 {
+    #[cold]
+    fn expire(&self, key: &K, now: u64) {
+        // Only if it is still the same one: a fresh value may have taken its place.
+        if self.map.remove_if(key, |held| held.expires <= now).is_some() {
+            self.stats.expired.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What an entry weighs, if that is not more than the heaviest may.
+    fn allowed_weight(&self, key: &K, value: &V) -> Option<u32> {
         let overhead = size_of::<K>() + size_of::<Stored<V>>() + SLOT_OVERHEAD;
-        (self.weigh)(key, value).saturating_add(overhead) as u64
+        let weight = u32::try_from((self.weigh)(key, value).saturating_add(overhead)).ok()?;
+        (u64::from(weight) <= self.settings.max_entry_bytes).then_some(weight)
     }
 
     /// Stores a value for `ttl`, in place of any other of its key.
@@ -204,6 +263,7 @@ where
         mut demote: impl FnMut(K, Hit<V>),
     ) -> Put {
         let (put, used) = self.insert(key, entry, now, Some(Vec::new()));
+        let now = self.clock.nanos(now);
         for (key, stored) in used.into_iter().flatten() {
             let hit = stored.at_time(now);
             if !hit.remaining.is_zero() {
@@ -222,14 +282,14 @@ where
     ) -> (Put, Option<Entries<K, V>>) {
         let sampled = self.puts.fetch_add(1, Relaxed).is_multiple_of(SAMPLE).then(Instant::now);
         let Hit { value, age, remaining } = entry;
-        let weight = self.weight(&key, &value);
-        let expires = now.checked_add(remaining);
-        let (Some(expires), false) = (expires, weight > self.settings.max_entry_bytes || remaining.is_zero())
-        else {
+        let weight = self.allowed_weight(&key, &value);
+        let (Some(weight), false) = (weight, remaining.is_zero()) else {
             self.stats.refused.fetch_add(1, Relaxed);
             return (Put::Refused, None);
         };
-        let stored = Stored { value, at: now.checked_sub(age).unwrap_or(now), expires, weight };
+        let now = self.clock.nanos(now);
+        let (at, expires) = (now.saturating_sub(nanos(age)), now.saturating_add(nanos(remaining)));
+        let stored = Stored { value, at, expires, weight };
         let mut insertion = Insertion { key: Some(key.clone()), evicted: 0, used };
         self.map.insert_with_lifecycle(key, stored, &mut insertion);
         if insertion.evicted > 0 {
@@ -257,14 +317,13 @@ where
     /// has become heavier than the heaviest entry allowed, it goes itself.
     pub fn reweigh(&self, key: &K) {
         let Some(stored) = self.map.peek(key) else { return };
-        let weight = self.weight(key, &stored.value);
         let mut insertion = Insertion { key: Some(key.clone()), evicted: 0, used: None };
-        if weight > self.settings.max_entry_bytes {
-            insertion.evicted = u64::from(self.map.remove(key).is_some());
-        } else {
+        if let Some(weight) = self.allowed_weight(key, &stored.value) {
             // It may be gone by now, which is as well.
             let grown = Stored { weight, ..stored };
             let _ = self.map.replace_with_lifecycle(key.clone(), grown, true, &mut insertion);
+        } else {
+            insertion.evicted = u64::from(self.map.remove(key).is_some());
         }
         self.stats.room.fetch_add(insertion.evicted, Relaxed);
     }

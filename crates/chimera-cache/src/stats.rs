@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::latency::Latency;
+use crate::{counters::Lookups, latency::Latency};
 
 /// A tier at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,11 +130,10 @@ struct Sample {
     misses: u64,
 }
 
-/// Totals on atomics; rates from totals remembered every few seconds, so that a look-up pays for one
-/// increment and no clock.
+/// Totals; rates from totals remembered every few seconds, so that a look-up pays for one increment and no
+/// clock.
 pub(crate) struct Stats {
-    pub(crate) hits: AtomicU64,
-    pub(crate) misses: AtomicU64,
+    pub(crate) lookups: Lookups,
     pub(crate) room: AtomicU64,
     pub(crate) expired: AtomicU64,
     pub(crate) invalidated: AtomicU64,
@@ -145,8 +144,7 @@ pub(crate) struct Stats {
 impl Stats {
     pub(crate) fn new() -> Self {
         Self {
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            lookups: Lookups::default(),
             room: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             invalidated: AtomicU64::new(0),
@@ -156,7 +154,7 @@ impl Stats {
     }
 
     pub(crate) fn totals(&self) -> (u64, u64) {
-        (self.hits.load(Relaxed), self.misses.load(Relaxed))
+        self.lookups.totals()
     }
 
     pub(crate) fn evictions(&self) -> Evictions {
@@ -211,7 +209,7 @@ mod tests {
         // Ten minutes of misses, then two of hits.
         for second in 0..720_u64 {
             let now = start + Duration::from_secs(second);
-            if second < 600 { &stats.misses } else { &stats.hits }.fetch_add(1, Relaxed);
+            stats.lookups.stripe().count(second >= 600);
             stats.sample(now);
         }
         let rate = stats.hit_rate(start + Duration::from_secs(720));

@@ -16,7 +16,7 @@ use crate::{
     flight::Flights,
     item::{Freshness, Item, Lifetime},
     load::Outcome,
-    memory::{MemoryTier, Put},
+    memory::{MemoryTier, Put, nanos},
     metrics::TieredMetrics,
     purge::{Labels, Purge, SharedLabels},
     settings::{TieredSettings, WritePolicy},
@@ -239,12 +239,14 @@ where
     /// Looks in the near tier. This is the fast path: it waits for nothing.
     #[inline]
     pub fn near(&self, key: &K, now: Instant) -> Option<Found<V>> {
-        self.0.judge(self.0.near.get(key, now)?, Place::Near)
+        let (item, age) = self.0.near.get_aged(key, now)?;
+        self.0.judge(item, age, Place::Near)
     }
 
     /// [`near`](Self::near) without a trace in the statistics: for a second look.
     pub fn peek(&self, key: &K, now: Instant) -> Option<Found<V>> {
-        self.0.judge(self.0.near.peek(key, now)?, Place::Near)
+        let hit = self.0.near.peek(key, now)?;
+        self.0.judge(hit.value, nanos(hit.age), Place::Near)
     }
 
     /// Looks in the far tier, and moves up what is worth it.
@@ -257,7 +259,7 @@ where
         if self.0.near.has_room() || far.sketch.see(key) >= 2 {
             self.0.promote(key, hit.clone(), ticket, now);
         }
-        self.0.judge(hit, Place::Far)
+        self.0.judge(hit.value, nanos(hit.age), Place::Far)
     }
 
     /// Looks in the near tier, then in the far one.
@@ -385,19 +387,20 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    /// `age` is in nanoseconds.
     #[inline]
-    fn judge(&self, hit: Hit<Item<V>>, place: Place) -> Option<Found<V>> {
-        let freshness = hit.value.freshness(hit.age, || self.dice.draw());
+    fn judge(&self, item: Item<V>, age: u64, place: Place) -> Option<Found<V>> {
+        let freshness = item.times.freshness(age / 1_000_000, || self.dice.draw());
         if freshness == Freshness::Expired {
             return None;
         }
         Some(Found {
-            age: hit.age,
-            ttl: hit.value.lifetime().ttl,
+            age: Duration::from_nanos(age),
+            ttl: item.lifetime().ttl,
             freshness,
             place,
-            is_negative: hit.value.times.negative,
-            value: hit.value.value,
+            is_negative: item.times.negative,
+            value: item.value,
         })
     }
 

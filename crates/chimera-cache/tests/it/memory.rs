@@ -30,6 +30,20 @@ fn a_value_lives_as_long_as_it_was_given() {
     assert_eq!((snapshot.hits, snapshot.misses), (1, 1));
 }
 
+#[test]
+fn times_are_exact_whatever_was_there_first() {
+    let before = Instant::now() - Duration::from_secs(5);
+    let tier = tier(1 << 20, 1 << 16);
+    let ttl = Duration::from_nanos(1);
+    tier.put(1, bytes(1), ttl, before);
+    assert_eq!(tier.get(&1, before).unwrap().remaining, ttl);
+    assert!(tier.get(&1, before + ttl).is_none());
+    tier.put(2, bytes(1), Duration::MAX, before);
+    let hit = tier.get(&2, before + MINUTE).unwrap();
+    assert_eq!(hit.age, MINUTE);
+    assert!(hit.remaining > Duration::from_secs(100 * 365 * 24 * 3600));
+}
+
 /// A shard of quick_cache refuses what is heavier than its hot part, without a word.
 #[test]
 fn the_largest_entry_allowed_always_fits() {
