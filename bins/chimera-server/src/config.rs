@@ -164,6 +164,9 @@ pub(crate) struct Breaker {
     pub(crate) window: Span,
     pub(crate) minimum_calls: u32,
     pub(crate) failure_rate: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slow_call: Option<Span>,
+    pub(crate) slow_call_rate: f64,
     pub(crate) consecutive_failures: u32,
     pub(crate) open_base: Span,
     pub(crate) open_max: Span,
@@ -178,6 +181,8 @@ impl Default for Breaker {
             window: secs(10),
             minimum_calls: 20,
             failure_rate: 0.5,
+            slow_call: None,
+            slow_call_rate: 1.0,
             consecutive_failures: 5,
             open_base: secs(5),
             open_max: secs(60),

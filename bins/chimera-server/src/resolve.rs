@@ -364,6 +364,8 @@ mod tests {
             |n: usize| format!("[groups.g{n}]\ndeployments = [{{ provider = \"p\", model = \"m\" }}]\n");
         let groups: String = (0..100_000).map(group).collect();
         assert_eq!(refused(&provider(&format!("base_url = \"http://h\"\n{groups}"))), "groups");
+        assert_eq!(refused("[breaker]\nslow_call = \"0s\""), "breaker.slow_call");
+        assert_eq!(refused("[breaker]\nslow_call_rate = 1.5"), "breaker");
         let same = "[server]\nlisten = \"127.0.0.1:7\"\nadmin_listen = \"127.0.0.1:7\"";
         assert_eq!(refused(same), "server.admin_listen");
         assert_eq!(refused("[groups.g]\ndeployments = []"), "groups.g.deployments");

@@ -69,12 +69,17 @@ fn breaker_settings(file: &File) -> Result<breaker::Settings, ConfigError> {
         window: given.window.0,
         minimum_calls: given.minimum_calls,
         failure_rate: given.failure_rate,
+        slow_call: given.slow_call.map(|slow| slow.0),
+        slow_call_rate: given.slow_call_rate,
         consecutive_failures: given.consecutive_failures,
         open_base: given.open_base.0,
         open_max: given.open_max.0,
         probes: given.probes,
         ..breaker::Settings::default()
     };
+    if settings.slow_call.is_some_and(|slow| slow.is_zero()) {
+        return Err(ConfigError::new("breaker.slow_call", "it must be above zero"));
+    }
     settings.validate().map_err(|error| ConfigError::new("breaker", error.to_string()))?;
     Ok(settings)
 }

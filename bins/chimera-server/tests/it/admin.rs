@@ -65,6 +65,28 @@ fn circuit_breakers_tell_their_state_and_why() {
 }
 
 #[test]
+fn a_breaker_opens_for_answers_that_come_too_late_where_that_is_set() {
+    let provider = Provider::start(|_| {
+        thread::sleep(Duration::from_millis(30));
+        vec![answer("hi")]
+    });
+    let server = Server::start(
+        &provider.config("[breaker]\nslow_call = \"10ms\"\nslow_call_rate = 0.5\nminimum_calls = 3"),
+    );
+    for n in 0..3 {
+        assert_eq!(ask(&server, &n.to_string()), 200);
+    }
+    let body = server.admin("GET", "/api/v1/circuit-breakers").json();
+    let open = &body["circuit_breakers"][0];
+    assert_eq!(
+        (open["state"].as_str(), open["why"].as_str()),
+        (Some("open"), Some("too large a share of slow calls")),
+        "{open}"
+    );
+    assert_eq!(ask(&server, "open"), 503);
+}
+
+#[test]
 fn a_purge_forgets_every_answer_and_is_no_web_pages_to_ask_for() {
     let provider = Provider::start(|_| vec![answer("hi")]);
     let server = Server::start(&provider.config(""));
