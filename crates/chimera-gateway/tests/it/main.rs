@@ -21,5 +21,6 @@ mod support;
 mod tenants;
 mod timeouts;
 mod transforms;
+mod two_faults;
 mod upstream;
 mod web_pages;
