@@ -8,9 +8,14 @@
 //! The checksum is keyed: whoever can write to the tier and does not know the key cannot make a value
 //! that is believed, nor move one to another key, nor let one live longer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    cell::RefCell,
+    io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::item::{Item, Times};
 
@@ -85,6 +90,27 @@ pub(crate) struct Packing<'a> {
 /// Level 1: the tier is a network away, and the point is to be quick.
 const ZSTD_LEVEL: i32 = 1;
 
+thread_local! {
+    // Making one takes several times as long as packing or unpacking a value of some kilobytes.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(value: &[u8]) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|compressor| match compressor {
+        Some(compressor) => compressor.compress(value),
+        None => compressor.insert(Compressor::new(ZSTD_LEVEL)?).compress(value),
+    })
+}
+
+/// `size` is the most that may come of it.
+fn decompress(packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|decompressor| match decompressor {
+        Some(decompressor) => decompressor.decompress(packed, size),
+        None => decompressor.insert(Decompressor::new()?).decompress(packed, size),
+    })
+}
+
 impl Packing<'_> {
     /// The largest envelope of a value that is allowed.
     pub(crate) fn max_envelope(&self) -> usize {
@@ -97,7 +123,7 @@ impl Packing<'_> {
             return None;
         }
         let packed = (value.len() >= self.compress_over)
-            .then(|| zstd::bulk::compress(value, ZSTD_LEVEL).ok())
+            .then(|| compress(value).ok())
             .flatten()
             .filter(|packed| packed.len() < value.len());
         let body = packed.as_deref().unwrap_or(value);
@@ -160,7 +186,7 @@ impl Packing<'_> {
             return Err(Flaw::Size);
         }
         let body = content.get(from..).unwrap_or_default();
-        let value = zstd::bulk::decompress(body, head.value).map_err(|_| Flaw::Size)?;
+        let value = decompress(body, head.value).map_err(|_| Flaw::Size)?;
         if value.len() == head.value { Ok((head.stamp, value.into())) } else { Err(Flaw::Size) }
     }
 }
@@ -278,6 +304,20 @@ mod tests {
         }
         assert!(sealed(&[b'x'; 4096]).len() < 300, "it is compressed");
         assert!(PACKING.seal(&stamp(), b"key", b"", &[0; 4097]).is_none(), "it is too large");
+    }
+
+    #[test]
+    fn r07_a_value_that_cannot_be_unpacked_spoils_none_that_follow() {
+        let mut broken = sealed(&[b'x'; 4096]).to_vec();
+        let end = broken.len() - CHECKSUM;
+        broken[end - 4..end].fill(0xff);
+        let checksum = blake3::keyed_hash(&SECRET, &broken[..end]);
+        broken[end..].copy_from_slice(checksum.as_bytes());
+        for _ in 0..3 {
+            assert_eq!(flaw(broken.clone()), Flaw::Size);
+            let (_, opened) = PACKING.open(&sealed(&[b'y'; 4096]), b"key", now()).unwrap();
+            assert_eq!(opened, [b'y'; 4096][..]);
+        }
     }
 
     #[test]
