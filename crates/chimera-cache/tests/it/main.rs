@@ -5,3 +5,4 @@ mod flights;
 mod memory;
 mod ratio;
 mod tiered;
+mod traces;

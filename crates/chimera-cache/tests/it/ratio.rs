@@ -9,6 +9,8 @@ use chimera_cache::{
     Item, Labels, Lifetime, MemorySettings, MemoryTier, Place, SharedTier, TieredCache, TieredSettings,
 };
 
+use crate::traces::{scan_and_loop, zipf};
+
 const HOUR: Duration = Duration::from_secs(3600);
 const CAPACITY_ENTRIES: u64 = 4096;
 
@@ -18,52 +20,6 @@ impl Labels<u64, u64> for Numbers {
     fn write_key(&self, key: &u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&key.to_be_bytes());
     }
-}
-
-/// A generator of numbers that is the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// Keys drawn by a power law from `keys` of them.
-fn zipf(keys: u64, power: f64, length: usize, seed: u64) -> Vec<u64> {
-    let mut sums = Vec::with_capacity(keys as usize);
-    let mut sum = 0.0;
-    for rank in 1..=keys {
-        sum += (rank as f64).powf(-power);
-        sums.push(sum);
-    }
-    let mut random = Random(seed);
-    (0..length)
-        .map(|_| {
-            let drawn = random.next() * sum;
-            sums.partition_point(|at| *at < drawn) as u64
-        })
-        .collect()
-}
-
-/// A busy set, with scans of what never comes again and a loop that does not fit.
-fn scan_and_loop(length: usize) -> Vec<u64> {
-    let busy = zipf(20_000, 0.9, length, 11);
-    let mut fresh = 1 << 40;
-    busy.into_iter()
-        .enumerate()
-        .map(|(at, key)| match at % 10 {
-            0..6 => key,
-            6..8 => {
-                fresh += 1;
-                fresh
-            }
-            _ => (1 << 30) + (at as u64 / 10) % 6_000,
-        })
-        .collect()
 }
 
 fn settings(entries: u64) -> MemorySettings {
