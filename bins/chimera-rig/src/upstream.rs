@@ -115,10 +115,11 @@ impl Answers {
     }
 }
 
-/// The stream flag comes last in the driver's bodies, but other clients may put it anywhere.
+/// The stream flag comes last in the driver's bodies and before the conversation in translated ones; other
+/// clients may put it anywhere.
 fn wants_stream(request: &[u8]) -> bool {
     const FLAGS: [&[u8]; 2] = [b"\"stream\":true", b"\"stream\": true"];
     let found = |part: &[u8]| FLAGS.iter().any(|flag| part.windows(flag.len()).any(|w| w == *flag));
     let tail = request.get(request.len().saturating_sub(96)..).unwrap_or_default();
-    found(tail) || (request.len() < 1024 && found(request))
+    found(tail) || found(request.get(..512).unwrap_or(request))
 }
