@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use crate::process::{Outcome, output, root};
 
 /// Files longer than this want to be two.
-const LONGEST: usize = 700;
+const LONGEST: usize = 500;
 
 /// Fails with every place that breaks a rule.
 pub(crate) fn check() -> Outcome {
@@ -57,7 +57,7 @@ fn look(name: &str, text: &str, wrong: &mut Vec<String>) {
         }
     }
     if in_library && text.lines().count() > LONGEST {
-        complain(0, "longer than 700 lines");
+        complain(0, "longer than 500 lines");
     }
     if is_rust && !text.starts_with("//!") && name.contains("/src/") {
         complain(0, "a module opens with what it is");

@@ -6,10 +6,11 @@ use std::{
 };
 
 use crate::{
+    found::Found,
     item::Freshness,
     load::now,
     tier::{Lease, Tier},
-    tiered::{Found, TieredCache},
+    tiered::TieredCache,
 };
 
 /// The pauses between looks for what another process computes.

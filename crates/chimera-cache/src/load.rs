@@ -14,10 +14,11 @@ use futures_core::Stream;
 
 use crate::{
     flight::Source,
+    found::{Found, Place},
     item::{Freshness, Item, Lifetime},
     lease::Leased,
     settings::WritePolicy,
-    tiered::{Found, Place, TieredCache},
+    tiered::TieredCache,
 };
 
 /// Why a computation failed, for each of its callers.

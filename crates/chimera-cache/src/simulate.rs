@@ -10,12 +10,13 @@ use std::{
 
 use crate::{
     error::SettingsError,
+    found::Place,
     item::{Item, Lifetime},
     memory::MemoryTier,
     purge::Labels,
     settings::{MemorySettings, TieredSettings},
     tier::SharedTier,
-    tiered::{Place, TieredCache},
+    tiered::TieredCache,
 };
 
 /// One look-up of a trace; what is not found is stored.

@@ -1,5 +1,8 @@
 //! Two tiers as one cache: what goes up, what goes down, and what is trusted.
 
+mod coherence;
+mod moves;
+
 use std::{
     hash::{BuildHasher, Hash},
     sync::{
@@ -9,74 +12,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use coherence::Coherence;
 use foldhash::fast::RandomState;
 
 use crate::{
     error::{SettingsError, TierError},
     flight::Flights,
+    found::{Found, Place},
     item::{Freshness, Item, Lifetime},
     load::Outcome,
     memory::{MemoryTier, Put, nanos},
     metrics::TieredMetrics,
     purge::{Labels, Purge, SharedLabels},
-    settings::{TieredSettings, WritePolicy},
+    settings::TieredSettings,
     sketch::{Dice, Sketch},
     stats::TierSnapshot,
-    tier::{Change, Hit, SharedTier, Tier},
+    tier::{Hit, SharedTier, Tier},
     writer::{WriteTotals, Writer},
 };
-
-/// Where a value was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In the near tier.
-    Near,
-    /// In the far tier.
-    Far,
-    /// Nowhere: it was computed.
-    Computed,
-}
-
-/// A value found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found<V> {
-    /// The value.
-    pub value: V,
-    /// Since it was computed.
-    pub age: Duration,
-    /// How long it is fresh from when it was computed.
-    pub ttl: Duration,
-    /// How good it is. Never [`Freshness::Expired`].
-    pub freshness: Freshness,
-    /// Where it was.
-    pub place: Place,
-    /// Whether it says "there is no such thing".
-    pub is_negative: bool,
-}
-
-impl<V> Found<V> {
-    /// Until it is no longer fresh; zero when it is not.
-    pub fn fresh_for(&self) -> Duration {
-        self.ttl.saturating_sub(self.age)
-    }
-
-    /// Since it is no longer fresh; zero while it is.
-    pub fn stale_for(&self) -> Duration {
-        self.age.saturating_sub(self.ttl)
-    }
-}
-
-/// Whether the near tier knows what others do to the far one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Coherence {
-    /// There is no far tier, or nobody tells.
-    Alone,
-    /// Changes are told.
-    Tracked,
-    /// They were told and are not at the moment.
-    Lost,
-}
 
 /// A cache of two tiers at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -426,116 +379,5 @@ where
         if let Some(slot) = self.slots.get(self.slot(key)) {
             slot.fetch_add(1, SeqCst);
         }
-    }
-
-    fn put(&self, key: K, mut entry: Hit<Item<V>>, ticket: Option<Ticket>, now: Instant, write: bool) -> Put {
-        if ticket.is_some_and(|ticket| !self.holds(ticket)) {
-            return Put::Refused;
-        }
-        if write
-            && self.settings.writes != WritePolicy::Demote
-            && let Some(far) = &self.far
-        {
-            entry.value.times.below = true;
-            let below = far.writer.store(key.clone(), entry.clone(), now);
-            entry.value.times.below = below;
-        }
-        self.put_near(key, entry, ticket, now)
-    }
-
-    fn promote(&self, key: &K, entry: Hit<Item<V>>, ticket: Ticket, now: Instant) {
-        if self.holds(ticket) && self.put_near(key.clone(), entry, Some(ticket), now) == Put::Stored {
-            self.counts.promoted.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn put_near(&self, key: K, mut entry: Hit<Item<V>>, ticket: Option<Ticket>, now: Instant) -> Put {
-        if let Some(cap) = self.near_cap() {
-            entry.remaining = entry.remaining.min(cap);
-        }
-        let Some(far) = &self.far else {
-            return self.near.store(key, entry, now, |_, _| {});
-        };
-        let again = ticket.map(|_| key.clone());
-        let put = self.near.store(key, entry, now, |key, out| self.demote(far, key, out, now));
-        // Whoever changes the key counts first and removes then: either the count is seen here, or
-        // the removal comes after the write.
-        if let (Some(ticket), Some(key)) = (ticket, again)
-            && !self.holds(ticket)
-        {
-            self.near.remove(&key);
-            return Put::Refused;
-        }
-        put
-    }
-
-    fn near_cap(&self) -> Option<Duration> {
-        if self.lost.load(Relaxed) {
-            let cap = self.settings.untracked_cap;
-            return Some(self.settings.near_cap.map_or(cap, |other| other.min(cap)));
-        }
-        self.settings.near_cap
-    }
-
-    /// What was pushed out goes down, if it is worth it.
-    fn demote(&self, far: &Far<K, V>, key: K, mut out: Hit<Item<V>>, now: Instant) {
-        // What the near tier's cap took from its time, it gets back.
-        out.remaining = out.value.lifetime().whole().saturating_sub(out.age);
-        if out.value.times.below || out.value.times.negative || out.remaining < self.settings.demote_remaining
-        {
-            return;
-        }
-        out.value.times.below = true;
-        if far.writer.store(key, out, now) {
-            self.counts.demoted.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn purge_near(&self, purge: &Purge) -> u64 {
-        self.purges.fetch_add(1, SeqCst);
-        let labels = &*self.labels;
-        self.near.retain(|key, item| !purge.selects(labels, key, &item.value))
-    }
-
-    fn coherence(&self) -> Coherence {
-        match (self.tracked.load(Relaxed), self.lost.load(Relaxed)) {
-            (_, true) => Coherence::Lost,
-            (true, false) => Coherence::Tracked,
-            (false, false) => Coherence::Alone,
-        }
-    }
-
-    /// Somebody else changed the far tier, or changes may have been missed.
-    fn changed(&self, change: Change<K>) {
-        match change {
-            Change::Key(key) => {
-                self.touch(&key);
-                self.near.remove(&key);
-            }
-            Change::Purged(purge) => {
-                self.purge_near(&purge);
-            }
-            Change::Lost => {
-                if !self.lost.swap(true, SeqCst) {
-                    self.distrust("changes by others are not told any more");
-                }
-            }
-            Change::Restored => {
-                self.tracked.store(true, SeqCst);
-                // Still lost while it is emptied: what is stored meanwhile is capped, and then gone.
-                self.distrust("changes by others are told again");
-                self.lost.store(false, SeqCst);
-            }
-            Change::Missed => self.distrust("changes by others were missed"),
-        }
-    }
-
-    /// Empties the near tier: what it holds may have been changed by others.
-    fn distrust(&self, why: &'static str) {
-        self.purges.fetch_add(1, SeqCst);
-        let entries = self.near.len();
-        self.near.clear();
-        self.counts.distrusted.fetch_add(1, Relaxed);
-        tracing::info!(entries, why, "the near cache tier was emptied");
     }
 }

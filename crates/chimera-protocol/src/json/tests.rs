@@ -1,6 +1,6 @@
 //! What is accepted, what is refused, and where.
 
-use super::*;
+use super::{JsonErrorKind as E, *};
 
 fn error(body: impl AsRef<[u8]>) -> (usize, E) {
     let error = Document::parse(body.as_ref()).unwrap_err();

@@ -1,0 +1,86 @@
+//! What is written, what goes up and what goes down.
+
+use std::{
+    hash::Hash,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use super::{Far, Inner, Ticket};
+use crate::{item::Item, memory::Put, settings::WritePolicy, tier::Hit};
+
+impl<K, V> Inner<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(super) fn put(
+        &self,
+        key: K,
+        mut entry: Hit<Item<V>>,
+        ticket: Option<Ticket>,
+        now: Instant,
+        write: bool,
+    ) -> Put {
+        if ticket.is_some_and(|ticket| !self.holds(ticket)) {
+            return Put::Refused;
+        }
+        if write
+            && self.settings.writes != WritePolicy::Demote
+            && let Some(far) = &self.far
+        {
+            entry.value.times.below = true;
+            let below = far.writer.store(key.clone(), entry.clone(), now);
+            entry.value.times.below = below;
+        }
+        self.put_near(key, entry, ticket, now)
+    }
+
+    pub(super) fn promote(&self, key: &K, entry: Hit<Item<V>>, ticket: Ticket, now: Instant) {
+        if self.holds(ticket) && self.put_near(key.clone(), entry, Some(ticket), now) == Put::Stored {
+            self.counts.promoted.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn put_near(&self, key: K, mut entry: Hit<Item<V>>, ticket: Option<Ticket>, now: Instant) -> Put {
+        if let Some(cap) = self.near_cap() {
+            entry.remaining = entry.remaining.min(cap);
+        }
+        let Some(far) = &self.far else {
+            return self.near.store(key, entry, now, |_, _| {});
+        };
+        let again = ticket.map(|_| key.clone());
+        let put = self.near.store(key, entry, now, |key, out| self.demote(far, key, out, now));
+        // Whoever changes the key counts first and removes then: either the count is seen here, or
+        // the removal comes after the write.
+        if let (Some(ticket), Some(key)) = (ticket, again)
+            && !self.holds(ticket)
+        {
+            self.near.remove(&key);
+            return Put::Refused;
+        }
+        put
+    }
+
+    fn near_cap(&self) -> Option<Duration> {
+        if self.lost.load(Relaxed) {
+            let cap = self.settings.untracked_cap;
+            return Some(self.settings.near_cap.map_or(cap, |other| other.min(cap)));
+        }
+        self.settings.near_cap
+    }
+
+    /// What was pushed out goes down, if it is worth it.
+    fn demote(&self, far: &Far<K, V>, key: K, mut out: Hit<Item<V>>, now: Instant) {
+        // What the near tier's cap took from its time, it gets back.
+        out.remaining = out.value.lifetime().whole().saturating_sub(out.age);
+        if out.value.times.below || out.value.times.negative || out.remaining < self.settings.demote_remaining
+        {
+            return;
+        }
+        out.value.times.below = true;
+        if far.writer.store(key, out, now) {
+            self.counts.demoted.fetch_add(1, Relaxed);
+        }
+    }
+}
