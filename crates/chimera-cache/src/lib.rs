@@ -74,6 +74,8 @@ mod lease;
 mod load;
 mod memory;
 mod metrics;
+#[cfg(any(feature = "redis", feature = "disk"))]
+mod parcel;
 mod purge;
 #[cfg(feature = "redis")]
 mod redis;

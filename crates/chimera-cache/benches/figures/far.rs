@@ -3,9 +3,6 @@
 use std::{
     fs,
     hint::black_box,
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,39 +16,13 @@ use fred::{
     types::{Builder, RespVersion, config::Config},
 };
 
-use crate::HOUR;
-
-type Value = Arc<[u8]>;
+use crate::{
+    HOUR,
+    server::{Server, Value, value},
+};
 
 const HITS: usize = 10_000;
 const ROUNDS: usize = 5;
-
-struct Server(Child, u16);
-
-impl Server {
-    fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .ok()?;
-        std::thread::sleep(Duration::from_millis(300));
-        Some(Self(child, port))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Two kilobytes that do not compress away.
-fn value() -> Value {
-    (0..2048_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-}
 
 async fn ours(url: &str, key: &String) -> TieredCache<String, Value> {
     let redis = RedisSettings::new(url, [1; 32]).unwrap();

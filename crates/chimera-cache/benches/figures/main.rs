@@ -5,6 +5,8 @@
 //! needs a `redis-server`. A number behind it is the megabytes of the third part, 1,024 if there is none.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+#[path = "../support/server.rs"]
+mod server;
 #[path = "../../tests/it/traces.rs"]
 mod traces;
 

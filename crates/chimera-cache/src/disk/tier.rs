@@ -7,20 +7,19 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime},
+    time::Instant,
 };
-
-use bytes::Bytes;
 
 use super::store::Store;
 use crate::{
-    codec::{Codec, SharedCodec},
-    envelope::{Flaw, Packing, Stamp},
+    codec::Codec,
+    envelope::Flaw,
     error::{SettingsError, TierError},
     item::Item,
-    labels::{has, write_labels},
+    labels::has,
     memory::Put,
-    metrics::{CheckMetrics, SizeMetrics},
+    metrics::SizeMetrics,
+    parcel::{Bounds, Parcels},
     purge::Purge,
     stats::TierSnapshot,
     tier::{Hit, Tier},
@@ -95,11 +94,9 @@ pub enum DiskError {
 /// A value is packed with its key, its expiry and a keyed checksum, and is a miss unless all of them stand
 /// the check. When it is full, what came first goes.
 pub struct DiskTier<K, V> {
-    settings: Arc<DiskSettings>,
-    codec: SharedCodec<K, V>,
+    max_bytes: u64,
+    parcels: Parcels<K, V>,
     store: Arc<Store>,
-    flaws: CheckMetrics,
-    flawed: AtomicU64,
     evicted: AtomicU64,
     sizes: SizeMetrics,
     name: &'static str,
@@ -120,54 +117,15 @@ where
     ) -> Result<Self, DiskError> {
         settings.validate()?;
         let store = opened(&settings)?;
+        let DiskSettings { max_bytes, max_value, compress_over, secret, .. } = settings;
         Ok(Self {
-            settings: Arc::new(settings),
-            codec: Arc::new(codec),
+            max_bytes,
+            parcels: Parcels::new(name, codec, Bounds { secret, compress_over, max_value }),
             store: Arc::new(store),
-            flaws: CheckMetrics::new(name),
-            flawed: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             sizes: SizeMetrics::new(name),
             name,
         })
-    }
-
-    fn packing(&self) -> Packing<'_> {
-        Packing {
-            secret: &self.settings.secret,
-            compress_over: self.settings.compress_over,
-            max_value: self.settings.max_value,
-        }
-    }
-
-    fn written(&self, key: &K) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64);
-        self.codec.write_key(key, &mut bytes);
-        bytes
-    }
-
-    fn unpacked(&self, bytes: &Bytes, key: &[u8]) -> Result<Hit<Item<V>>, Flaw> {
-        let now = SystemTime::now();
-        let (stamp, value) = self.packing().open(bytes, key, now)?;
-        let value = self.codec.read_value(value).ok_or(Flaw::Value)?;
-        Ok(Hit {
-            value: Item::from_parts(value, stamp.times),
-            age: now.duration_since(stamp.created).unwrap_or_default(),
-            remaining: stamp.expires.duration_since(now).unwrap_or_default(),
-        })
-    }
-
-    fn packed(&self, key: &K, written: &[u8], entry: &Hit<Item<V>>) -> Option<Vec<u8>> {
-        let now = SystemTime::now();
-        let stamp = Stamp {
-            created: now.checked_sub(entry.age)?,
-            expires: now.checked_add(entry.remaining)?,
-            times: entry.value.times,
-        };
-        let mut value = Vec::new();
-        self.codec.write_value(&entry.value.value, &mut value);
-        let labels = write_labels(&*self.codec, key, &entry.value.value);
-        self.packing().seal(&stamp, written, &labels, &value)
     }
 }
 
@@ -227,17 +185,16 @@ where
     }
 
     async fn get(&self, key: &K, _: Instant) -> Result<Option<Hit<Item<V>>>, TierError> {
-        let written = self.written(key);
+        let written = self.parcels.key(key);
         let wanted = written.clone();
         let Some(bytes) = aside_of(&self.store, move |store| store.get(&wanted)).await? else {
             return Ok(None);
         };
-        match self.unpacked(&bytes.into(), &written) {
+        match self.parcels.unpack(&bytes.into(), &written) {
             Ok(hit) => Ok(Some(hit)),
             Err(flaw) => {
                 if flaw != Flaw::Expired {
-                    self.flaws.bad(flaw);
-                    self.flawed.fetch_add(1, Relaxed);
+                    self.parcels.bad(flaw);
                 }
                 aside_of(&self.store, move |store| store.remove(&[written])).await?;
                 Ok(None)
@@ -246,18 +203,18 @@ where
     }
 
     async fn store(&self, key: K, entry: Hit<Item<V>>, _: Instant) -> Result<Put, TierError> {
-        let written = self.written(&key);
+        let written = self.parcels.key(&key);
         if entry.remaining.is_zero() {
             return Ok(Put::Refused);
         }
-        let Some(packed) = self.packed(&key, &written, &entry) else { return Ok(Put::Refused) };
+        let Some(packed) = self.parcels.pack(&key, &written, &entry) else { return Ok(Put::Refused) };
         let done = aside_of(&self.store, move |store| store.put(&written, &packed)).await?;
         self.evicted.fetch_add(done.evicted, Relaxed);
         Ok(Put::Stored)
     }
 
     async fn remove(&self, key: &K) -> Result<bool, TierError> {
-        let written = self.written(key);
+        let written = self.parcels.key(key);
         Ok(aside_of(&self.store, move |store| store.remove(&[written])).await? > 0)
     }
 
@@ -282,8 +239,8 @@ where
         let mut seen = TierSnapshot::unknown(self.name, now);
         let sizes = self.store.sizes();
         (seen.entries, seen.bytes) = *sizes.as_ref().unwrap_or(&(0, 0));
-        seen.capacity_bytes = self.settings.max_bytes;
-        seen.flawed = self.flawed.load(Relaxed);
+        seen.capacity_bytes = self.max_bytes;
+        seen.flawed = self.parcels.flawed();
         seen.evictions.room = self.evicted.load(Relaxed);
         if sizes.is_err() {
             (seen.up, seen.why_down) = (false, Some("the file cannot be read"));

@@ -3,9 +3,9 @@
 use std::{
     sync::{
         Arc, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,13 +25,12 @@ use super::{
     tracking::{self, Tracking},
 };
 use crate::{
-    codec::{Codec, SharedCodec},
-    envelope::{Flaw, Packing, Stamp},
+    codec::Codec,
+    envelope::Flaw,
     error::{SettingsError, TierError},
     item::Item,
-    labels::write_labels,
     memory::Put,
-    metrics::CheckMetrics,
+    parcel::{Bounds, Parcels},
     purge::Purge,
     sketch::Dice,
     stats::TierSnapshot,
@@ -47,16 +46,14 @@ use crate::{
 /// Of Redis it needs `GETRANGE`, `SET`, `UNLINK` and `SCAN`; `CLIENT TRACKING` for changes by others; and
 /// `EVAL` where leases are used.
 pub struct RedisTier<K, V> {
-    settings: Arc<RedisSettings>,
-    codec: SharedCodec<K, V>,
+    settings: RedisSettings,
+    parcels: Parcels<K, V>,
     names: Names,
     readers: Vec<Connected>,
     next: AtomicUsize,
     writer: Connected,
     tracking: Arc<Tracking>,
     task: OnceLock<std::sync::Mutex<JoinSet<()>>>,
-    flaws: CheckMetrics,
-    flawed: AtomicU64,
     dice: Dice,
 }
 
@@ -85,27 +82,19 @@ where
             .map(|_| Connected::start(&settings).map_err(unusable))
             .collect::<Result<Vec<_>, _>>()?;
         let writer = Connected::start(&settings).map_err(unusable)?;
+        let RedisSettings { secret, compress_over, max_value, .. } = settings;
+        let bounds = Bounds { secret, compress_over, max_value };
         Ok(Self {
             names: Names::new(&settings.prefix),
-            settings: Arc::new(settings),
-            codec: Arc::new(codec),
+            parcels: Parcels::new(name, codec, bounds),
+            settings,
             readers,
             next: AtomicUsize::new(0),
             writer,
             tracking: Arc::default(),
             task: OnceLock::new(),
-            flaws: CheckMetrics::new(name),
-            flawed: AtomicU64::new(0),
             dice: Dice::new(),
         })
-    }
-
-    fn packing(&self) -> Packing<'_> {
-        Packing {
-            secret: &self.settings.secret,
-            compress_over: self.settings.compress_over,
-            max_value: self.settings.max_value,
-        }
     }
 
     /// The readers take turns; one that is not connected is passed over.
@@ -116,43 +105,12 @@ where
         &connected.unwrap_or(&self.writer).quick
     }
 
-    fn written(&self, key: &K) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64);
-        self.codec.write_key(key, &mut bytes);
-        bytes
-    }
-
     /// Counts a value that does not stand the check, and deletes it.
     async fn flawed(&self, name: Key, flaw: Flaw) {
-        self.flaws.bad(flaw);
-        self.flawed.fetch_add(1, Relaxed);
+        self.parcels.bad(flaw);
         if flaw.is_to_be_deleted() {
             let _ = self.writer.quick.unlink::<(), _>(name).await;
         }
-    }
-
-    fn open(&self, bytes: &Bytes, key: &[u8]) -> Result<Hit<Item<V>>, Flaw> {
-        let now = SystemTime::now();
-        let (stamp, value) = self.packing().open(bytes, key, now)?;
-        let value = self.codec.read_value(value).ok_or(Flaw::Value)?;
-        Ok(Hit {
-            value: Item::from_parts(value, stamp.times),
-            // A clock that runs ahead elsewhere makes a value young, never negative.
-            age: now.duration_since(stamp.created).unwrap_or_default(),
-            remaining: stamp.expires.duration_since(now).unwrap_or_default(),
-        })
-    }
-
-    fn seal(&self, key: &[u8], labels: &[u8], entry: &Hit<Item<V>>) -> Option<Vec<u8>> {
-        let now = SystemTime::now();
-        let stamp = Stamp {
-            created: now.checked_sub(entry.age)?,
-            expires: now.checked_add(entry.remaining)?,
-            times: entry.value.times,
-        };
-        let mut value = Vec::new();
-        self.codec.write_value(&entry.value.value, &mut value);
-        self.packing().seal(&stamp, key, labels, &value)
     }
 }
 
@@ -166,10 +124,10 @@ where
     }
 
     async fn get(&self, key: &K, _: Instant) -> Result<Option<Hit<Item<V>>>, TierError> {
-        let written = self.written(key);
+        let written = self.parcels.key(key);
         let name = self.names.entry(&written);
         // Not GET: Redis itself cuts off what is larger than any value of ours.
-        let most = self.packing().max_envelope();
+        let most = self.parcels.largest();
         let bytes = match self.reader().getrange::<Option<Bytes>, _>(name.clone(), 0, most).await {
             Ok(bytes) => bytes.unwrap_or_default(),
             Err(error) if error.details().starts_with("WRONGTYPE") => {
@@ -181,7 +139,7 @@ where
         if bytes.is_empty() {
             return Ok(None);
         }
-        match self.open(&bytes, &written) {
+        match self.parcels.unpack(&bytes, &written) {
             Ok(hit) => Ok(Some(hit)),
             Err(flaw) => {
                 self.flawed(name, flaw).await;
@@ -191,15 +149,14 @@ where
     }
 
     async fn store(&self, key: K, entry: Hit<Item<V>>, _: Instant) -> Result<Put, TierError> {
-        let written = self.written(&key);
+        let written = self.parcels.key(&key);
         let millis = i64::try_from(entry.remaining.as_millis()).unwrap_or(i64::MAX);
         if written.len() > MAX_KEY || millis == 0 {
             return Ok(Put::Refused);
         }
-        let labels = write_labels(&*self.codec, &key, &entry.value.value);
-        let Some(sealed) = self.seal(&written, &labels, &entry) else { return Ok(Put::Refused) };
+        let Some(packed) = self.parcels.pack(&key, &written, &entry) else { return Ok(Put::Refused) };
         let name = self.names.entry(&written);
-        let value = Value::Bytes(sealed.into());
+        let value = Value::Bytes(packed.into());
         self.writer
             .quick
             .set::<(), _, _>(name, value, Some(Expiration::PX(millis)), None, false)
@@ -209,7 +166,7 @@ where
     }
 
     async fn remove(&self, key: &K) -> Result<bool, TierError> {
-        let name = self.names.entry(&self.written(key));
+        let name = self.names.entry(&self.parcels.key(key));
         let gone: i64 = self.writer.quick.unlink(name).await.map_err(unavailable)?;
         Ok(gone > 0)
     }
@@ -228,7 +185,7 @@ where
             client: self.writer.client.clone(),
             prober: prober.quick.clone(),
             names: self.names.clone(),
-            codec: self.codec.clone(),
+            codec: self.parcels.codec().clone(),
             changes,
             state: self.tracking.clone(),
             proof: self.settings.proof,
@@ -240,7 +197,7 @@ where
 
     async fn lease(&self, key: &K, ttl: Duration) -> Result<Lease, TierError> {
         let token = self.dice.number();
-        let name = self.names.lease(&self.written(key));
+        let name = self.names.lease(&self.parcels.key(key));
         let expires = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
         let token_text = format!("{token:016x}");
         let set: Option<String> = self
@@ -253,7 +210,7 @@ where
     }
 
     async fn release(&self, key: &K, token: u64) -> Result<(), TierError> {
-        let name = self.names.lease(&self.written(key));
+        let name = self.names.lease(&self.parcels.key(key));
         self.writer
             .quick
             .eval::<(), _, _, _>(RELEASE, name, format!("{token:016x}"))
@@ -263,7 +220,7 @@ where
 
     fn snapshot(&self, now: Instant) -> TierSnapshot {
         let up = self.writer.client.is_connected() && self.readers.iter().any(|it| it.client.is_connected());
-        TierSnapshot::unknown("redis", now).connected(up, self.flawed.load(Relaxed))
+        TierSnapshot::unknown("redis", now).connected(up, self.parcels.flawed())
     }
 }
 
