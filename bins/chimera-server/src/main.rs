@@ -16,6 +16,7 @@ mod run;
 mod serve;
 mod sim;
 mod simulate;
+mod spoken;
 mod stream;
 mod surroundings;
 mod transform;

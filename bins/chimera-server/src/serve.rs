@@ -18,11 +18,6 @@ use bytes::Bytes;
 use chimera_gateway::{Admin, Body, Gateway};
 use http::Version;
 use http_body::{Frame, SizeHint};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -30,12 +25,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    connection::{Activity, Answering, Graceful, Guarded, Patience, Watched},
+    connection::{Activity, Answering, Guarded, Patience, Watched},
+    spoken::{Asked, Spoken},
     stream::Stream,
 };
 
-/// The most that is buffered of one connection, in each direction.
-const MAX_BUFFER: usize = 64 * 1024;
 const BACKLOG: i32 = 4096;
 
 /// Binds a listener whose backlog is long enough for a crowd.
@@ -190,28 +184,6 @@ async fn work(mut queue: mpsc::UnboundedReceiver<Accepted>, gateway: Gateway, sh
     warming.abort();
 }
 
-/// hyper's server with every limit set by hand.
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(MAX_BUFFER)
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
-        .max_header_list_size(16 * 1024)
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(20)
-        .max_send_buf_size(MAX_BUFFER)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10));
-    builder
-}
-
 /// The body of an answer, watched as its protocol needs it.
 enum Answer {
     /// HTTP/1: its request is being answered until the body is dropped; stalls are seen at the socket.
@@ -258,40 +230,24 @@ impl http_body::Body for Answer {
     }
 }
 
-impl<I, S> Graceful for auto::Connection<'static, I, S, TokioExecutor>
-where
-    Self: Future,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
-    S: hyper::service::HttpService<Incoming> + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    TokioExecutor: auto::HttpServerConnExec<S::Future, S::ResBody>,
-    S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        auto::Connection::graceful_shutdown(self);
-    }
-}
-
 fn serve_data(
     stream: TcpStream,
     gateway: Gateway,
     shared: &Shared,
 ) -> impl Future<Output = ()> + Send + use<> {
     let activity = Activity::new();
-    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let io = Watched::new(stream, activity.clone());
     let noted = activity.clone();
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let service = move |request: http::Request<Asked>| {
         let answering = noted.request();
         let gateway = gateway.clone();
         async move {
             let version = request.version();
             let response = gateway.handle(request).await;
-            Ok::<_, Infallible>(response.map(|body| Answer::new(version, body, answering)))
+            response.map(|body| Answer::new(version, body, answering))
         }
-    });
-    let connection = builder().serve_connection(io, service).into_owned();
-    Guarded::new(connection, activity, shared.patience, shared.draining.clone())
+    };
+    Guarded::new(Spoken::new(io, service), activity, shared.patience, shared.draining.clone())
 }
 
 /// Serves the admin listener until the future is dropped; its connections end with it.
@@ -307,15 +263,15 @@ pub(crate) async fn serve_admin(listener: TcpListener, admin: Admin, shared: Sha
         let stream = accept_one(&listener).await;
         let admin = admin.clone();
         let activity = Activity::new();
-        let io = TokioIo::new(Watched::new(stream, activity.clone()));
+        let io = Watched::new(stream, activity.clone());
         let noted = activity.clone();
-        let service = service_fn(move |request: http::Request<Incoming>| {
+        let service = move |request: http::Request<Asked>| {
             let answering = noted.request();
             let response = admin.handle(&request);
             let version = request.version();
-            async move { Ok::<_, Infallible>(response.await.map(|body| Answer::new(version, body, answering))) }
-        });
-        let connection = builder().serve_connection(io, service).into_owned();
+            async move { response.await.map(|body| Answer::new(version, body, answering)) }
+        };
+        let connection = Spoken::new(io, service);
         connections.spawn(Guarded::new(connection, activity, shared.patience, shared.draining.clone()));
     }
 }

@@ -4,14 +4,12 @@
 //! channel and a wake, and a caller that leaves must reach another task to stop it. Here the connection
 //! is a value. Whoever is polled reads the socket and passes on what one read brought; dropping the
 //! value closes the socket on the spot. What a client needs of HTTP/1.1 is small (one request at a time,
-//! its answer, nothing pipelined), so the codec is here too: `head.rs` and `body.rs`, strict, and without
-//! I/O.
+//! its answer, nothing pipelined), so the codec is here too: `head.rs`, strict, and without I/O. Where a body ends is
+//! decided by the same decoder as on the server's side.
 
-mod body;
 mod head;
 
 use std::{
-    cell::Cell,
     io,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
@@ -25,13 +23,12 @@ use tokio::{
     time::Instant,
 };
 
-use self::body::Decoder;
+use chimera_http1::{ChunkError, Decoder, poll_read, with_scratch};
+
 use crate::connect::Transport;
 
 /// Bytes of one answer passed on in one piece at most; what is ready beyond it follows in the next.
 const MAX_PIECE: usize = 64 * 1024;
-/// Bytes read at once.
-const READ: usize = 64 * 1024;
 
 /// What can go wrong on a connection.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +44,7 @@ pub(crate) enum Fault {
     Head(&'static str),
     /// The chunks of the answer cannot be read.
     #[error("the provider's answer is not validly chunked")]
-    Chunk,
+    Chunk(#[from] ChunkError),
 }
 
 /// A request that was not answered.
@@ -56,12 +53,6 @@ pub(crate) struct Unanswered<E> {
     /// Whether no byte of the request left.
     pub(crate) unsent: bool,
     pub(crate) error: E,
-}
-
-thread_local! {
-    /// What sockets are read into. Shared by all connections of a thread: one that waits holds no memory
-    /// for what may come.
-    static SCRATCH: Cell<Box<[u8]>> = Cell::default();
 }
 
 /// One exclusive HTTP/1.1 connection.
@@ -154,7 +145,7 @@ impl Http1 {
         loop {
             let read = with_scratch(|scratch| {
                 let read = ready!(poll_read(&mut self.io, cx, scratch));
-                Poll::Ready(read.and_then(|read| match read {
+                Poll::Ready(read.map_err(Fault::Io).and_then(|read| match read {
                     [] => Err(Fault::Closed),
                     // Nearly always the head comes whole: it is read where it lies.
                     read if self.rest.is_empty() => take_head(read),
@@ -192,7 +183,7 @@ impl Http1 {
                         piece.reserve(read.len());
                         decode(body, read, &mut piece, fault, reusable);
                     }
-                    Err(error) => *fault = Some(error),
+                    Err(error) => *fault = Some(error.into()),
                 }
                 Poll::Ready(())
             });
@@ -241,7 +232,7 @@ fn decode(
 ) {
     match body.decode(read, piece) {
         Ok(taken) => *reusable &= taken == read.len(),
-        Err(error) => *fault = Some(error),
+        Err(error) => *fault = Some(error.into()),
     }
 }
 
@@ -265,28 +256,6 @@ fn take_head(mut bytes: &[u8]) -> Result<Taken, Fault> {
             return Ok(Taken::More(BytesMut::new()));
         }
     }
-}
-
-fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
-    // Taken out, not borrowed: a transport may be anything, also something that reads in turn.
-    let mut scratch = SCRATCH.take();
-    if scratch.is_empty() {
-        scratch = vec![0; READ].into();
-    }
-    let result = work(&mut scratch);
-    SCRATCH.set(scratch);
-    result
-}
-
-fn poll_read<'a>(
-    io: &mut Transport,
-    cx: &mut Context<'_>,
-    scratch: &'a mut [u8],
-) -> Poll<Result<&'a [u8], Fault>> {
-    let mut buffer = ReadBuf::new(scratch);
-    let read = ready!(Pin::new(io).poll_read(cx, &mut buffer));
-    let length = buffer.filled().len();
-    Poll::Ready(read.map(|()| scratch.get(..length).unwrap_or_default()).map_err(Fault::Io))
 }
 
 /// A request on its way out.

@@ -5,7 +5,9 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request, response::Parts,
 };
 
-use super::{Fault, body::Decoder};
+use chimera_http1::{Decoder, tokens, within};
+
+use super::Fault;
 
 /// The largest head of an answer that is read.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -108,15 +110,6 @@ fn read_up_to<const N: usize>(bytes: &[u8]) -> Result<Option<Head>, Fault> {
     Ok(Some(Head { parts, body, keeps_alive, length }))
 }
 
-/// The slice of `copy` that stands where `part` stands in `original`.
-fn within(copy: &Bytes, original: &[u8], part: &[u8]) -> Bytes {
-    let start = part.as_ptr() as usize - original.as_ptr() as usize;
-    match copy.get(start..start + part.len()) {
-        Some(_) => copy.slice(start..start + part.len()),
-        None => Bytes::copy_from_slice(part),
-    }
-}
-
 /// RFC 9112, section 6.3, for an answer.
 fn framing(parts: &Parts) -> Result<Decoder, Fault> {
     if parts.status.is_informational()
@@ -150,11 +143,6 @@ fn keeps_alive(parts: &Parts) -> bool {
         Version::HTTP_11 => !words.any(|word| word.eq_ignore_ascii_case(b"close")),
         _ => words.any(|word| word.eq_ignore_ascii_case(b"keep-alive")),
     }
-}
-
-/// The words of a list.
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

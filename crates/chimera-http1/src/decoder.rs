@@ -1,31 +1,41 @@
-//! Where an answer's body ends: by its length, by its last chunk, or with the connection.
+//! Where a message's body ends: by its length, by its last chunk, or with the connection.
 
 use bytes::BytesMut;
 
-use super::Fault;
-
-/// Chunk extensions and trailers are skipped, and no more of them than this per answer.
+/// Chunk extensions and trailers are skipped, and no more of them than this per message.
 const MAX_SKIPPED: usize = 16 * 1024;
 
-/// Cuts the body of one answer out of a connection's bytes (RFC 9112, sections 6 and 7).
+/// Chunks that cannot be read, or could be read in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not validly chunked")]
+pub struct ChunkError;
+
+/// Cuts the body of one message out of a connection's bytes (RFC 9112, sections 6 and 7).
 ///
-/// It keeps its place between any two bytes, so that it does not matter how the answer was cut up on
-/// its way; and it is strict, because what two readers may take in two ways is how answers get mixed up.
+/// It keeps its place between any two bytes, so that it does not matter how the message was cut up on
+/// its way; and it is strict, because what two readers may take in two ways is how messages get mixed up.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Decoder {
+pub enum Decoder {
     /// So many bytes are left.
     Length(u64),
     /// Chunks of stated length.
-    Chunked { at: At, skipped: usize },
+    Chunked(Chunks),
     /// Everything until the connection closes.
     UntilClose,
     /// The body is over.
     Ended,
 }
 
+/// A body in chunks: the place in it, and the bytes of extensions and trailers so far.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chunks {
+    at: At,
+    skipped: usize,
+}
+
 /// The place in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+enum At {
     /// In a chunk's size, after so many digits.
     Size { size: u64, digits: u8 },
     /// Behind the size, before the end of its line.
@@ -46,24 +56,34 @@ pub(super) enum At {
     TrailerEnd,
     /// Between the two bytes that end the body.
     Last,
+    /// Behind them.
+    Over,
 }
 
 impl Decoder {
-    pub(super) fn length(length: u64) -> Self {
+    /// A body of so many bytes.
+    pub fn length(length: u64) -> Self {
         if length == 0 { Self::Ended } else { Self::Length(length) }
     }
 
-    pub(super) fn chunked() -> Self {
-        Self::Chunked { at: At::Size { size: 0, digits: 0 }, skipped: 0 }
+    /// A body in chunks.
+    pub fn chunked() -> Self {
+        Self::Chunked(Chunks { at: At::Size { size: 0, digits: 0 }, skipped: 0 })
     }
 
-    pub(super) fn is_ended(&self) -> bool {
-        *self == Self::Ended
+    /// Whether all of it has been taken.
+    pub fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended | Self::Chunked(Chunks { at: At::Over, .. }))
+    }
+
+    /// Whether there were chunk extensions or trailers, which are skipped: readers differ over them.
+    pub fn has_skipped(&self) -> bool {
+        matches!(self, Self::Chunked(Chunks { skipped: 1.., .. }))
     }
 
     /// Appends the body's part of `input` to `out` and says how many bytes it took: all of them, or
     /// those up to the body's end.
-    pub(super) fn decode(&mut self, input: &[u8], out: &mut BytesMut) -> Result<usize, Fault> {
+    pub fn decode(&mut self, input: &[u8], out: &mut BytesMut) -> Result<usize, ChunkError> {
         match self {
             Self::Ended => Ok(0),
             Self::UntilClose => {
@@ -77,13 +97,7 @@ impl Decoder {
                 }
                 Ok(taken)
             }
-            Self::Chunked { at, skipped } => {
-                let (taken, ended) = chunks(at, skipped, input, out)?;
-                if ended {
-                    *self = Self::Ended;
-                }
-                Ok(taken)
-            }
+            Self::Chunked(Chunks { at, skipped }) => chunks(at, skipped, input, out),
         }
     }
 }
@@ -96,15 +110,11 @@ fn take(left: &mut u64, input: &[u8], out: &mut BytesMut) -> usize {
     taken
 }
 
-/// Decodes chunks; says how many bytes were taken and whether the last chunk was among them.
-fn chunks(
-    at: &mut At,
-    skipped: &mut usize,
-    input: &[u8],
-    out: &mut BytesMut,
-) -> Result<(usize, bool), Fault> {
+/// Decodes chunks; says how many bytes were taken.
+fn chunks(at: &mut At, skipped: &mut usize, input: &[u8], out: &mut BytesMut) -> Result<usize, ChunkError> {
     let mut taken = 0;
-    while let Some(rest) = input.get(taken..)
+    while *at != At::Over
+        && let Some(rest) = input.get(taken..)
         && let Some(byte) = rest.first().copied()
     {
         if let At::Data(left) = at {
@@ -115,22 +125,19 @@ fn chunks(
             continue;
         }
         taken += 1;
-        if *at == At::Last {
-            return if byte == b'\n' { Ok((taken, true)) } else { Err(Fault::Chunk) };
-        }
         if matches!(at, At::Extension { .. } | At::InTrailer) {
             *skipped += 1;
             if *skipped > MAX_SKIPPED {
-                return Err(Fault::Chunk);
+                return Err(ChunkError);
             }
         }
         *at = step(*at, byte)?;
     }
-    Ok((taken, false))
+    Ok(taken)
 }
 
 /// The place behind a byte of framing.
-fn step(at: At, byte: u8) -> Result<At, Fault> {
+fn step(at: At, byte: u8) -> Result<At, ChunkError> {
     Ok(match (at, byte) {
         (At::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 16 => {
             let digit = char::from(byte).to_digit(16).unwrap_or(0);
@@ -148,7 +155,8 @@ fn step(at: At, byte: u8) -> Result<At, Fault> {
         (At::InTrailer, b'\r') => At::TrailerEnd,
         (At::Trailer | At::InTrailer, byte) if byte != b'\n' => At::InTrailer,
         (At::TrailerEnd, b'\n') => At::Trailer,
-        _ => return Err(Fault::Chunk),
+        (At::Last, b'\n') => At::Over,
+        _ => return Err(ChunkError),
     })
 }
 
@@ -159,7 +167,7 @@ mod tests {
     use super::*;
 
     /// Decodes pieces one after the other: the body, and what was left behind its end.
-    fn decoded(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), Fault> {
+    fn decoded(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<(Vec<u8>, usize, bool), ChunkError> {
         let (mut out, mut left) = (BytesMut::new(), 0);
         for piece in pieces {
             left += piece.len() - decoder.decode(piece, &mut out)?;

@@ -1,0 +1,240 @@
+//! The protocol that a client speaks: HTTP/1.1 by `chimera-http1`, HTTP/2 by hyper where it begins so.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chimera_http1::{Connection, Ended, RequestBody, Service};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+
+use crate::connection::Graceful;
+
+/// The most that is buffered of one stream.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// The body of a request, whichever protocol it came by.
+pub(crate) enum Asked {
+    One(RequestBody),
+    Two(Incoming),
+}
+
+impl Body for Asked {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(match self.get_mut() {
+            Self::One(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into)),
+            Self::Two(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::One(body) => body.is_end_stream(),
+            Self::Two(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::One(body) => body.size_hint(),
+            Self::Two(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The service, asked by HTTP/1.1.
+pub(crate) struct ByOne<F>(F);
+
+impl<F, Fut, B> Service for ByOne<F>
+where
+    F: Fn(Request<Asked>) -> Fut,
+    Fut: Future<Output = Response<B>>,
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Body = B;
+    type Future = Fut;
+
+    fn call(&mut self, request: Request<RequestBody>) -> Fut {
+        (self.0)(request.map(Asked::One))
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A connection in the protocol that it turns out to speak.
+    pub(crate) struct Spoken<T, F>
+    where
+        ByOne<F>: Service,
+    {
+        #[pin]
+        one: Connection<T, ByOne<F>>,
+        service: F,
+        two: Option<Two>,
+    }
+}
+
+impl<T, F, Fut, B> Spoken<T, F>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    F: Fn(Request<Asked>) -> Fut + Clone,
+    Fut: Future<Output = Response<B>>,
+    B: Body<Data = Bytes> + Unpin,
+{
+    pub(crate) fn new(io: T, service: F) -> Self {
+        Self { one: Connection::new(io, ByOne(service.clone())), service, two: None }
+    }
+}
+
+impl<T, F, Fut, B> Future for Spoken<T, F>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Asked>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.two.is_none() {
+            match ready!(this.one.poll(cx)) {
+                Ended::Closed => return Poll::Ready(()),
+                Ended::Http2 { io, read } => *this.two = Some(Two::new(io, read, this.service.clone())),
+            }
+        }
+        match this.two {
+            Some(two) => two.running.as_mut().poll(cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl<T, F> Graceful for Spoken<T, F>
+where
+    Self: Future,
+    T: AsyncRead + AsyncWrite + Unpin,
+    ByOne<F>: Service,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        let this = self.project();
+        match this.two {
+            Some(two) => two.goes_on = None,
+            None => this.one.graceful_shutdown(),
+        }
+    }
+}
+
+/// A connection of HTTP/2 under way.
+struct Two {
+    running: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Dropped when it is to be the last.
+    goes_on: Option<oneshot::Sender<()>>,
+}
+
+impl Two {
+    /// Serves it, every limit set by hand.
+    fn new<T, F, Fut, B>(io: T, read: Bytes, service: F) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Fn(Request<Asked>) -> Fut + Send + 'static,
+        Fut: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let answered = move |request: Request<Incoming>| {
+            let answering = service(request.map(Asked::Two));
+            async move { Ok::<_, Infallible>(answering.await) }
+        };
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(100)
+            .max_header_list_size(16 * 1024)
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(20)
+            .max_send_buf_size(MAX_BUFFER)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let connection = builder.serve_connection(TokioIo::new(Reread { read, io }), service_fn(answered));
+        let (goes_on, mut gone) = oneshot::channel::<()>();
+        let running = async move {
+            let mut connection = pin!(connection);
+            let mut is_told = false;
+            // Errors here are clients that left, or broke the protocol.
+            let _: hyper::Result<()> = poll_fn(|cx| {
+                if !is_told && Pin::new(&mut gone).poll(cx).is_ready() {
+                    is_told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                connection.as_mut().poll(cx)
+            })
+            .await;
+        };
+        Self { running: Box::pin(running), goes_on: Some(goes_on) }
+    }
+}
+
+/// A pipe of which something was read already.
+struct Reread<T> {
+    read: Bytes,
+    io: T,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Reread<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let length = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Reread<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
