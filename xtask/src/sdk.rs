@@ -32,7 +32,16 @@ pub(crate) fn run() -> Outcome<String> {
     let refusing = port.to_string();
     let arguments = ["--base", &front, "--models", &models, "--refusing", &refusing];
     let pairs = suite(&python, &folder.join("pairings.py"), &arguments)?;
-    Ok(format!("{native}; pairings: {pairs}"))
+
+    let config = target().join("sdk-traces.toml");
+    let port = free_port()?;
+    let traces = format!("[traces]\nendpoint = \"http://127.0.0.1:{port}\"\nservice_name = \"sdk-suite\"\n");
+    fs::write(&config, traces).map_err(|error| error.to_string())?;
+    let config = config.display().to_string();
+    let (_traced, base) = start_gateway(&[&["--config", &config], &loopback[..]].concat())?;
+    let arguments = ["--base", &base, "--collect", &port.to_string()];
+    let traces = suite(&python, &folder.join("traces.py"), &arguments)?;
+    Ok(format!("{native}; pairings: {pairs}; {traces}"))
 }
 
 /// A gateway whose three providers are the first one's simulated provider, each in one dialect, and the

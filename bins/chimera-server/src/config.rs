@@ -13,7 +13,7 @@ pub(crate) use providers::*;
 pub(crate) use read::*;
 pub(crate) use sections::*;
 
-use crate::{cache::Cache, transform::Pool, units::Span};
+use crate::{cache::Cache, traces::Traces, transform::Pool, units::Span};
 
 /// The whole file. Every key has a default; unknown keys are refused.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -32,6 +32,7 @@ pub(crate) struct File {
     pub(crate) clients: BTreeMap<String, Client>,
     pub(crate) transforms: BTreeMap<String, PipelineSpec>,
     pub(crate) worker_pool: Pool,
+    pub(crate) traces: Traces,
 }
 
 pub(crate) const fn secs(seconds: u64) -> Span {

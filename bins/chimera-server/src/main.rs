@@ -19,6 +19,7 @@ mod simulate;
 mod spoken;
 mod stream;
 mod surroundings;
+mod traces;
 mod transform;
 mod units;
 mod upstreams;

@@ -1,6 +1,6 @@
 //! The Prometheus exporter and the buckets of its histograms.
 
-use metrics::{Gauge, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Seconds to answers of models: from a quick hit to the end of patience.
@@ -48,6 +48,12 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
 type Described = (&'static str, &'static str, &'static str, &'static str);
 
 const OWN: &[Described] = &[
+    (
+        "chimera_trace_spans_total",
+        "counter",
+        "result",
+        "Spans for the collector of traces: sent, failed, or dropped because too many were waiting.",
+    ),
     ("chimera_build_info", "gauge", "version", "Always 1; the version is in the label."),
     ("process_cpu_seconds_total", "gauge", "", "CPU time used, of all threads, in seconds. It only grows."),
     ("process_resident_memory_bytes", "gauge", "", "Memory of the process that is in RAM."),
@@ -57,6 +63,21 @@ const OWN: &[Described] = &[
     ("process_threads", "gauge", "", "Threads."),
     ("process_start_time_seconds", "gauge", "", "When the process began, in seconds since 1970."),
 ];
+
+/// What became of spans.
+#[derive(Clone)]
+pub(crate) struct SpanMetrics {
+    pub(crate) sent: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) dropped: Counter,
+}
+
+impl SpanMetrics {
+    pub(crate) fn new() -> Self {
+        let of = |result: &'static str| counter!("chimera_trace_spans_total", "result" => result);
+        Self { sent: of("sent"), failed: of("failed"), dropped: of("dropped") }
+    }
+}
 
 /// The process as the kernel sees it, under the names that Prometheus' own clients use.
 pub(crate) struct ProcessMetrics {

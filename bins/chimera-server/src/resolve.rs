@@ -129,6 +129,7 @@ pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), Co
             ("log", Value::try_from(&file.log)?),
             ("cache", bounds.into()),
             ("worker_pool", Value::try_from(&file.worker_pool)?),
+            ("traces", Value::try_from(&file.traces)?),
         ];
         Ok::<_, toml::ser::Error>(
             sections.map(|(section, keys)| (section, keys.as_table().cloned().unwrap_or_default())),

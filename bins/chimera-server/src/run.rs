@@ -35,6 +35,7 @@ use crate::{
     serve::{self, Shared, Workers},
     sim::SimConnect,
     surroundings::{Addresses, Surroundings},
+    traces::{self, Exporter},
 };
 
 /// Why the process ends.
@@ -69,10 +70,11 @@ pub(crate) fn load(options: &Options) -> Result<File, ConfigError> {
     }
     resolve::add_environment_providers(&mut file, &|name| std::env::var(name).ok());
     redis::add_environment(&mut file, &|name| std::env::var(name).ok());
+    traces::add_environment(&mut file, &|name| std::env::var(name).ok());
     Ok(file)
 }
 
-fn surroundings(workers: usize) -> Result<Surroundings, Error> {
+pub(crate) fn surroundings(workers: usize) -> Result<Surroundings, Error> {
     let tcp = TcpConnect::new(Resolver::default()).map_err(|error| Error::Start(error.to_string()))?;
     let sim: SharedConnect = Arc::new(SimConnect::new(Sim::new(sim_settings())));
     Ok(Surroundings { tcp: Arc::new(tcp), sim, workers })
@@ -93,7 +95,9 @@ fn sim_settings() -> chimera_sim::Settings {
 pub(crate) fn check(options: &Options) -> Result<String, Error> {
     let file = load(options)?;
     let addresses = resolve::addresses(&file)?;
-    resolve::settings(&file, &addresses, &surroundings(1)?, None)?;
+    let around = surroundings(1)?;
+    resolve::settings(&file, &addresses, &around, None)?;
+    traces::start(&file, &around)?;
     toml::to_string(&file).map_err(|error| Error::Start(error.to_string()))
 }
 
@@ -123,7 +127,9 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         workers => workers,
     };
     let around = Arc::new(surroundings(workers)?);
-    let settings = resolve::settings(&file, &addresses, &around, None)?;
+    let mut settings = resolve::settings(&file, &addresses, &around, None)?;
+    let (tracer, mut exporter) = traces::start(&file, &around)?.unzip();
+    settings.tracer = tracer;
     let (gateway, background) = gateway(&file, settings)?;
     let bind = |key, address| serve::bind(address).map_err(|error| Error::Listen(key, address, error));
     let data = bind("server.listen", addresses.data)?;
@@ -156,7 +162,11 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         let data = TcpListener::from_std(data)?;
         let admin = TcpListener::from_std(admin)?;
         show(&banner::text(&file, &listening));
-        server.run(data, admin, handle).await
+        server.run(data, admin, handle, exporter.as_mut()).await?;
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
+        Ok::<_, Error>(())
     })?;
     if let Some(background) = background {
         background.finish(&ended);
@@ -218,7 +228,9 @@ impl Reloader {
             resolve::addresses(&file)?;
             let settings = self.gateway.with_settings(|settings| {
                 let before = InForce { file: &self.in_force(), settings };
-                resolve::settings(&file, &self.listening, &self.around, Some(&before))
+                let mut new = resolve::settings(&file, &self.listening, &self.around, Some(&before))?;
+                new.tracer.clone_from(&settings.tracer);
+                Ok::<_, ConfigError>(new)
             })?;
             Ok((file, settings))
         });
@@ -260,7 +272,13 @@ struct Server {
 }
 
 impl Server {
-    async fn run(self, data: TcpListener, admin: TcpListener, handle: PrometheusHandle) -> Result<(), Error> {
+    async fn run(
+        self,
+        data: TcpListener,
+        admin: TcpListener,
+        handle: PrometheusHandle,
+        exporter: Option<&mut Exporter>,
+    ) -> Result<(), Error> {
         let [for_config, for_reload, for_key] = [(); 3].map(|()| self.reloader.clone());
         let render = handle.clone();
         let hooks = AdminHooks {
@@ -274,6 +292,7 @@ impl Server {
         tokio::select! {
             never = serving => match never {},
             () = self.upkeep(&handle) => Ok(()),
+            () = export(exporter) => Ok(()),
             result = self.live(data) => result,
         }
     }
@@ -342,6 +361,14 @@ impl Server {
         // A moment for the last events to be written.
         let _ = tokio::time::timeout(Duration::from_secs(3), self.shared.connections.wait()).await;
         Ok(())
+    }
+}
+
+/// Sends traces, if there are any, until the future is dropped.
+async fn export(exporter: Option<&mut Exporter>) {
+    match exporter {
+        Some(exporter) => exporter.run().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     metrics::RequestOutcome,
     request_id::RequestId,
     route::RouteLabel,
+    traces::Tracing,
 };
 
 /// Counts and logs a request when it is dropped: as cancelled, unless somebody said how it ended.
@@ -36,6 +37,8 @@ pub(crate) struct Books {
     pub(crate) limited: Option<Arc<Tenant>>,
     /// The tenant's place among its requests in flight.
     pub(crate) admission: Option<Admission>,
+    /// Where it is traced.
+    pub(crate) tracing: Option<Box<Tracing>>,
 }
 
 impl Books {
@@ -53,6 +56,7 @@ impl Books {
             code: None,
             limited: None,
             admission: None,
+            tracing: None,
         }
     }
 
@@ -138,5 +142,15 @@ impl Drop for Books {
         let overhead = self.overhead.unwrap_or_else(|| total.saturating_sub(self.upstream));
         self.shared.metrics.request(self.label, self.outcome, total.as_secs_f64(), overhead.as_secs_f64());
         self.log(total);
+        if let Some(mut tracing) = self.tracing.take() {
+            tracing.trace.route = self.label.as_str();
+            tracing.trace.request_id = self.request_id.to_string();
+            tracing.trace.error = match (self.code, self.outcome) {
+                (Some(code), _) => Some(code.as_str()),
+                (None, RequestOutcome::Cancelled) => Some("cancelled"),
+                (None, _) => None,
+            };
+            tracing.end(total);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 use chimera_cache::Role;
@@ -11,27 +11,25 @@ use tokio::time::Instant;
 
 use crate::{
     alias::RawRequest,
+    asked::{Asked, KeepFor, load_of},
     body::Body,
     books::Books,
     context::{Arrival, Context},
     failure::{Code, Failure},
     following::Following,
     gateway::Gateway,
-    generate, intake,
-    keep::Keep,
-    limits,
+    generate, intake, limits,
     load::{Load, Piece},
     look::{self, Language},
     metrics::RequestOutcome,
     mixed::Asking,
-    models::Resolved,
     models_list,
     plan::{self, Plan},
     renew, reply,
     respond::{self, names},
     route::{self, Call, Route},
     transforms,
-    upstream::{Outgoing, forwarded},
+    upstream::{Framing, forwarded},
     web_page,
 };
 
@@ -57,6 +55,9 @@ where
     };
     if let Some(tenant) = books.limited.take() {
         respond::rate_limit_headers(arrival.dialect, &tenant, response.headers_mut());
+    }
+    if let Some(tracing) = &mut books.tracing {
+        tracing.answered(&response);
     }
     if response.body().as_bytes().is_some() {
         drop(books);
@@ -110,6 +111,12 @@ where
     let tenant =
         state.settings.tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
     let tenant = tenant.clone();
+    if let Some(tracer) = &state.settings.tracer {
+        books.tracing = tracer.begin(parts);
+        if let Some(tracing) = &mut books.tracing {
+            tracing.trace.tenant = Some(tenant.name.clone());
+        }
+    }
     books.limited = (!tenant.limits.is_unlimited()).then(|| tenant.clone());
     books.admission = Some(limits::admit(&tenant, arrival.at.into_std()).map_err(Failure::exceeded)?);
     let context = Context { gateway, state, tenant, arrival, pipeline: None };
@@ -249,7 +256,11 @@ pub(crate) async fn serve(
     if found.is_none() && plan.reads && shared.cache.has_far() {
         found = plan.look_far(context, looked).await;
     }
-    let asked = Asked { query, headers, body, resolved };
+    let mut asked = Asked { query, headers, body, resolved, calling: None };
+    if let Some(tracing) = &mut books.tracing {
+        let kind = (call.dialect, call.operation, looked.form.framing != Framing::Unary);
+        asked.calling = Some(tracing.calls(kind, &looked.model, &asked.body, &mut asked.headers));
+    }
     // What is too old to be served at once waits for whether a provider answers.
     let (served, stale) = match found {
         Some(found) if plan::is_served(&found) => (Some(found), None),
@@ -289,86 +300,6 @@ pub(crate) async fn serve(
     }?;
     plan.show_key(looked, answered.headers_mut());
     Ok(answered)
-}
-
-/// What of a request its call is made of.
-struct Asked {
-    query: &'static str,
-    headers: Vec<(http::HeaderName, HeaderValue)>,
-    body: Bytes,
-    /// Where the model is served, if that was looked up already.
-    resolved: Option<Resolved>,
-}
-
-/// For whom an answer is kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum KeepFor {
-    /// A caller who waits for it.
-    Caller,
-    /// One who gets an old answer if there is no other: a refusal does not take its place.
-    StaleCaller,
-    /// Those who come next.
-    Renewal,
-}
-
-/// The call that answers a request.
-fn load_of(
-    context: &Context<'_>,
-    call: &Call<'_>,
-    plan: &Plan,
-    asking: &Asking,
-    asked: Asked,
-    keep_for: KeepFor,
-) -> Result<Load, Failure> {
-    let (shared, looked) = (&context.gateway.shared, &*asking.looked);
-    let Asked { query, headers, body, resolved } = asked;
-    let resolved = match resolved {
-        Some(resolved) => resolved,
-        None => context.state.settings.models.resolve(&looked.model).ok_or_else(|| {
-            Failure::new(Code::ModelNotFound, "no provider serves this model").param("model")
-        })?,
-    };
-    // A shared call has the tier's deadline, whoever began it: only its own being shorter is neutral.
-    let is_shared = plan.shares() || keep_for == KeepFor::Renewal;
-    let deadline = if is_shared { plan.tier_deadline } else { plan.deadline };
-    Ok(Load {
-        shared: shared.clone(),
-        state: context.state.clone(),
-        tenant: context.tenant.clone(),
-        group: resolved.group,
-        mixed: asking.mixed.clone(),
-        outgoing: match &looked.language {
-            Language::Foreign(foreign) => foreign.outgoing(headers, resolved.model),
-            _ => Outgoing {
-                dialect: call.dialect,
-                verb: call.verb,
-                query,
-                headers,
-                body,
-                same_name: resolved.model == looked.model,
-                model: resolved.model,
-                model_range: looked.model_range.clone(),
-                edits: looked.edits.clone(),
-            },
-        },
-        operation: call.operation,
-        framing: looked.form.framing,
-        strip_usage: looked.strip_usage,
-        keep: plan.stores.then(|| Keep {
-            fingerprint: looked.fingerprint,
-            lifetime: plan.lifetime,
-            negative: if keep_for == KeepFor::Caller { plan.negative } else { Duration::ZERO },
-            tags: plan.tags.clone(),
-            renews: keep_for == KeepFor::Renewal,
-            ticket: shared.cache.ticket(&looked.fingerprint),
-        }),
-        lease: None,
-        deadline,
-        shortened: deadline < plan.tier_deadline,
-        tier: plan.tier,
-        worker: context.gateway.worker_index(),
-        began: Instant::now(),
-    })
 }
 
 /// Forwarded headers that the answer may depend on.

@@ -40,6 +40,7 @@
 mod admin;
 mod alias;
 mod aside;
+mod asked;
 mod auth;
 mod body;
 mod books;
@@ -55,6 +56,7 @@ mod gateway;
 mod generate;
 mod head;
 mod intake;
+mod judge;
 mod keep;
 mod limits;
 mod load;
@@ -77,6 +79,7 @@ mod route;
 mod second_tier;
 mod settings;
 mod told;
+mod traces;
 mod transforms;
 mod translate;
 mod translating;
@@ -96,4 +99,5 @@ pub use second_tier::{DiskCache, SecondTier};
 pub use settings::{
     CachePolicy, CacheSettings, CompressionSettings, RouteCache, RouteCaches, Settings, SizeLimits, Timeouts,
 };
+pub use traces::{CallTrace, Trace, Tracer};
 pub use transforms::{PipelineSpec, SpecError, Transforms, transform_line};

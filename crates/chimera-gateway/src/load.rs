@@ -21,11 +21,13 @@ use crate::{
     entry::Entry,
     failure::{Code, Failure},
     gateway::{Shared, State},
+    judge::Judge,
     keep::{CallLease, Keep, Stored},
     mixed::Mixed,
     passing::EventSource,
     refusal,
-    upstream::{Framing, Judge, Outgoing},
+    traces::Calling,
+    upstream::{Framing, Outgoing},
 };
 
 /// One piece of what a call brings. Cheap to clone: each follower gets its own.
@@ -94,6 +96,8 @@ pub(crate) struct Load {
     pub(crate) keep: Option<Keep>,
     /// Held while the call is made, where gateways make one between them.
     pub(crate) lease: Option<CallLease>,
+    /// Where it is traced.
+    pub(crate) calling: Option<Calling>,
     pub(crate) deadline: Instant,
     pub(crate) shortened: bool,
     pub(crate) tier: &'static str,
@@ -154,6 +158,10 @@ impl Load {
         judge.affinity = self.group.affinity(&self.outgoing.body);
         judge.tenant = Arc::as_ptr(&self.tenant) as usize as u64;
         judge.whole = self.group.settings().hold_streams;
+        judge.calling.clone_from(&self.calling);
+        if let Some(calling) = &self.calling {
+            calling.begins();
+        }
         let build = |deployment: &_| match &self.mixed {
             None => self.outgoing.build(deployment),
             Some(mixed) => mixed.build(&self.outgoing, deployment),
@@ -231,10 +239,14 @@ impl Load {
     pub(crate) fn provenance(&self, reply: &Reply, dialect: DialectId) -> Provenance {
         let model = reply.deployment.model().unwrap_or(&self.outgoing.model);
         let headers = passed_back(&reply.parts.headers, self.tenant.limits.is_unlimited());
+        let (provider, model) = (reply.deployment.provider().name_value().clone(), header_text(model));
+        if let Some(calling) = &self.calling {
+            calling.heard(&provider, &model);
+        }
         Provenance {
             dialect,
-            provider: reply.deployment.provider().name_value().clone(),
-            model: header_text(model),
+            provider,
+            model,
             attempts: reply.attempts,
             upstream: reply.judged - self.began,
             headers,
@@ -243,6 +255,9 @@ impl Load {
 
     pub(crate) fn used(&self, reply: &Reply, usage: Option<Usage>) {
         let Some(usage) = usage else { return };
+        if let Some(calling) = &self.calling {
+            calling.costs(usage);
+        }
         self.state.tokens.used(reply.deployment.name(), &usage);
         self.tenant.limits.debit_tokens(usage.total());
         let keys = reply.deployment.provider().keys();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chimera_transform::PoolSettings;
 
-use crate::{auth::Tenants, models::Models, route::RouteLabel, transforms::Transforms};
+use crate::{auth::Tenants, models::Models, route::RouteLabel, traces::Tracer, transforms::Transforms};
 
 /// The timeout hierarchy: each an absolute deadline from the request's arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +209,8 @@ pub struct Settings {
     pub worker_pool: PoolSettings,
     /// How often whoever calls [`Gateway::probe`](crate::Gateway::probe) should; `None`: not at all.
     pub probe_every: Option<Duration>,
+    /// Traces requests, if somebody wants that.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Settings {
@@ -224,6 +226,7 @@ impl Settings {
             transforms: Transforms::default(),
             worker_pool: PoolSettings::default(),
             probe_every: None,
+            tracer: None,
         }
     }
 

@@ -14,3 +14,4 @@ mod redis;
 mod secrets;
 mod smuggling;
 mod support;
+mod traces;
