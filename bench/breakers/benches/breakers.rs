@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chimera_circuit_breaker::{Breaker, Outcome, Settings};
+use chimera_circuit_breaker::{Breaker, Holders, Outcome, Settings};
 use criterion::{Criterion, criterion_group, criterion_main};
 use failsafe::CircuitBreaker as _;
 use tower::Service;
@@ -44,7 +44,20 @@ fn chimera(asks_the_clock: bool) -> Way {
     })
 }
 
-/// With permits that may travel, and count as holders of the breaker.
+/// With permits that may travel, as the provider pool's do: each thread counts its own.
+fn chimera_held() -> Way {
+    let start = Instant::now();
+    let holders = Arc::new(Holders::new(Breaker::new(Settings::default(), start)));
+    Box::new(move || {
+        let holders = holders.clone();
+        repeat(move || {
+            let permit = black_box(&holders).try_acquire(start).unwrap();
+            permit.record(Outcome::Success, Duration::ZERO, start);
+        })
+    })
+}
+
+/// With permits that may travel, all behind one count of holders.
 fn chimera_shared() -> Way {
     let start = Instant::now();
     let breaker = Breaker::new(Settings::default(), start);
@@ -133,6 +146,7 @@ fn breakers(c: &mut Criterion) {
     let ways: Vec<(&str, Way)> = vec![
         ("chimera", chimera(false)),
         ("chimera and the clock", chimera(true)),
+        ("chimera, held permits", chimera_held()),
         ("chimera, shared permits", chimera_shared()),
         ("failsafe 1.3", failsafe()),
         ("recloser 1.4", recloser()),

@@ -160,7 +160,8 @@ impl Breaker {
         })
     }
 
-    /// Leave to try once, or for how long to stay away. The permit may travel: it shares the breaker.
+    /// Leave to try once, or for how long to stay away. The permit may travel: it shares the breaker. Threads that
+    /// admit all the time do so through [`Holders`](crate::Holders).
     pub fn try_acquire(self: &Arc<Self>, now: Instant) -> Result<Permit, Rejected> {
         let ticket = self.admit(now)?;
         Ok(Permit::new(self.clone(), ticket))
@@ -172,7 +173,7 @@ impl Breaker {
         Ok(Permit::new(self, ticket))
     }
 
-    fn admit(&self, now: Instant) -> Result<Ticket, Rejected> {
+    pub(crate) fn admit(&self, now: Instant) -> Result<Ticket, Rejected> {
         let word = self.load();
         match self.forced() {
             None if word.state() == State::Closed => Ok(word.ticket(false)),

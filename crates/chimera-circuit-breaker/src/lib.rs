@@ -41,6 +41,7 @@
 
 mod breaker;
 mod error;
+mod holders;
 mod metrics;
 mod permit;
 mod settings;
@@ -53,6 +54,7 @@ mod word;
 
 pub use breaker::{Breaker, Forced, Snapshot, Transition, Why};
 pub use error::{Rejected, SettingsError};
+pub use holders::{Hold, Holders};
 pub use metrics::{BreakerMetrics, METRICS};
 pub use permit::{Outcome, Permit};
 pub use settings::Settings;

@@ -23,9 +23,9 @@ pub enum Outcome {
 
 /// Leave to try once. Dropped without a record it is neutral.
 ///
-/// It holds on to its breaker: by an [`Arc`] where it travels, by a reference where it stays on the
-/// stack. A reference costs nothing; counting holders costs threads that admit all the time a cache line
-/// that goes to and fro between them.
+/// It holds on to its breaker: by a reference where it stays on the stack, which costs nothing; where it travels,
+/// by a [`Hold`](crate::Hold), or by an [`Arc`], which costs threads that admit all the time a cache line that goes
+/// to and fro between them.
 #[derive(Debug)]
 pub struct Permit<B: Deref<Target = Breaker> = Arc<Breaker>> {
     breaker: B,

@@ -40,10 +40,15 @@ thread_local! {
     };
 }
 
+/// Which stripe this thread counts in.
+pub(crate) fn stripe() -> usize {
+    STRIPE.with(|stripe| *stripe)
+}
+
 impl Window {
     /// Counts one call in the bucket of `tick`.
     pub(crate) fn record(&self, tick: u64, failure: bool, slow: bool) {
-        let Some(stripe) = self.0.get(STRIPE.with(|stripe| *stripe)) else { return };
+        let Some(stripe) = self.0.get(stripe()) else { return };
         let Some(bucket) = stripe.0.get((tick % BUCKETS) as usize) else { return };
         let epoch = tick & EPOCH_MASK;
         let mut word = bucket.load(Relaxed);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use chimera_circuit_breaker::Breaker;
+use chimera_circuit_breaker::{Breaker, Holders};
 use http::HeaderValue;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -119,7 +119,7 @@ pub struct Deployment {
     name: String,
     provider: Arc<Provider>,
     model: Option<String>,
-    breaker: Arc<Breaker>,
+    pub(crate) holders: Holders,
     /// Slots in existence, those in use included.
     capacity: AtomicUsize,
     /// Slots in use that are not to come back, because the bound was lowered.
@@ -172,7 +172,7 @@ impl Deployment {
             name,
             provider,
             model,
-            breaker,
+            holders: Holders::new(breaker),
             capacity: AtomicUsize::new(capacity),
             surplus: AtomicUsize::new(0),
             adaptive,
@@ -204,7 +204,7 @@ impl Deployment {
 
     /// Its circuit breaker.
     pub fn breaker(&self) -> &Arc<Breaker> {
-        &self.breaker
+        self.holders.breaker()
     }
 
     /// Its tier: those of the lowest number are asked first.

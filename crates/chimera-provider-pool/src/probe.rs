@@ -14,7 +14,7 @@ impl Deployment {
     /// rate, and faults of its own. Its answer is not read.
     pub async fn probe(&self, deadline: Instant, build: &Build<'_>) -> Option<bool> {
         let started = Instant::now();
-        let permit = self.breaker().try_acquire(started.into_std()).ok()?;
+        let permit = self.holders.try_acquire(started.into_std()).ok()?;
         if !permit.is_probe() {
             return None;
         }

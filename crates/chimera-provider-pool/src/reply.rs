@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chimera_circuit_breaker::{Outcome, Permit};
+use chimera_circuit_breaker::{Hold, Outcome, Permit};
 use http::response;
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -51,7 +51,7 @@ pub struct Reply {
 /// One attempt's books: settled once, on every path.
 pub(crate) struct Attempt {
     deployment: Arc<Deployment>,
-    permit: Option<Permit>,
+    permit: Option<Permit<Hold>>,
     started: Instant,
     /// When it had its slot: the wait before that says nothing of the provider.
     admitted: Instant,
@@ -63,7 +63,7 @@ pub(crate) struct Attempt {
 impl Attempt {
     pub(crate) fn new(
         deployment: Arc<Deployment>,
-        permit: Permit,
+        permit: Permit<Hold>,
         slot: OwnedSemaphorePermit,
         [started, admitted]: [Instant; 2],
     ) -> Self {

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use chimera_circuit_breaker::Permit;
+use chimera_circuit_breaker::{Hold, Permit};
 use http::{Request, header, response};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
@@ -220,7 +220,7 @@ impl Group {
         }
         let now = started.into_std();
         let permit = deployment
-            .breaker()
+            .holders
             .try_acquire(now)
             .map_err(|rejected| SendError::CircuitOpen { retry_after: rejected.retry_after })?;
         let key = deployment.provider().keys.pick(now).map_err(|resting| match resting.dead {
@@ -253,7 +253,7 @@ impl Group {
         bounds: &Bounds,
         classify: &mut C,
         build: &Build<'_>,
-        (permit, key): (Permit, Option<KeyIndex>),
+        (permit, key): (Permit<Hold>, Option<KeyIndex>),
         attempts: &mut u32,
         progress: &mut Progress,
     ) -> Result<Attempted, SendError> {
