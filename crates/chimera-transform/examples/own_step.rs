@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, missing_docs)]
 
 use chimera_transform::{
-    Changes, Form, Pipeline, Prompt, Redact, RedactSettings, Role, Seed, Step, StepError, Transform, Undo,
+    Changes, Form, Pipeline, Prompt, Redact, RedactSettings, Role, Seed, Step, StepError, Stepped, Transform,
 };
 
 /// Refuses requests that have too many turns.
@@ -17,12 +17,7 @@ impl Transform for ShortTalk {
         self.0.to_string()
     }
 
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        _: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
         let asked = prompt.turns().iter().filter(|turn| turn.role() == Role::User).count();
         changes.note("questions", asked as u64);
         match asked > self.0 {

@@ -9,8 +9,7 @@ use crate::{
     prompt::{Part, Prompt, Role},
     seed::Seed,
     tokens::{self, Counter},
-    transform::{StepError, Transform},
-    way_back::Undo,
+    transform::{StepError, Stepped, Transform},
 };
 
 /// The budget.
@@ -48,12 +47,7 @@ impl Transform for Budget {
         format!("1 {:?}", self.settings)
     }
 
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        _: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
         let model = if prompt.model().is_empty() { &self.settings.model } else { prompt.model() };
         let counter = Counter::of(model);
         let counts: Vec<_> =

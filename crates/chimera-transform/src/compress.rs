@@ -14,8 +14,7 @@ use crate::{
     normalize::{Normalize, NormalizeSettings, UnicodeForm},
     prompt::{Part, Prompt, Role},
     seed::Seed,
-    transform::{StepError, Transform},
-    way_back::Undo,
+    transform::{Stepped, Transform},
 };
 
 /// How short a prompt is to be.
@@ -140,12 +139,7 @@ impl Transform for Compress {
         format!("1 {:?}", self.settings)
     }
 
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        _: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
         let mut seen = HashSet::new();
         let mut left: Vec<(usize, String)> = Vec::new();
         let (mut before, mut after) = (0, 0);

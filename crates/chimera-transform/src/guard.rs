@@ -13,7 +13,7 @@ use crate::{
     changes::Changes,
     prompt::{Prompt, Role},
     seed::Seed,
-    transform::{StepError, Transform},
+    transform::{StepError, Stepped, Transform},
     way_back::{Channel, Form, Undo},
 };
 
@@ -162,12 +162,7 @@ impl Transform for Guard {
         format!("1 {:?}", self.settings)
     }
 
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        _: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
         let settings = &self.settings;
         if let Some(most) = settings.max_chars {
             let chars: usize = prompt.parts().map(|(_, part)| part.text().chars().count()).sum();

@@ -66,5 +66,5 @@ pub use pool::{Cancelled, Job, PoolError, PoolSettings, PoolSnapshot, Priority, 
 pub use prompt::{Part, Prompt, Role, Turn};
 pub use redact::{Custom, CustomSearch, Finding, Kind, Policy, Redact, RedactError, RedactSettings};
 pub use seed::Seed;
-pub use transform::{OnFailure, Place, StepError, StepErrorKind, Transform};
+pub use transform::{OnFailure, Place, StepError, StepErrorKind, Stepped, Transform};
 pub use way_back::{Channel, Channels, Form, Undo, WayBack};

@@ -12,8 +12,7 @@ use crate::{
     changes::Changes,
     prompt::Prompt,
     seed::Seed,
-    transform::{StepError, Transform},
-    way_back::Undo,
+    transform::{Stepped, Transform},
 };
 
 /// A form of Unicode.
@@ -102,12 +101,7 @@ impl Transform for Normalize {
         format!("1 {:?}", self.settings)
     }
 
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        _: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
         for (index, part) in prompt.parts() {
             if let Cow::Owned(text) = self.text(part.text()) {
                 changes.replace(index, text);

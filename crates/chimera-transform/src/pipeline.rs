@@ -15,8 +15,8 @@ use crate::{
     metrics::StepMetrics,
     prompt::Prompt,
     seed::Seed,
-    transform::{OnFailure, Place, StepError, StepErrorKind, Transform},
-    way_back::{Undo, WayBack},
+    transform::{OnFailure, Place, StepError, StepErrorKind, Stepped, Transform},
+    way_back::WayBack,
 };
 
 /// A step with its settings in a pipeline.
@@ -213,12 +213,7 @@ impl Pipeline {
 }
 
 /// Runs one step; a panic in it is a failure of it.
-fn attempt(
-    transform: &dyn Transform,
-    prompt: &Prompt<'_>,
-    changes: &mut Changes,
-    seed: &Seed,
-) -> Result<Option<Box<dyn Undo>>, StepError> {
+fn attempt(transform: &dyn Transform, prompt: &Prompt<'_>, changes: &mut Changes, seed: &Seed) -> Stepped {
     // What a step that panicked wanted changed is thrown away, so nothing sees it half-done.
     let outcome = catch_unwind(AssertUnwindSafe(|| transform.request(prompt, changes, seed)));
     outcome.unwrap_or_else(|_| Err(StepError::failed("the step panicked")))

@@ -27,7 +27,7 @@ use crate::{
     changes::Changes,
     prompt::{Part, Prompt},
     seed::Seed,
-    transform::{StepError, Transform},
+    transform::{StepError, Stepped, Transform},
     way_back::Undo,
 };
 use custom::Search;
@@ -198,12 +198,7 @@ impl Transform for Redact {
         format!("1 {:?}", self.settings)
     }
 
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        seed: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, seed: &Seed) -> Stepped {
         let mut placeholders = None;
         for (index, part) in prompt.parts() {
             let masked = if part.is_embedded() { without_escapes(part.text()) } else { part.text().into() };

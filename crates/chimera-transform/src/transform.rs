@@ -47,6 +47,9 @@ pub enum StepErrorKind {
     Failed,
 }
 
+/// What a step ends with: what is to be done with the answer, if anything.
+pub type Stepped = Result<Option<Box<dyn Undo>>, StepError>;
+
 impl StepError {
     /// The content is not let through.
     pub fn refused(message: impl Into<String>) -> Self {
@@ -70,7 +73,7 @@ impl StepError {
 /// way back is in its `Undo`. They do no I/O and take time in proportion to the text at most.
 ///
 /// ```
-/// use chimera_transform::{Changes, Pipeline, Prompt, Seed, Step, StepError, Transform, Undo};
+/// use chimera_transform::{Changes, Pipeline, Prompt, Seed, Step, Stepped, Transform};
 ///
 /// struct Polite;
 ///
@@ -79,12 +82,7 @@ impl StepError {
 ///         "polite"
 ///     }
 ///
-///     fn request(
-///         &self,
-///         prompt: &Prompt<'_>,
-///         changes: &mut Changes,
-///         _: &Seed,
-///     ) -> Result<Option<Box<dyn Undo>>, StepError> {
+///     fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
 ///         if let Some((last, part)) = prompt.parts().last() {
 ///             changes.replace(last, format!("{}, please", part.text()));
 ///         }
@@ -112,12 +110,7 @@ pub trait Transform: Send + Sync + 'static {
     }
 
     /// Changes a request on its way in.
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        seed: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError>;
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, seed: &Seed) -> Stepped;
 }
 
 impl fmt::Debug for dyn Transform {

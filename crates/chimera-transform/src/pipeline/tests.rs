@@ -1,6 +1,7 @@
 //! Tests of pipelines.
 
 use super::*;
+use crate::way_back::Undo;
 
 /// Adds a letter on the way in and takes it off the end on the way back.
 struct Letter(char);
@@ -46,12 +47,7 @@ impl Transform for Letter {
         self.0.to_string()
     }
 
-    fn request(
-        &self,
-        prompt: &Prompt<'_>,
-        changes: &mut Changes,
-        _: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
         for (index, part) in prompt.parts() {
             changes.replace(index, format!("{}{}", part.text(), self.0));
             changes.note("letters", 1);
@@ -60,22 +56,15 @@ impl Transform for Letter {
     }
 }
 
-type Outcome = Result<Option<Box<dyn Undo>>, StepError>;
-
 /// Fails after it wanted something changed.
-struct Fails(fn() -> Outcome);
+struct Fails(fn() -> Stepped);
 
 impl Transform for Fails {
     fn name(&self) -> &str {
         "fails"
     }
 
-    fn request(
-        &self,
-        _: &Prompt<'_>,
-        changes: &mut Changes,
-        _: &Seed,
-    ) -> Result<Option<Box<dyn Undo>>, StepError> {
+    fn request(&self, _: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
         changes.replace(0, "half-done".to_owned());
         (self.0)()
     }
