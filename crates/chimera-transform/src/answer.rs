@@ -16,7 +16,7 @@ use chimera_protocol::{
 };
 
 use crate::{
-    prompt::quoted,
+    prompt::{quoted, splice},
     transform::StepError,
     way_back::{Channels, Form, WayBack},
 };
@@ -76,20 +76,6 @@ impl WayBack {
     pub fn events(self, dialect: DialectId) -> Events {
         Events { way_back: self, dialect, open: BTreeMap::new() }
     }
-}
-
-/// A text with changes made in it.
-fn splice(text: &str, mut edits: Edits) -> String {
-    edits.sort_by_key(|(range, _)| range.start);
-    let mut out = String::with_capacity(text.len() + 64);
-    let mut at = 0;
-    for (range, with) in edits {
-        out.push_str(text.get(at..range.start).unwrap_or_default());
-        out.push_str(&with);
-        at = range.end;
-    }
-    out.push_str(text.get(at..).unwrap_or_default());
-    out
 }
 
 /// A text of a stream that goes on.

@@ -52,6 +52,7 @@ mod seed;
 mod texts;
 pub mod tokens;
 mod transform;
+mod turns;
 mod way_back;
 
 pub use answer::Events;
@@ -67,4 +68,5 @@ pub use prompt::{Part, Prompt, Role, Turn};
 pub use redact::{Custom, CustomSearch, Finding, Kind, Policy, Redact, RedactError, RedactSettings};
 pub use seed::Seed;
 pub use transform::{OnFailure, Place, StepError, StepErrorKind, Stepped, Transform};
+pub use turns::with_turns;
 pub use way_back::{Channel, Channels, Form, Undo, WayBack};

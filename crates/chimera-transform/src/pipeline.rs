@@ -172,43 +172,75 @@ impl Pipeline {
     }
 
     /// Runs over a prompt.
-    pub fn run(&self, mut prompt: Prompt<'_>, seed: &Seed) -> Result<Done, Stopped> {
-        let mut report = Vec::with_capacity(self.inner.steps.len());
-        let mut way_back = WayBack::default();
-        for (step, metrics) in &self.inner.steps {
-            let began = Instant::now();
-            let mut changes = Changes::default();
-            let outcome = attempt(&*step.transform, &prompt, &mut changes, seed);
-            let mut said = StepReport {
-                step: step.transform.name().to_owned(),
-                changed: false,
-                notes: BTreeMap::new(),
-                elapsed: Duration::ZERO,
-                failed: None,
-            };
-            match outcome {
-                Ok(undo) => {
-                    said.changed = !changes.is_empty();
-                    said.notes = std::mem::take(&mut changes.notes);
-                    prompt.apply(changes);
-                    undo.into_iter().for_each(|undo| way_back.push(undo));
-                }
-                Err(error) if step.on_failure == OnFailure::Open && error.kind == StepErrorKind::Failed => {
-                    said.failed = Some(error.message);
-                }
-                Err(error) => {
-                    metrics.failed.increment(1);
-                    return Err(Stopped::Step { step: said.step, error });
-                }
+    pub fn run(&self, prompt: Prompt<'_>, seed: &Seed) -> Result<Done, Stopped> {
+        let report = Vec::with_capacity(self.inner.steps.len());
+        let mut run = Run { seed, report, way_back: WayBack::default() };
+        let text = run.steps(&self.inner.steps, prompt)?;
+        Ok(Done { text, report: run.report, way_back: run.way_back })
+    }
+}
+
+/// One request on its way through the steps.
+struct Run<'s> {
+    seed: &'s Seed,
+    report: Vec<StepReport>,
+    way_back: WayBack,
+}
+
+impl Run<'_> {
+    /// Runs steps over a prompt; what comes out, if it is another.
+    fn steps(
+        &mut self,
+        steps: &[(Step, StepMetrics)],
+        mut prompt: Prompt<'_>,
+    ) -> Result<Option<String>, Stopped> {
+        let mut steps = steps.iter();
+        while let Some((step, metrics)) = steps.next() {
+            let changes = self.step(step, metrics, &prompt)?;
+            if !changes.reshapes() {
+                prompt.apply(changes);
+                continue;
             }
-            said.elapsed = began.elapsed();
-            metrics.took.record(said.elapsed.as_secs_f64());
-            if said.failed.is_some() {
-                metrics.failed.increment(1);
-            }
-            report.push(said);
+            let (added, used_up) = (changes.added.clone(), changes.used_up.clone());
+            prompt.apply(changes);
+            // The steps that follow see the new turns as if they had come with the request.
+            let written = prompt.reshaped(&added, &used_up).map_err(Stopped::NotJson)?;
+            let document = Document::parse(written.as_bytes()).map_err(Stopped::NotJson)?;
+            let reshaped = Prompt::of_request(&document).in_dialect(prompt.dialect());
+            let rest = self.steps(steps.as_slice(), reshaped)?;
+            return Ok(Some(rest.unwrap_or(written)));
         }
-        Ok(Done { text: prompt.write(), report, way_back })
+        Ok(prompt.write())
+    }
+
+    /// Runs one step, and reports what it did; what it wants changed comes out.
+    fn step(&mut self, step: &Step, metrics: &StepMetrics, prompt: &Prompt<'_>) -> Result<Changes, Stopped> {
+        let began = Instant::now();
+        let mut changes = Changes::default();
+        let outcome = attempt(&*step.transform, prompt, &mut changes, self.seed);
+        let name = step.transform.name().to_owned();
+        let failed = match outcome {
+            Ok(undo) => {
+                undo.into_iter().for_each(|undo| self.way_back.push(undo));
+                None
+            }
+            Err(error) if step.on_failure == OnFailure::Open && error.kind == StepErrorKind::Failed => {
+                changes = Changes::default();
+                Some(error.message)
+            }
+            Err(error) => {
+                metrics.failed.increment(1);
+                return Err(Stopped::Step { step: name, error });
+            }
+        };
+        let elapsed = began.elapsed();
+        metrics.took.record(elapsed.as_secs_f64());
+        if failed.is_some() {
+            metrics.failed.increment(1);
+        }
+        let (changed, notes) = (!changes.is_empty(), std::mem::take(&mut changes.notes));
+        self.report.push(StepReport { step: name, changed, notes, elapsed, failed });
+        Ok(changes)
     }
 }
 

@@ -6,9 +6,12 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use chimera_protocol::json::Document;
+use chimera_protocol::{
+    DialectId,
+    json::{Document, JsonError, Value},
+};
 
-use crate::{changes::Changes, texts};
+use crate::{changes::Changes, texts, turns};
 
 /// Who says a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +99,9 @@ pub struct Prompt<'d> {
     parts: Vec<Part<'d>>,
     turns: Vec<Turn>,
     model: Cow<'d, str>,
-    is_text: bool,
+    /// The body; a plain text has none.
+    root: Option<Value<'d>>,
+    dialect: DialectId,
 }
 
 impl<'d> Prompt<'d> {
@@ -105,7 +110,14 @@ impl<'d> Prompt<'d> {
         let mut found = texts::Found::default();
         texts::find(document.root(), &mut found);
         let model = document.root().get("model").and_then(|model| model.as_str()).unwrap_or_default();
-        Self { source: document.text(), parts: found.parts, turns: found.turns, model, is_text: false }
+        Self {
+            source: document.text(),
+            parts: found.parts,
+            turns: found.turns,
+            model,
+            root: Some(document.root()),
+            dialect: DialectId::OpenAi,
+        }
     }
 
     /// A plain text, as what a user says.
@@ -118,7 +130,34 @@ impl<'d> Prompt<'d> {
             range: 0..text.len(),
             changed: false,
         };
-        Self { source: text, parts: vec![part], turns: Vec::new(), model: Cow::Borrowed(""), is_text: true }
+        Self {
+            source: text,
+            parts: vec![part],
+            turns: Vec::new(),
+            model: Cow::Borrowed(""),
+            root: None,
+            dialect: DialectId::OpenAi,
+        }
+    }
+
+    /// The same, in a dialect that is known: in its words turns are added. Without, OpenAI's.
+    pub fn in_dialect(self, dialect: DialectId) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// The dialect in which turns are added.
+    pub fn dialect(&self) -> DialectId {
+        self.dialect
+    }
+
+    /// A member of the body; `None` for a plain text.
+    pub fn member(&self, name: &str) -> Option<Value<'d>> {
+        self.root?.get(name)
+    }
+
+    /// Whether it is a plain text, which has no turns to add to.
+    pub fn is_text(&self) -> bool {
+        self.root.is_none()
     }
 
     /// The model that is asked, where the body names it.
@@ -180,26 +219,19 @@ impl<'d> Prompt<'d> {
 
     /// The changed source; `None` when nothing was changed.
     pub fn write(&self) -> Option<String> {
-        let mut edits: Vec<(Range<usize>, Cow<'_, str>)> =
-            self.cuts().into_iter().map(|cut| (cut, Cow::Borrowed(""))).collect();
+        let mut edits: Vec<_> = self.cuts().into_iter().map(|cut| (cut, String::new())).collect();
         for (_, part) in self.parts().filter(|(_, part)| part.changed) {
-            let with = if self.is_text { Cow::Borrowed(&*part.text) } else { quoted(&part.text).into() };
+            let with = if self.is_text() { part.text.clone().into_owned() } else { quoted(&part.text) };
             edits.push((part.range.clone(), with));
         }
-        if edits.is_empty() {
-            return None;
-        }
-        edits.sort_by_key(|(range, _)| range.start);
-        let added: usize = edits.iter().map(|(_, with)| with.len()).sum();
-        let mut out = String::with_capacity(self.source.len() + added);
-        let mut at = 0;
-        for (range, with) in &edits {
-            out.push_str(self.source.get(at..range.start).unwrap_or_default());
-            out.push_str(with);
-            at = range.end;
-        }
-        out.push_str(self.source.get(at..).unwrap_or_default());
-        Some(out)
+        (!edits.is_empty()).then(|| splice(self.source, edits))
+    }
+
+    /// The source with the turns that a step wants added, and without the members it has used up.
+    pub(crate) fn reshaped(&self, turns: &[turns::Added], without: &[&str]) -> Result<String, JsonError> {
+        let written = self.write();
+        let source = written.as_deref().unwrap_or(self.source);
+        turns::put(self.dialect, source.as_bytes(), turns, turns::Side::Front, without)
     }
 
     /// What is cut out of the source for the turns that were dropped, commas included.
@@ -224,6 +256,22 @@ impl<'d> Prompt<'d> {
         }
         cuts
     }
+}
+
+/// A text with changes made in it: what stands at each range is replaced.
+pub(crate) fn splice(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
+    // Stable: what is put in at one place keeps its order.
+    edits.sort_by_key(|(range, _)| range.start);
+    let added: usize = edits.iter().map(|(_, with)| with.len()).sum();
+    let mut out = String::with_capacity(text.len() + added);
+    let mut at = 0;
+    for (range, with) in edits {
+        out.push_str(text.get(at..range.start).unwrap_or_default());
+        out.push_str(&with);
+        at = range.end;
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    out
 }
 
 /// A text as a JSON string.

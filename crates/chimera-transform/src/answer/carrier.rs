@@ -3,8 +3,8 @@
 
 use chimera_protocol::{DialectId, json::Document};
 
-use super::{Delta, deltas::Key, splice};
-use crate::prompt::quoted;
+use super::{Delta, deltas::Key};
+use crate::prompt::{quoted, splice};
 
 /// An event to copy.
 pub(super) struct Carrier {
