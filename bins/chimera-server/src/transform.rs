@@ -74,7 +74,8 @@ pub(crate) fn transforms(file: &Config) -> Result<Transforms, ConfigError> {
         if let Some(client) = spec.clients.iter().find(|client| !file.clients.contains_key(*client)) {
             return Err(ConfigError::new(at("clients"), format!("there is no client `{client}`")));
         }
-        transforms.add(name, spec).map_err(|error| ConfigError::new(at(&error.key), error.why))?;
+        let added = spec.with_files().and_then(|spec| transforms.add(name, &spec));
+        added.map_err(|error| ConfigError::new(at(&error.key), error.why))?;
     }
     Ok(transforms)
 }

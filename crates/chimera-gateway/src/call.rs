@@ -129,7 +129,8 @@ where
             let call = route::generate_call();
             books.label = call.label;
             let (bytes, _in_flight) = read(&context, parts, body).await?;
-            around(&context, &call, parts, generate::chat(bytes).await?, books).await
+            let bytes = generate::chat(bytes, transforms::is_possible(&context)).await?;
+            around(&context, &call, parts, bytes, books).await
         }
         Route::Call(call) => {
             books.label = call.label;

@@ -9,27 +9,26 @@ use crate::{
 };
 
 /// Makes the chat body of a short form, of a large one beside the event loop.
-pub(crate) async fn chat(body: Bytes) -> Result<Bytes, Failure> {
+/// Where a pipeline may follow, a prompt may be an object: it names a template.
+pub(crate) async fn chat(body: Bytes, templates: bool) -> Result<Bytes, Failure> {
     if body.len() <= LARGE_REQUEST {
-        return chat_body(&body);
+        return chat_body(&body, templates);
     }
-    aside(move || chat_body(&body)).await?
+    aside(move || chat_body(&body, templates)).await?
 }
 
 /// Makes the chat body of `{model, prompt | messages, …}`. All other members go on as they are.
-fn chat_body(body: &[u8]) -> Result<Bytes, Failure> {
+fn chat_body(body: &[u8], templates: bool) -> Result<Bytes, Failure> {
     // Duplicate keys and the rest of what a body must not be are refused here, before they could be
     // merged away by parsing.
     chimera_protocol::json::Document::parse(body)
         .map_err(|error| Failure::invalid(format!("the body is not valid JSON: {error}")))?;
-    if let Ok(messages) = serde_json::from_slice::<Map<String, Value>>(body)
-        && messages.contains_key("messages")
-        && !messages.contains_key("prompt")
-    {
-        return Ok(Bytes::copy_from_slice(body));
-    }
     let mut members: Map<String, Value> =
         serde_json::from_slice(body).map_err(|_| Failure::invalid("the body must be an object"))?;
+    let names_template = templates && members.get("prompt").is_some_and(Value::is_object);
+    if names_template || (members.contains_key("messages") && !members.contains_key("prompt")) {
+        return Ok(Bytes::copy_from_slice(body));
+    }
     if members.contains_key("messages") {
         return Err(Failure::invalid("send prompt or messages, not both").param("prompt"));
     }
@@ -51,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_prompt_becomes_one_user_message_and_the_rest_stays() {
-        let body = chat_body(br#"{"model":"sim-small","prompt":"hi","temperature":0.5}"#).unwrap();
+        let body = chat_body(br#"{"model":"sim-small","prompt":"hi","temperature":0.5}"#, false).unwrap();
         let value: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             value,
@@ -64,12 +63,15 @@ mod tests {
     #[test]
     fn messages_go_on_untouched_and_both_are_refused() {
         let body = br#"{ "model":"m", "messages":[] }"#;
-        assert_eq!(chat_body(body).unwrap(), &body[..]);
-        let both = chat_body(br#"{"model":"m","prompt":"x","messages":[]}"#).unwrap_err();
+        assert_eq!(chat_body(body, false).unwrap(), &body[..]);
+        let both = chat_body(br#"{"model":"m","prompt":"x","messages":[]}"#, false).unwrap_err();
         assert_eq!(both.param.as_deref(), Some("prompt"));
-        assert!(chat_body(b"{}").is_err());
-        assert!(chat_body(b"[]").is_err());
-        assert!(chat_body(br#"{"prompt":1}"#).is_err());
-        assert!(chat_body(br#"{"prompt":"a","prompt":"b"}"#).is_err());
+        assert!(chat_body(b"{}", false).is_err());
+        assert!(chat_body(b"[]", false).is_err());
+        assert!(chat_body(br#"{"prompt":1}"#, false).is_err());
+        assert!(chat_body(br#"{"prompt":"a","prompt":"b"}"#, false).is_err());
+        let template = br#"{"prompt":{"id":"a"}}"#;
+        assert!(chat_body(template, false).is_err());
+        assert_eq!(chat_body(template, true).unwrap(), &template[..]);
     }
 }

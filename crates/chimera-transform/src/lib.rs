@@ -49,6 +49,7 @@ mod pool;
 mod prompt;
 mod redact;
 mod seed;
+mod template;
 mod texts;
 pub mod tokens;
 mod transform;
@@ -67,6 +68,7 @@ pub use pool::{Cancelled, Job, PoolError, PoolSettings, PoolSnapshot, Priority, 
 pub use prompt::{Part, Prompt, Role, Turn};
 pub use redact::{Custom, CustomSearch, Finding, Kind, Policy, Redact, RedactError, RedactSettings};
 pub use seed::Seed;
+pub use template::{Template, TemplateError, TemplateSettings, Templates, Variable, VariableKind};
 pub use transform::{OnFailure, Place, StepError, StepErrorKind, Stepped, Transform};
 pub use turns::with_turns;
 pub use way_back::{Channel, Channels, Form, Undo, WayBack};

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chimera_protocol::json::{Document, JsonError};
+use chimera_protocol::{
+    DialectId,
+    json::{Document, JsonError},
+};
 
 use crate::{
     changes::Changes,
@@ -160,10 +163,15 @@ impl Pipeline {
         })
     }
 
-    /// Runs over the body of a request, in any dialect.
+    /// Runs over the body of a request, in any dialect; what is added to it is in OpenAI's.
     pub fn run_body(&self, body: &[u8], seed: &Seed) -> Result<Done, Stopped> {
+        self.run_request(DialectId::OpenAi, body, seed)
+    }
+
+    /// The same in a dialect that is known.
+    pub fn run_request(&self, dialect: DialectId, body: &[u8], seed: &Seed) -> Result<Done, Stopped> {
         let document = Document::parse(body).map_err(Stopped::NotJson)?;
-        self.run(Prompt::of_request(&document), seed)
+        self.run(Prompt::of_request(&document).in_dialect(dialect), seed)
     }
 
     /// Runs over a plain text.

@@ -20,8 +20,11 @@ pub(super) const MODEL: &str = "gpt-4o";
 /// Something to transform.
 pub(super) enum Item {
     Text(String),
-    /// Messages of a chat request, as they are spelled.
-    Messages(String),
+    /// Messages of a chat request, and the template that goes before them, as they are spelled.
+    Chat {
+        messages: Option<String>,
+        prompt: Option<String>,
+    },
 }
 
 /// A request of the API, read.
@@ -69,7 +72,7 @@ pub(super) fn read(body: &[u8], transforms: &Transforms, batch: bool) -> Result<
     }
     const SETTINGS: [&str; 9] =
         ["pipeline", "steps", "fail_open", "normalize", "redact", "budget", "compress", "guard", "model"];
-    let content: &[&str] = if batch { &["items", "stream"] } else { &["text", "messages"] };
+    let content: &[&str] = if batch { &["items", "stream"] } else { &["text", "messages", "prompt"] };
     for (key, _) in root.members() {
         let name = key.as_str().unwrap_or_default();
         if !SETTINGS.contains(&&*name) && !content.contains(&&*name) {
@@ -114,7 +117,7 @@ pub(super) fn line_item(line: &str, index: usize) -> Result<Item, Failure> {
     item(document.root(), &format!("items[{index}]"))
 }
 
-/// A text or messages.
+/// A text, messages, or a template.
 fn item(value: Member<'_>, place: &str) -> Result<Item, Failure> {
     let field = |name: &str| match (place.is_empty(), name.is_empty()) {
         (true, _) => name.to_owned(),
@@ -125,21 +128,29 @@ fn item(value: Member<'_>, place: &str) -> Result<Item, Failure> {
     if value.kind() != Kind::Object {
         return Err(wrong("", "an item must be an object with text or messages"));
     }
-    match (value.get("text"), value.get("messages")) {
-        (Some(_), Some(_)) => Err(wrong("text", "send text or messages, not both")),
-        (Some(text), None) => {
-            let text = text.as_str().ok_or_else(|| wrong("text", "text must be a string"))?;
-            Ok(Item::Text(text.into_owned()))
+    let (messages, prompt) = (value.get("messages"), value.get("prompt"));
+    if let Some(text) = value.get("text") {
+        if messages.is_some() || prompt.is_some() {
+            return Err(wrong("text", "send text or messages, not both"));
         }
-        (None, Some(messages)) if messages.elements().any(|message| message.kind() != Kind::Object) => {
-            Err(wrong("messages", "messages must be objects"))
-        }
-        (None, Some(messages)) if messages.kind() == Kind::Array => {
-            Ok(Item::Messages(messages.raw().to_owned()))
-        }
-        (None, Some(_)) => Err(wrong("messages", "messages must be an array")),
-        (None, None) => Err(wrong("text", "text or messages is required")),
+        let text = text.as_str().ok_or_else(|| wrong("text", "text must be a string"))?;
+        return Ok(Item::Text(text.into_owned()));
     }
+    match (messages, prompt) {
+        (None, None) => return Err(wrong("text", "text, messages or prompt is required")),
+        (Some(messages), _) if messages.kind() != Kind::Array => {
+            return Err(wrong("messages", "messages must be an array"));
+        }
+        (Some(messages), _) if messages.elements().any(|message| message.kind() != Kind::Object) => {
+            return Err(wrong("messages", "messages must be objects"));
+        }
+        (_, Some(prompt)) if prompt.kind() != Kind::Object => {
+            return Err(wrong("prompt", "prompt must be an object"));
+        }
+        _ => {}
+    }
+    let spelled = |member: Option<Member<'_>>| member.map(|member| member.raw().to_owned());
+    Ok(Item::Chat { messages: spelled(messages), prompt: spelled(prompt) })
 }
 
 fn text_of(root: Member<'_>, name: &'static str) -> Result<Option<String>, Failure> {
@@ -199,8 +210,14 @@ pub(super) fn run(pipeline: &Pipeline, item: &Item, model: &str, seed: &Seed) ->
             let text = done.output(text).into_owned();
             (("text", Value::from(text)), done.report, before, after)
         }
-        Item::Messages(messages) => {
-            let body = format!(r#"{{"model":{},"messages":{messages}}}"#, Value::from(model));
+        Item::Chat { messages, prompt } => {
+            let mut body = format!(r#"{{"model":{}"#, Value::from(model));
+            for (name, member) in [("prompt", prompt), ("messages", messages)] {
+                if let Some(member) = member {
+                    body.push_str(&format!(r#","{name}":{member}"#));
+                }
+            }
+            body.push('}');
             let done = pipeline.run_body(body.as_bytes(), seed).map_err(|stopped| refused(&stopped))?;
             let before = count(&body, model);
             let after = done.text.as_ref().map_or(before, |body| count(body, model));

@@ -1,5 +1,7 @@
 //! A pipeline as settings: the same words in the configuration file and in requests of the API.
 
+mod template;
+
 use std::collections::BTreeMap;
 
 use chimera_transform::{
@@ -8,6 +10,8 @@ use chimera_transform::{
     UnicodeForm,
 };
 use serde::{Deserialize, Serialize};
+
+use template::TemplateSpec;
 
 /// A pipeline that cannot be built: the key at fault, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +33,7 @@ impl SpecError {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PipelineSpec {
-    /// The steps in their order: `normalize`, `guard`, `compress`, `redact`, `budget`.
+    /// The steps in their order: those of [`STEPS`](Self::STEPS).
     pub steps: Vec<String>,
     /// Routes whose calls all go through it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -40,6 +44,9 @@ pub struct PipelineSpec {
     /// Steps that are passed over when they fail.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fail_open: Vec<String>,
+    /// Settings of `template`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub template: TemplateSpec,
     /// Settings of `normalize`.
     pub normalize: NormalizeSpec,
     /// Settings of `redact`.
@@ -226,7 +233,22 @@ impl Default for BudgetSpec {
     }
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl PipelineSpec {
+    /// The steps that there are.
+    pub const STEPS: [&str; 6] = ["template", "normalize", "guard", "compress", "redact", "budget"];
+
+    /// The same with what its files hold in their place. For a configuration: whoever calls the API has
+    /// no business with files.
+    pub fn with_files(&self) -> Result<Self, SpecError> {
+        let mut spec = self.clone();
+        spec.template.read_files()?;
+        Ok(spec)
+    }
+
     /// The pipeline, under a name.
     pub fn build(&self, name: &str) -> Result<Pipeline, SpecError> {
         if self.steps.is_empty() {
@@ -248,6 +270,7 @@ impl PipelineSpec {
 
     fn step(&self, name: &str) -> Result<Step, SpecError> {
         match name {
+            "template" => Ok(Step::new(self.template.step()?)),
             "normalize" => Ok(Step::new(Normalize::new(self.normalize.settings()))),
             "redact" => Ok(Step::new(self.redact.step()?)),
             "budget" if self.budget.tokens == 0 => {
@@ -266,9 +289,7 @@ impl PipelineSpec {
             }
             "guard" => Ok(Step::new(self.guard.step()?)),
             other => {
-                let why = format!(
-                    "there is no step `{other}`; there are normalize, guard, compress, redact and budget"
-                );
+                let why = format!("there is no step `{other}`; there are {}", Self::STEPS.join(", "));
                 Err(SpecError::new("steps", why))
             }
         }
@@ -340,6 +361,10 @@ mod tests {
         assert_eq!(key(r#"{"steps":["fly"]}"#), "steps");
         assert_eq!(key(r#"{"steps":["redact","redact"]}"#), "steps");
         assert_eq!(key(r#"{"steps":["redact"],"fail_open":["budget"]}"#), "fail_open");
+        assert_eq!(key(r#"{"steps":["template"]}"#), "template.prompts");
+        let file =
+            r#"{"steps":["template"],"template":{"prompts":[{"id":"a","system":{"file":"/etc/hosts"}}]}}"#;
+        assert_eq!(key(file), "template.prompts[0].system");
         assert_eq!(key(r#"{"steps":["budget"],"budget":{"tokens":0}}"#), "budget.tokens");
         assert_eq!(key(r#"{"steps":["compress"],"compress":{"ratio":1.5}}"#), "compress.ratio");
         assert_eq!(key(r#"{"steps":["guard"],"guard":{"patterns":["("]}}"#), "guard.patterns[0]");

@@ -41,9 +41,9 @@ pub(crate) async fn through(
     let shared = &context.gateway.shared;
     let seed = seed(shared, &context.tenant.name);
     let deadline = (context.arrival.at + context.state.settings.timeouts.llm).into_std();
-    let (running, source) = (pipeline.clone(), body.clone());
+    let (running, source, dialect) = (pipeline.clone(), body.clone(), call.dialect);
     let done = pooled(shared, &pipeline, body.len(), Priority::Interactive, deadline, move || {
-        running.run_body(&source, &seed)
+        running.run_request(dialect, &source, &seed)
     })
     .await?
     .map_err(|stopped| refused(&stopped))?;

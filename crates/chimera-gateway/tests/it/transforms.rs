@@ -167,6 +167,71 @@ async fn a_pipeline_that_is_set_cannot_be_left_by_a_header() {
     }
 }
 
+fn templates() -> Value {
+    json!({
+        "steps": ["template", "redact"],
+        "routes": ["chat_completions", "messages", "generate"],
+        "template": { "prompts": [
+            { "id": "reply", "version": "1", "system": "Old." },
+            {
+                "id": "reply", "version": "2", "system": "You answer for {{ company }}.",
+                "examples": [{ "user": "Hi", "assistant": "Hello from {{ company }}!" }],
+                "user": "{{ question }}",
+                "variables": { "company": { "type": "string", "default": "Acme" }, "question": "string" },
+            },
+        ] },
+    })
+}
+
+#[tokio::test]
+async fn a_template_is_asked_for_by_name_in_every_dialect() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = gateway(DialectId::OpenAi, &upstream, templates());
+    let question = format!("Where is {MAIL}?");
+    let prompt = json!({ "id": "reply", "variables": { "question": question } });
+    for (path, body) in [
+        (CHAT, json!({ "model": "gpt-x", "prompt": prompt })),
+        ("/v1/messages", json!({ "model": "gpt-x", "max_tokens": 9, "messages": [], "prompt": prompt })),
+        ("/api/v1/generate", json!({ "model": "gpt-x", "prompt": prompt })),
+    ] {
+        let count = upstream.count();
+        let mut request = post(path, &body.to_string());
+        request.headers_mut().insert("x-chimera-cache", "no-cache".parse().unwrap());
+        let answer = call(&gateway, request).await;
+        assert_eq!(answer.status, 200, "{path} {}", answer.body);
+        let sent: Value = serde_json::from_str(&upstream.body(count)).unwrap();
+        assert!(sent.get("prompt").is_none(), "{sent}");
+        let said: Vec<_> =
+            sent["messages"].as_array().unwrap().iter().map(|turn| turn["content"].to_string()).collect();
+        assert!(said[0].contains("You answer for Acme.") && said[2].contains("Hello from Acme!"), "{said:?}");
+        // What follows sees what the template wrote.
+        assert!(said[3].contains("[EMAIL_1_") && said.len() == 4, "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_about_a_template_is_told_without_its_values() {
+    let upstream = Scripted::new([Script::Refuse]);
+    let gateway = gateway(DialectId::OpenAi, &upstream, templates());
+    for (prompt, said) in [
+        (json!({ "id": "nothing" }), "prompt.id"),
+        (json!({ "id": "reply", "version": "9" }), "prompt.version"),
+        (json!({ "id": "reply" }), "prompt.variables.question: it is required"),
+        (json!({ "id": "reply", "variables": { "question": ["canary"] } }), "it must be a string"),
+    ] {
+        let answer =
+            call(&gateway, post(CHAT, &json!({ "model": "gpt-x", "prompt": prompt }).to_string())).await;
+        assert_eq!((answer.status, answer.json()["error"]["param"].as_str().unwrap()), (422, "template"));
+        assert!(answer.body.contains(said) && !answer.body.contains("canary"), "{}", answer.body);
+    }
+    // The API renders without a call.
+    let prompt = json!({ "id": "reply", "variables": { "question": "Where?" } });
+    let ask = json!({ "pipeline": "private", "prompt": prompt });
+    let told = call(&gateway, post("/api/v1/transform", &ask.to_string())).await.json();
+    assert_eq!(told["messages"][3], json!({ "role": "user", "content": "Where?" }), "{told}");
+    assert_eq!(told["report"][0]["notes"]["turns"], 4);
+}
+
 #[tokio::test]
 async fn what_policy_blocks_is_refused_without_a_call_and_without_a_quote() {
     let upstream = Scripted::new([Script::Acts(vec![Act::Read])]);
