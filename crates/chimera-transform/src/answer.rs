@@ -63,10 +63,7 @@ impl WayBack {
                 if key.is("thinking") || key.is("signature") {
                     return Ok(());
                 }
-                let embedded =
-                    member.kind() == Kind::String && (key.is("arguments") || key.is("partial_json"));
-                let form = if embedded { Form::Embedded } else { Form::Text };
-                self.strings(member, form, except, edits)
+                self.strings(member, form_of(value, key), except, edits)
             }),
             _ => Ok(()),
         }
@@ -76,6 +73,23 @@ impl WayBack {
     pub fn events(self, dialect: DialectId) -> Events {
         Events { way_back: self, dialect, open: BTreeMap::new() }
     }
+}
+
+/// How a member of an answer stands in it, in any dialect.
+fn form_of(object: Value<'_>, key: Value<'_>) -> Form {
+    let is = |name: &str, text: &str| object.get(name).is_some_and(|member| member.is(text));
+    if key.is("arguments") || key.is("partial_json") {
+        return Form::Embedded;
+    }
+    let is_answer = if key.is("text") {
+        let said = ["text", "output_text", "response.output_text.done"];
+        let of_type = object.get("type").is_none_or(|kind| said.iter().any(|name| kind.is(name)));
+        of_type && object.get("thought").and_then(Value::as_bool) != Some(true)
+    } else {
+        let calls = object.get("tool_calls").is_some_and(|calls| calls.elements().next().is_some());
+        key.is("content") && is("role", "assistant") && !calls
+    };
+    if is_answer { Form::Answer } else { Form::Text }
 }
 
 /// A text of a stream that goes on.

@@ -25,6 +25,21 @@ impl StepMetrics {
     }
 }
 
+/// The metrics of answers that were held against a schema.
+#[derive(Debug)]
+pub(crate) struct SchemaMetrics {
+    pub(crate) fit: Counter,
+    pub(crate) repaired: Counter,
+    pub(crate) unfit: Counter,
+}
+
+impl SchemaMetrics {
+    pub(crate) fn new() -> Self {
+        let answers = |result: &'static str| counter!("chimera_schema_answers_total", "result" => result);
+        Self { fit: answers("fit"), repaired: answers("repaired"), unfit: answers("unfit") }
+    }
+}
+
 /// The metrics of a worker pool.
 pub(crate) struct PoolMetrics {
     pub(crate) depth: Gauge,
@@ -69,6 +84,12 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "counter",
         "step",
         "Requests that a step refused or failed on, passed over or not.",
+    ),
+    (
+        "chimera_schema_answers_total",
+        "counter",
+        "result",
+        "Texts of answers held against a schema: fit, repaired (and fit then), unfit.",
     ),
     ("chimera_worker_pool_queue_depth", "gauge", "", "Jobs that wait for a thread of the worker pool."),
     ("chimera_worker_pool_busy", "gauge", "", "Threads of the worker pool that work."),

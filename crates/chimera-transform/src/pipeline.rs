@@ -85,7 +85,7 @@ pub enum Stopped {
 impl Stopped {
     /// Whether the content was refused on purpose.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Step { error, .. } if error.kind == StepErrorKind::Refused)
+        matches!(self, Self::Step { error, .. } if error.kind != StepErrorKind::Failed)
     }
 }
 

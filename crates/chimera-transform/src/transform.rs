@@ -43,6 +43,8 @@ pub struct StepError {
 pub enum StepErrorKind {
     /// The content is not let through, by policy. Never passed over.
     Refused,
+    /// The answer is not what was asked for, and could be if it were asked for again with the message.
+    Correctable,
     /// The step could not do its work.
     Failed,
 }
@@ -54,6 +56,11 @@ impl StepError {
     /// The content is not let through.
     pub fn refused(message: impl Into<String>) -> Self {
         Self { kind: StepErrorKind::Refused, message: message.into() }
+    }
+
+    /// The answer is not what was asked for, and may be asked for again.
+    pub fn correctable(message: impl Into<String>) -> Self {
+        Self { kind: StepErrorKind::Correctable, message: message.into() }
     }
 
     /// The step could not do its work.

@@ -9,6 +9,8 @@ use crate::transform::StepError;
 pub enum Form {
     /// As text.
     Text,
+    /// As text, and what the model says to its caller: not its thoughts, nor what it asks of tools.
+    Answer,
     /// As JSON inside a string: what is put into it must be escaped once more.
     Embedded,
 }

@@ -74,7 +74,8 @@ fn openai(root: Value<'_>) -> Vec<Delta<'_>> {
         let Some(delta) = choice.get("delta") else { continue };
         for member in MEMBERS {
             if let Some(value) = string(delta, member) {
-                found.push(Delta { key: Key { index, member, part: 0 }, value, form: Form::Text });
+                let form = if member == "content" { Form::Answer } else { Form::Text };
+                found.push(Delta { key: Key { index, member, part: 0 }, value, form });
             }
         }
         for call in delta.get("tool_calls").into_iter().flat_map(Value::elements) {
@@ -90,7 +91,7 @@ fn openai(root: Value<'_>) -> Vec<Delta<'_>> {
 fn anthropic(root: Value<'_>) -> Vec<Delta<'_>> {
     let index = number(root, "index");
     let Some(delta) = root.get("delta") else { return Vec::new() };
-    let members = [("text", Form::Text), ("partial_json", Form::Embedded)];
+    let members = [("text", Form::Answer), ("partial_json", Form::Embedded)];
     let found = members.into_iter().filter_map(|(member, form)| {
         Some(Delta { key: Key { index, member, part: 0 }, value: string(delta, member)?, form })
     });
@@ -106,7 +107,8 @@ fn gemini(root: Value<'_>) -> Vec<Delta<'_>> {
             let thought = part.get("thought").and_then(Value::as_bool) == Some(true);
             let key = Key { index, member: if thought { "thought" } else { "text" }, part: 0 };
             if let Some(value) = string(part, "text") {
-                found.push(Delta { key, value, form: Form::Text });
+                let form = if thought { Form::Text } else { Form::Answer };
+                found.push(Delta { key, value, form });
             }
         }
     }
@@ -117,12 +119,11 @@ fn responses(root: Value<'_>) -> Vec<Delta<'_>> {
     let kind = root.get("type").and_then(Value::as_str).unwrap_or_default();
     let Some(value) = string(root, "delta").filter(|_| kind.ends_with(".delta")) else { return Vec::new() };
     let arguments = kind.contains("arguments");
-    let form = if arguments { Form::Embedded } else { Form::Text };
-    let member = match &*kind {
-        _ if arguments => "arguments",
-        "response.output_text.delta" => "text",
-        "response.refusal.delta" => "refusal",
-        _ => "other",
+    let (member, form) = match &*kind {
+        _ if arguments => ("arguments", Form::Embedded),
+        "response.output_text.delta" => ("text", Form::Answer),
+        "response.refusal.delta" => ("refusal", Form::Text),
+        _ => ("other", Form::Text),
     };
     let part = number(root, "content_index").max(number(root, "summary_index"));
     vec![Delta { key: Key { index: number(root, "output_index"), member, part }, value, form }]

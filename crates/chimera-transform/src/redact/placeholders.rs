@@ -96,7 +96,7 @@ impl Table {
 
 fn write(value: &str, form: Form, out: &mut String) {
     match form {
-        Form::Text => out.push_str(value),
+        Form::Text | Form::Answer => out.push_str(value),
         Form::Embedded => {
             let quoted = quoted(value);
             out.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
