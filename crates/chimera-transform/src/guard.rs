@@ -4,6 +4,8 @@
 //! back as the longest match, and no more; a match ends the stream with an error, and nothing of it is
 //! told. A guard that cannot do its work refuses: it never lets pass what it has not seen.
 
+mod language;
+
 use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
@@ -11,11 +13,12 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{
     changes::Changes,
-    prompt::{Prompt, Role},
+    prompt::{Part, Prompt, Role},
     seed::Seed,
     transform::{StepError, Stepped, Transform},
     way_back::{Channel, Form, Undo},
 };
+use language::Languages;
 
 /// What is done about a match in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +39,8 @@ pub struct GuardSettings {
     pub words: Vec<String>,
     /// The most characters that a request's texts may have together.
     pub max_chars: Option<usize>,
+    /// Languages in which users may ask, by their codes of ISO 639; all where there is none.
+    pub languages: Vec<String>,
     /// What is done about a match.
     pub on_match: OnMatch,
     /// Whether requests are looked at.
@@ -53,6 +58,7 @@ impl Default for GuardSettings {
             patterns: Vec::new(),
             words: Vec::new(),
             max_chars: None,
+            languages: Vec::new(),
             on_match: OnMatch::Deny,
             requests: true,
             answers: true,
@@ -75,6 +81,7 @@ pub struct GuardError {
 pub struct Guard {
     settings: GuardSettings,
     search: Arc<Search>,
+    languages: Option<Languages>,
 }
 
 struct Search {
@@ -111,7 +118,10 @@ impl Guard {
         // A word may be part of a longer one: what follows it is waited for.
         let hold = longest_word.max(if patterns.is_empty() { 0 } else { settings.longest }) + 1;
         let words = (!settings.words.is_empty()).then_some(words);
-        Ok(Self { settings, search: Arc::new(Search { patterns, words, hold }) })
+        let languages = Languages::new(&settings.languages)
+            .map_err(|code| error("languages".into(), format!("`{code}` is no language that can be told")))?;
+        let languages = (!settings.languages.is_empty()).then_some(languages);
+        Ok(Self { settings, search: Arc::new(Search { patterns, words, hold }), languages })
     }
 }
 
@@ -169,6 +179,12 @@ impl Transform for Guard {
             if chars > most {
                 self.refuse(changes, format!("the request has {chars} characters, {most} are allowed"))?;
             }
+        }
+        let asks = |part: &Part<'_>| part.role() == Role::User && !part.is_embedded();
+        if let Some(languages) = &self.languages
+            && prompt.parts().any(|(_, part)| asks(part) && !languages.allow(part.text()))
+        {
+            self.refuse(changes, "the request is in a language that is not allowed".to_owned())?;
         }
         // The instructions are the operator's own: they may name what is forbidden.
         let mut asked = prompt.parts().filter(|(_, part)| part.role() != Role::System);
@@ -287,6 +303,9 @@ mod tests {
         let short = GuardSettings { max_chars: Some(3), ..GuardSettings::default() };
         assert!(run(short.clone(), "four").is_err());
         assert!(run(short, "äöü").is_ok());
+        let english = GuardSettings { languages: vec!["en".into()], ..GuardSettings::default() };
+        assert!(run(english.clone(), "Привет").unwrap_err().is_refusal());
+        assert!(run(english, "Hello").is_ok());
     }
 
     #[test]
@@ -301,6 +320,7 @@ mod tests {
         assert_eq!(error(GuardSettings { patterns: vec!["(".into()], ..settings() }), "patterns[0]");
         assert_eq!(error(GuardSettings { words: vec![" ".into()], ..settings() }), "words");
         assert_eq!(error(GuardSettings { longest: 0, ..settings() }), "longest");
+        assert_eq!(error(GuardSettings { languages: vec!["xx".into()], ..settings() }), "languages");
     }
 
     proptest! {
