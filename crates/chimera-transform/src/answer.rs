@@ -6,6 +6,7 @@
 
 mod carrier;
 mod deltas;
+mod numbers;
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
@@ -22,6 +23,7 @@ use crate::{
 };
 use carrier::Carrier;
 use deltas::{Closing, Delta, Key};
+use numbers::Numbers;
 
 type Edits = Vec<(Range<usize>, String)>;
 
@@ -71,8 +73,28 @@ impl WayBack {
 
     /// The way back of a stream in a dialect.
     pub fn events(self, dialect: DialectId) -> Events {
-        Events { way_back: self, dialect, open: BTreeMap::new() }
+        Events { way_back: self, dialect, open: BTreeMap::new(), numbers: Numbers::default() }
     }
+}
+
+/// What a model says to its caller in an answer of any dialect: its texts, not its thoughts, nor what it
+/// asks of tools.
+pub fn answer_texts(body: &[u8]) -> Vec<String> {
+    fn find(value: Value<'_>, form: Form, found: &mut Vec<String>) {
+        match value.kind() {
+            Kind::String if form == Form::Answer => found.extend(value.as_str().map(Cow::into_owned)),
+            Kind::Array => value.elements().for_each(|element| find(element, form, found)),
+            Kind::Object => {
+                value.members().for_each(|(key, member)| find(member, form_of(value, key), found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(document) = Document::parse(body) {
+        find(document.root(), Form::Text, &mut found);
+    }
+    found
 }
 
 /// How a member of an answer stands in it, in any dialect.
@@ -104,6 +126,7 @@ pub struct Events {
     way_back: WayBack,
     dialect: DialectId,
     open: BTreeMap<Key, Open>,
+    numbers: Numbers,
 }
 
 impl std::fmt::Debug for Events {
@@ -117,23 +140,13 @@ impl Events {
     /// it the rest of texts that it ends.
     pub fn event(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), StepError> {
         let event = sse::Event::parse(raw);
-        let mut write = |name: Option<&[u8]>, data: &str| {
-            if let Some(name) = name {
-                out.extend_from_slice(b"event: ");
-                out.extend_from_slice(name);
-                out.push(b'\n');
-            }
-            out.extend_from_slice(b"data: ");
-            out.extend_from_slice(data.as_bytes());
-            out.extend_from_slice(b"\n\n");
-        };
         let changed = match event.data {
             // A comment: nothing ends with it.
             None => None,
-            Some(ref data) => self.data(event.event, data, &mut write)?,
+            Some(ref data) => self.data(event.event, data, &mut |name, before| write(name, before, out))?,
         };
         match changed {
-            Some(data) => write(event.event, &data),
+            Some(data) => write(event.event, &data, out),
             None => out.extend_from_slice(raw),
         }
         Ok(())
@@ -154,8 +167,9 @@ impl Events {
         let root = document.root();
         let deltas = deltas::of(self.dialect, root);
         let closing = deltas::closing(self.dialect, root);
+        self.numbers.comes(root);
         self.close(&closing, &deltas, before)?;
-        let mut edits = Edits::new();
+        let mut edits: Edits = self.numbers.told(root).into_iter().collect();
         for delta in &deltas {
             let text = delta.value.as_str().unwrap_or_default();
             let changed = self.push(name, delta, &text, &closing, document.text())?;
@@ -206,7 +220,7 @@ impl Events {
             let Some(mut open) = self.open.remove(&key) else { continue };
             let rest = open.channels.end()?;
             if let Some(carrier) = open.carrier.filter(|_| !rest.is_empty()) {
-                before(carrier.name(), &carrier.carry(&key, &rest));
+                before(carrier.name(), &self.numbers.put_in(carrier.carry(&key, &rest)));
             }
         }
         Ok(())
@@ -214,17 +228,20 @@ impl Events {
 
     /// Ends every text of a stream that ends without an event that says so.
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), StepError> {
-        self.close(&Closing::All, &[], &mut |name, data| {
-            if let Some(name) = name {
-                out.extend_from_slice(b"event: ");
-                out.extend_from_slice(name);
-                out.push(b'\n');
-            }
-            out.extend_from_slice(b"data: ");
-            out.extend_from_slice(data.as_bytes());
-            out.extend_from_slice(b"\n\n");
-        })
+        self.close(&Closing::All, &[], &mut |name, data| write(name, data, out))
     }
+}
+
+/// An event as it is sent.
+fn write(name: Option<&[u8]>, data: &str, out: &mut Vec<u8>) {
+    if let Some(name) = name {
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"\n\n");
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ mod transform;
 mod turns;
 mod way_back;
 
-pub use answer::Events;
+pub use answer::{Events, answer_texts};
 pub use budget::{Budget, BudgetSettings};
 pub use changes::Changes;
 pub use compress::{Compress, CompressSettings};

@@ -228,3 +228,39 @@ fn whole_answers_that_hold_nothing_are_not_written_anew() {
     let back = done.way_back.body(body.as_bytes()).unwrap().unwrap();
     assert_eq!(String::from_utf8(back).unwrap(), format!(r#"{{ "x":[1e1, "{VALUE}"] }}"#));
 }
+
+#[test]
+fn events_that_are_numbered_stay_numbered_one_by_one() {
+    let (done, placeholder) = redacted();
+    let (held, _) = placeholder.split_at(7);
+    let event = |number: u64, kind: &str, rest: &str| {
+        format!("event: {kind}\ndata: {{\"type\":\"{kind}\",\"sequence_number\":{number}{rest}}}\n\n")
+    };
+    let delta = format!(",\"output_index\":0,\"content_index\":0,\"delta\":{}", quoted(held));
+    let events = [
+        event(0, "response.created", ""),
+        event(1, "response.output_text.delta", &delta),
+        event(2, "response.output_text.done", ",\"output_index\":0"),
+        event(3, "response.completed", ""),
+    ];
+    let (out, _) = restored(done, DialectId::Responses, &events);
+    let numbers: Vec<u64> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line.strip_prefix("data: ")?).ok())
+        .map(|event| event["sequence_number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4], "what was held came in an event of its own");
+}
+
+#[test]
+fn what_a_model_says_is_found_in_every_dialect() {
+    for answer in [
+        r#"{"choices":[{"message":{"role":"assistant","content":"said","reasoning_content":"no"}}]}"#,
+        r#"{"type":"message","role":"assistant","content":[{"type":"thinking","thinking":"no"},{"type":"text","text":"said"}]}"#,
+        r#"{"candidates":[{"content":{"role":"model","parts":[{"text":"no","thought":true},{"text":"said"}]}}]}"#,
+        r#"{"output":[{"type":"reasoning","summary":[{"type":"summary_text","text":"no"}]},{"type":"message","content":[{"type":"output_text","text":"said"}]}]}"#,
+    ] {
+        assert_eq!(answer_texts(answer.as_bytes()), ["said"], "{answer}");
+    }
+}
