@@ -163,6 +163,7 @@ pub(crate) fn settings(
     settings.probe_every = file.breaker.probe_every.map(|every| every.0);
     settings.cache = cache::settings(file)?;
     settings.transforms = transform::transforms(file)?;
+    transform::check_moderators(&settings)?;
     settings.worker_pool = transform::pool(file)?;
     crate::redis::second_tier(file)?;
     crate::disk::check(file)?;

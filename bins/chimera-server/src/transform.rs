@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use chimera_gateway::{PipelineSpec, PoolSettings, Transforms, transform_line};
+use chimera_gateway::{PipelineSpec, PoolSettings, Settings, Transforms, transform_line};
 use chimera_transform::{Job, Pipeline, Priority, Seed, WorkerPool};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,18 @@ pub(crate) fn transforms(file: &Config) -> Result<Transforms, ConfigError> {
         added.map_err(|error| ConfigError::new(at(&error.key), error.why))?;
     }
     Ok(transforms)
+}
+
+/// Whether every model that a guard asks is served.
+pub(crate) fn check_moderators(settings: &Settings) -> Result<(), ConfigError> {
+    let mut moderators = settings.transforms.moderators();
+    match moderators.find(|(_, model)| !settings.models.serves(model)) {
+        None => Ok(()),
+        Some((name, model)) => {
+            let key = format!("transforms.{name}.guard.moderation.model");
+            Err(ConfigError::new(key, format!("no provider serves `{model}`")))
+        }
+    }
 }
 
 /// Runs a pipeline over the input and writes what comes out.
@@ -237,6 +249,38 @@ mod tests {
             assert_eq!(configured(text).err().as_deref(), Some(key), "{text}");
         }
         assert!(configured("[transforms.a]\nsteps = [\"redact\"]").is_ok());
+    }
+
+    #[test]
+    fn p04_a_moderator_that_nobody_serves_is_refused_by_its_key() {
+        let mut settings = Settings::new(chimera_gateway::Models::default());
+        settings.transforms = configured(
+            "[transforms.a]\nsteps = [\"guard\"]\n[transforms.a.guard.moderation]\nmodel = \"nobody\"",
+        )
+        .unwrap();
+        let error = check_moderators(&settings).unwrap_err();
+        assert_eq!(error.key, "transforms.a.guard.moderation.model");
+    }
+
+    #[test]
+    fn templates_and_schemas_may_stand_in_files() {
+        let directory = std::env::temp_dir().join(format!("chimera-transform-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("reply.j2");
+        std::fs::write(&path, "Be kind to {{ name }}.").unwrap();
+        let prompts = |file: &str| {
+            format!(
+                "[transforms.a]\nsteps = [\"template\"]\n[[transforms.a.template.prompts]]\nid = \"reply\"\n\
+                 system = {{ file = \"{file}\" }}\nvariables = {{ name = \"string\" }}"
+            )
+        };
+        let read = configured(&prompts(&path.display().to_string())).unwrap();
+        let body = br#"{"prompt":{"id":"reply","variables":{"name":"Ada"}}}"#;
+        let done = read.get("a").unwrap().run_body(body, &Seed::random()).unwrap();
+        assert!(done.text.unwrap().contains("Be kind to Ada."));
+        std::fs::remove_dir_all(&directory).unwrap();
+        let gone = configured(&prompts(&path.display().to_string()));
+        assert_eq!(gone.err().as_deref(), Some("transforms.a.template.prompts[0].system"));
     }
 
     #[test]

@@ -73,13 +73,18 @@ impl Books {
     /// Notes that the provider's first content is there.
     pub(crate) fn heard(&mut self, now: Instant) {
         if let Some(since) = self.waiting.take() {
-            self.upstream = now - since;
+            self.upstream += now - since;
         }
     }
 
     /// Notes that a stream begins.
     pub(crate) fn streams(&mut self, now: Instant) {
         self.overhead = Some((now - self.arrived).saturating_sub(self.upstream));
+    }
+
+    /// Notes that what ended was a call made for the request, and not the request.
+    pub(crate) fn goes_on(&mut self) {
+        (self.outcome, self.total, self.code) = (RequestOutcome::Cancelled, None, None);
     }
 
     /// Notes how the request ended, now; says how long it took.

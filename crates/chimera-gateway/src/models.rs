@@ -191,6 +191,11 @@ impl Models {
         if dialects.contains(&caller) { caller } else { translatable(dialects).unwrap_or(caller) }
     }
 
+    /// Whether some provider serves a model.
+    pub fn serves(&self, model: &str) -> bool {
+        self.resolve(model).is_some()
+    }
+
     /// A group's name first, then `provider/model`, then a bare name by pattern, the longest first.
     pub(crate) fn resolve(&self, model: &str) -> Option<Resolved> {
         if let Some(known) = self.groups.get(model) {

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, req
 use tokio::time::Instant;
 
 use crate::{
+    aside::{LARGE_ANSWER, aside},
     body::Body,
     books::Books,
     compress::{self, Encoding, StreamEncoder},
@@ -228,19 +229,50 @@ pub(crate) fn streaming(
     let mut response = Response::new(Body::events(following, call.dialect, framing, id));
     response.headers_mut().reserve(HEADERS);
     stream_headers(response.headers_mut(), framing);
+    encode_stream(context, parts, &mut response);
+    response
+}
+
+/// Puts a stream into the encoding that its caller prefers, where the settings want streams compressed.
+pub(crate) fn encode_stream(context: &Context<'_>, parts: &Parts, response: &mut Response<Body>) {
     let settings = &context.state.settings.compression;
-    if settings.enabled
-        && settings.event_streams
-        && let Some(encoding) = compress::negotiate(&parts.headers)
+    if !settings.enabled || !settings.event_streams {
+        return;
+    }
+    if let Some(encoding) = compress::negotiate(&parts.headers)
         && let Ok(encoder) = StreamEncoder::new(encoding)
     {
         response.body_mut().encode(encoder);
         response.headers_mut().insert(header::CONTENT_ENCODING, encoding.header());
     }
-    if settings.enabled && settings.event_streams {
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+}
+
+/// Puts a whole answer that was made for one caller into the encoding that it prefers.
+pub(crate) async fn encode_whole(
+    context: &Context<'_>,
+    parts: &Parts,
+    plain: Bytes,
+    headers: &mut HeaderMap,
+) -> Bytes {
+    let (encoding, compressible) = encoding_for(context, &plain, parts);
+    if compressible {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
-    response
+    let Some(encoding) = encoding else { return plain };
+    let source = plain.clone();
+    let encoded = match plain.len() > LARGE_ANSWER {
+        true => aside(move || encoding.encode(&source)).await.ok().and_then(Result::ok),
+        false => encoding.encode(&plain).ok(),
+    };
+    match encoded.filter(|encoded| encoded.len() < plain.len()) {
+        Some(encoded) => {
+            context.gateway.shared.metrics.compressed(encoding, plain.len(), encoded.len());
+            headers.insert(header::CONTENT_ENCODING, encoding.header());
+            encoded.into()
+        }
+        None => plain,
+    }
 }
 
 pub(crate) fn stream_headers(headers: &mut HeaderMap, framing: Framing) {

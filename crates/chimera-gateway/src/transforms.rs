@@ -7,6 +7,7 @@
 
 mod api;
 mod batch;
+mod moderator;
 mod restore;
 mod spec;
 mod through;
@@ -20,14 +21,22 @@ use crate::{auth::Tenant, context::Context, failure::Failure, route::RouteLabel}
 pub(crate) use api::one;
 pub(crate) use batch::batch;
 pub use batch::transform_line;
+use moderator::Moderator;
 pub(crate) use restore::Restoring;
 pub use spec::{PipelineSpec, SpecError};
 pub(crate) use through::through;
 
+/// A pipeline with what stands beside it at a call.
+#[derive(Clone)]
+pub(crate) struct Chosen {
+    pipeline: Pipeline,
+    moderator: Option<Arc<Moderator>>,
+}
+
 /// The pipelines of a configuration, and whose they are.
 #[derive(Default)]
 pub struct Transforms {
-    by_name: BTreeMap<String, Pipeline>,
+    by_name: BTreeMap<String, Chosen>,
     of_clients: BTreeMap<String, String>,
     of_routes: BTreeMap<String, String>,
 }
@@ -39,7 +48,7 @@ impl Transforms {
         if let Some(route) = spec.routes.iter().find(|route| !known(route)) {
             return Err(SpecError::new("routes", format!("there is no route `{route}`")));
         }
-        let pipeline = spec.build(name)?;
+        let chosen = Chosen { pipeline: spec.build(name)?, moderator: spec.moderator()?.map(Arc::new) };
         for (key, these, all) in
             [("clients", &spec.clients, &mut self.of_clients), ("routes", &spec.routes, &mut self.of_routes)]
         {
@@ -49,13 +58,20 @@ impl Transforms {
                 }
             }
         }
-        self.by_name.insert(name.to_owned(), pipeline);
+        self.by_name.insert(name.to_owned(), chosen);
         Ok(())
     }
 
     /// A pipeline by its name.
     pub fn get(&self, name: &str) -> Option<&Pipeline> {
-        self.by_name.get(name)
+        self.by_name.get(name).map(|chosen| &chosen.pipeline)
+    }
+
+    /// The models that pipelines ask whether a request may pass, by the pipelines' names.
+    pub fn moderators(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.by_name
+            .iter()
+            .filter_map(|(name, chosen)| Some((name.as_str(), &*chosen.moderator.as_ref()?.model)))
     }
 
     /// Their names.
@@ -64,7 +80,7 @@ impl Transforms {
     }
 
     /// The pipeline that the settings put before a call: the client's own before the route's.
-    fn set_for(&self, tenant: &Tenant, route: RouteLabel) -> Option<&Pipeline> {
+    fn set_for(&self, tenant: &Tenant, route: RouteLabel) -> Option<&Chosen> {
         let name = self.of_clients.get(&*tenant.name).or_else(|| self.of_routes.get(route.as_str()))?;
         self.by_name.get(name)
     }
@@ -75,14 +91,14 @@ pub(crate) fn choose(
     context: &Context<'_>,
     route: RouteLabel,
     asked: Option<&http::HeaderValue>,
-) -> Result<Option<Pipeline>, Failure> {
+) -> Result<Option<Chosen>, Failure> {
     const HEADER: &str = "x-chimera-pipeline";
     let transforms = &context.state.settings.transforms;
     let set = transforms.set_for(&context.tenant, route);
     let Some(asked) = asked else { return Ok(set.cloned()) };
-    let found = asked.to_str().ok().and_then(|name| transforms.get(name));
+    let found = asked.to_str().ok().and_then(|name| transforms.by_name.get(name));
     match (set, found) {
-        (Some(set), Some(found)) if set.name() != found.name() => {
+        (Some(set), Some(found)) if set.pipeline.name() != found.pipeline.name() => {
             Err(Failure::invalid("the pipeline of this call is set by the gateway").param(HEADER).status(403))
         }
         (_, Some(found)) => Ok(Some(found.clone())),

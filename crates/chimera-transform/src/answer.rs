@@ -8,7 +8,7 @@ mod carrier;
 mod deltas;
 mod numbers;
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range, sync::Arc};
 
 use chimera_protocol::{
     DialectId,
@@ -70,11 +70,6 @@ impl WayBack {
             _ => Ok(()),
         }
     }
-
-    /// The way back of a stream in a dialect.
-    pub fn events(self, dialect: DialectId) -> Events {
-        Events { way_back: self, dialect, open: BTreeMap::new(), numbers: Numbers::default() }
-    }
 }
 
 /// What a model says to its caller in an answer of any dialect: its texts, not its thoughts, nor what it
@@ -123,7 +118,7 @@ struct Open {
 
 /// The events of one stream on their way back.
 pub struct Events {
-    way_back: WayBack,
+    way_back: Arc<WayBack>,
     dialect: DialectId,
     open: BTreeMap<Key, Open>,
     numbers: Numbers,
@@ -136,6 +131,11 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
+    /// The way back of a stream in a dialect.
+    pub fn new(way_back: impl Into<Arc<WayBack>>, dialect: DialectId) -> Self {
+        Self { way_back: way_back.into(), dialect, open: BTreeMap::new(), numbers: Numbers::default() }
+    }
+
     /// Takes one whole server-sent event, and writes what can be let go: it, changed or not, and before
     /// it the rest of texts that it ends.
     pub fn event(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), StepError> {

@@ -70,8 +70,18 @@ pub(super) fn read(body: &[u8], transforms: &Transforms, batch: bool) -> Result<
     if root.kind() != Kind::Object {
         return Err(Failure::invalid("the body must be an object"));
     }
-    const SETTINGS: [&str; 9] =
-        ["pipeline", "steps", "fail_open", "normalize", "redact", "budget", "compress", "guard", "model"];
+    const SETTINGS: [&str; 10] = [
+        "pipeline",
+        "steps",
+        "fail_open",
+        "normalize",
+        "redact",
+        "budget",
+        "compress",
+        "guard",
+        "schema",
+        "model",
+    ];
     let content: &[&str] = if batch { &["items", "stream"] } else { &["text", "messages", "prompt"] };
     for (key, _) in root.members() {
         let name = key.as_str().unwrap_or_default();
@@ -189,6 +199,7 @@ fn spec(root: Member<'_>) -> Result<PipelineSpec, Failure> {
         budget: setting(root, "budget")?,
         compress: setting(root, "compress")?,
         guard: setting(root, "guard")?,
+        schema: setting(root, "schema")?,
         ..PipelineSpec::default()
     })
 }

@@ -1,17 +1,22 @@
 //! A pipeline as settings: the same words in the configuration file and in requests of the API.
 
+mod guard;
+mod schema;
 mod template;
 
 use std::collections::BTreeMap;
 
 use chimera_transform::{
-    Budget, BudgetSettings, Compress, CompressSettings, Custom, CustomSearch, Guard, GuardSettings, Kind,
-    Normalize, NormalizeSettings, OnFailure, OnMatch, Pipeline, Policy, Redact, RedactSettings, Step,
-    UnicodeForm,
+    Budget, BudgetSettings, Compress, CompressSettings, Custom, CustomSearch, Kind, Normalize,
+    NormalizeSettings, OnFailure, Pipeline, Policy, Redact, RedactSettings, Step, UnicodeForm,
 };
 use serde::{Deserialize, Serialize};
 
+use guard::GuardSpec;
+use schema::SchemaSpec;
 use template::TemplateSpec;
+
+use super::moderator::Moderator;
 
 /// A pipeline that cannot be built: the key at fault, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +62,9 @@ pub struct PipelineSpec {
     pub compress: CompressSpec,
     /// Settings of `guard`.
     pub guard: GuardSpec,
+    /// Settings of `schema`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub schema: SchemaSpec,
 }
 
 /// Settings of `compress`.
@@ -75,65 +83,6 @@ impl Default for CompressSpec {
     fn default() -> Self {
         let CompressSettings { ratio, min_size, protect_prefix } = CompressSettings::default();
         Self { ratio, min_size, protect_prefix }
-    }
-}
-
-/// What is done about a match of a guard.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MatchSpec {
-    /// The request, or the answer, is refused.
-    #[default]
-    Deny,
-    /// The report says so.
-    Flag,
-}
-
-/// Settings of `guard`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GuardSpec {
-    /// What is done about a match.
-    pub on_match: MatchSpec,
-    /// Whether requests are looked at.
-    pub requests: bool,
-    /// Whether answers are.
-    pub answers: bool,
-    /// The longest match of a pattern in an answer, in bytes.
-    pub longest: usize,
-    /// The most characters of a request's texts together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_chars: Option<usize>,
-    /// Patterns.
-    pub patterns: Vec<String>,
-    /// Words and phrases.
-    pub words: Vec<String>,
-}
-
-impl Default for GuardSpec {
-    fn default() -> Self {
-        let GuardSettings { requests, answers, longest, .. } = GuardSettings::default();
-        let (patterns, words) = (Vec::new(), Vec::new());
-        Self { on_match: MatchSpec::Deny, requests, answers, longest, max_chars: None, patterns, words }
-    }
-}
-
-impl GuardSpec {
-    fn step(&self) -> Result<Guard, SpecError> {
-        let on_match = match self.on_match {
-            MatchSpec::Deny => OnMatch::Deny,
-            MatchSpec::Flag => OnMatch::Flag,
-        };
-        Guard::new(GuardSettings {
-            patterns: self.patterns.clone(),
-            words: self.words.clone(),
-            max_chars: self.max_chars,
-            on_match,
-            requests: self.requests,
-            answers: self.answers,
-            longest: self.longest,
-        })
-        .map_err(|error| SpecError::new(format!("guard.{}", error.key), error.why))
     }
 }
 
@@ -239,14 +188,24 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl PipelineSpec {
     /// The steps that there are.
-    pub const STEPS: [&str; 6] = ["template", "normalize", "guard", "compress", "redact", "budget"];
+    pub const STEPS: [&str; 7] = ["template", "normalize", "guard", "schema", "compress", "redact", "budget"];
 
     /// The same with what its files hold in their place. For a configuration: whoever calls the API has
     /// no business with files.
     pub fn with_files(&self) -> Result<Self, SpecError> {
         let mut spec = self.clone();
         spec.template.read_files()?;
+        spec.schema.read_files()?;
         Ok(spec)
+    }
+
+    /// The model that its guard asks at a call.
+    pub(super) fn moderator(&self) -> Result<Option<Moderator>, SpecError> {
+        let moderator = self.guard.moderator()?;
+        if moderator.is_some() && !self.steps.iter().any(|step| step == "guard") {
+            return Err(SpecError::new("guard.moderation", "`guard` is no step of this pipeline"));
+        }
+        Ok(moderator)
     }
 
     /// The pipeline, under a name.
@@ -288,6 +247,7 @@ impl PipelineSpec {
                 Ok(Step::new(Compress::new(CompressSettings { ratio, min_size, protect_prefix })))
             }
             "guard" => Ok(Step::new(self.guard.step()?)),
+            "schema" => Ok(Step::new(self.schema.step()?)),
             other => {
                 let why = format!("there is no step `{other}`; there are {}", Self::STEPS.join(", "));
                 Err(SpecError::new("steps", why))
@@ -368,6 +328,13 @@ mod tests {
         assert_eq!(key(r#"{"steps":["budget"],"budget":{"tokens":0}}"#), "budget.tokens");
         assert_eq!(key(r#"{"steps":["compress"],"compress":{"ratio":1.5}}"#), "compress.ratio");
         assert_eq!(key(r#"{"steps":["guard"],"guard":{"patterns":["("]}}"#), "guard.patterns[0]");
+        assert_eq!(key(r#"{"steps":["guard"],"guard":{"languages":["xx"]}}"#), "guard.languages");
+        for schema in [r#"{"type":"shoe"}"#, r#""not JSON""#, r#"{"file":"/etc/hosts"}"#] {
+            assert_eq!(
+                key(&format!(r#"{{"steps":["schema"],"schema":{{"schema":{schema}}}}}"#)),
+                "schema.schema"
+            );
+        }
         assert_eq!(key(r#"{"steps":["redact"],"redact":{"kinds":{"shoe":"mask"}}}"#), "redact.kinds");
         assert_eq!(key(r#"{"steps":["redact"],"redact":{"patterns":{"x":"("}}}"#), "redact.patterns.x");
         assert_eq!(key(r#"{"steps":["redact"],"redact":{"patterns":{"email":"x"}}}"#), "redact.patterns");
@@ -375,6 +342,19 @@ mod tests {
             key(r#"{"steps":["redact"],"redact":{"dictionaries":{"x":[]}}}"#),
             "redact.dictionaries.x"
         );
+    }
+
+    #[test]
+    fn a_moderator_needs_a_guard_a_model_and_time() {
+        let key = |steps: &str, moderation: &str| {
+            let json = format!(r#"{{"steps":["{steps}"],"guard":{{"moderation":{moderation}}}}}"#);
+            let spec: PipelineSpec = serde_json::from_str(&json).unwrap();
+            spec.moderator().err().map(|error| error.key)
+        };
+        assert_eq!(key("redact", r#"{"model":"m"}"#).unwrap(), "guard.moderation");
+        assert_eq!(key("guard", r#"{"model":""}"#).unwrap(), "guard.moderation.model");
+        assert_eq!(key("guard", r#"{"model":"m","timeout_ms":0}"#).unwrap(), "guard.moderation.timeout_ms");
+        assert_eq!(key("guard", r#"{"model":"m"}"#), None);
     }
 
     #[test]

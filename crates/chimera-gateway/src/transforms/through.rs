@@ -1,14 +1,16 @@
 //! A call through its pipeline: transformed, served, restored.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use chimera_protocol::DialectId;
 use chimera_transform::{
-    Done, Pipeline, PoolError, Priority, Seed, StepError, StepErrorKind, Stopped, WayBack,
+    Done, Events, Pipeline, PoolError, Priority, Role, Seed, StepError, StepErrorKind, Stopped, WayBack,
+    answer_texts, with_turns,
 };
 use http::{HeaderValue, Response, header, request::Parts};
 
-use super::restore;
+use super::{Chosen, restore};
 use crate::{
     body::Body,
     books::Books,
@@ -16,6 +18,7 @@ use crate::{
     context::Context,
     failure::{Code, Failure},
     gateway::Shared,
+    reply,
     respond::names,
     route::Call,
 };
@@ -31,7 +34,7 @@ pub(crate) fn seed(shared: &Shared, tenant: &str) -> Seed {
 
 /// Serves a call through a pipeline.
 pub(crate) async fn through(
-    pipeline: Pipeline,
+    Chosen { pipeline, moderator }: Chosen,
     context: &Context<'_>,
     call: &Call<'_>,
     parts: &Parts,
@@ -47,7 +50,12 @@ pub(crate) async fn through(
     })
     .await?
     .map_err(|stopped| refused(&stopped))?;
-    let Done { text, way_back, .. } = done;
+    let Done { text, way_back, report } = done;
+    let mut flagged = report.iter().any(|step| step.notes.contains_key("flagged"));
+    let body = text.map_or(body, Bytes::from);
+    if let Some(moderator) = moderator {
+        flagged |= moderator.judge(context, &body, books).await?;
+    }
     let inner = Context {
         gateway: context.gateway,
         state: context.state.clone(),
@@ -55,65 +63,129 @@ pub(crate) async fn through(
         arrival: context.arrival,
         pipeline: Some(pipeline.version().into()),
     };
-    let body = text.map_or(body, Bytes::from);
-    let mut parts = parts.clone();
-    // What is to be restored cannot come compressed.
-    parts.headers.remove(header::ACCEPT_ENCODING);
-    let response = serve(&inner, call, &parts, body, books).await?;
-    let mut response = restored(shared, call, context, response, way_back, deadline).await?;
-    let said = format!("{}; {}", pipeline.name(), pipeline.described());
+    let mut response = if way_back.is_empty() {
+        serve(&inner, call, parts, body, books).await?
+    } else {
+        let mut plain = parts.clone();
+        // What is to be restored cannot come compressed.
+        plain.headers.remove(header::ACCEPT_ENCODING);
+        let way = Way { context, call, parts, way_back: Arc::new(way_back), deadline };
+        let response = serve(&inner, call, &plain, body.clone(), books).await?;
+        match way.restored(response).await {
+            Err(Withheld::Unfit { answer, why }) => {
+                let body = corrected(call.dialect, &body, &answer, &why)
+                    .ok_or_else(|| withheld(StepError::correctable(why)))?;
+                books.goes_on();
+                let response = serve(&inner, call, &plain, body, books).await?;
+                way.restored(response).await?
+            }
+            restored => restored?,
+        }
+    };
+    let flagged = if flagged { "; flagged" } else { "" };
+    let said = format!("{}; {}{flagged}", pipeline.name(), pipeline.described());
     if let Ok(said) = HeaderValue::from_str(&said) {
         response.headers_mut().insert(&names::TRANSFORMS, said);
     }
     Ok(response)
 }
 
-/// A response on its way back: what is at hand at once, a stream as it passes.
-async fn restored(
-    shared: &Shared,
-    call: &Call<'_>,
-    context: &Context<'_>,
-    mut response: Response<Body>,
-    way_back: WayBack,
+/// A request that asks once more: with the answer that did not fit, and why it did not.
+fn corrected(dialect: DialectId, body: &[u8], answer: &[u8], why: &str) -> Option<Bytes> {
+    let said = answer_texts(answer).concat();
+    let ask = format!("{why}. Answer again with JSON alone that fits the schema.");
+    let turns = [(Role::Assistant, said), (Role::User, ask)];
+    with_turns(dialect, body, &turns).map(Bytes::from)
+}
+
+/// Why an answer is not told.
+enum Withheld {
+    /// It is not what was asked for, and may be asked for again.
+    Unfit {
+        answer: Bytes,
+        why: String,
+    },
+    Failed(Failure),
+}
+
+impl From<Failure> for Withheld {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Withheld> for Failure {
+    fn from(why: Withheld) -> Self {
+        match why {
+            Withheld::Unfit { why, .. } => withheld(StepError::correctable(why)),
+            Withheld::Failed(failure) => failure,
+        }
+    }
+}
+
+/// The way back of one call.
+struct Way<'c> {
+    context: &'c Context<'c>,
+    call: &'c Call<'c>,
+    /// The caller's own head.
+    parts: &'c Parts,
+    way_back: Arc<WayBack>,
     deadline: Instant,
-) -> Result<Response<Body>, Failure> {
-    if way_back.is_empty() {
-        return Ok(response);
+}
+
+impl Way<'_> {
+    /// A response on its way back: what is at hand at once, a stream as it passes.
+    async fn restored(&self, mut response: Response<Body>) -> Result<Response<Body>, Withheld> {
+        let (call, context) = (self.call, self.context);
+        let most = context.state.settings.sizes.event;
+        let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+        let array = call.stream && !is_events && response.status().is_success();
+        let framing = restore::framing(is_events, array);
+        let restoring = || {
+            let events = Events::new(self.way_back.clone(), call.dialect);
+            restore::Restoring::new(events, framing, most)
+        };
+        match response.body_mut().take_whole() {
+            Some(whole) if is_events || array => {
+                *response.body_mut() = Body::whole(restoring().whole(whole)?);
+            }
+            Some(whole) => {
+                let plain = self.whole(whole).await?;
+                let encoded = reply::encode_whole(context, self.parts, plain, response.headers_mut()).await;
+                *response.body_mut() = Body::whole(encoded);
+            }
+            None => {
+                response.body_mut().restore(restoring());
+                reply::encode_stream(context, self.parts, &mut response);
+            }
+        }
+        Ok(response)
     }
-    let most = context.state.settings.sizes.event;
-    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let is_events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-    let array = call.stream && !is_events && response.status().is_success();
-    let framing = restore::framing(is_events, array);
-    match response.body_mut().take_whole() {
-        Some(whole) if is_events || array => {
-            let mut restoring = restore::Restoring::new(way_back.events(call.dialect), framing, most);
-            *response.body_mut() = Body::whole(restoring.whole(whole)?);
-        }
-        Some(whole) => {
-            let source = whole.clone();
-            let size = whole.len();
-            let work = move || way_back.body(&source);
-            let changed = if size <= INLINE {
-                work()
-            } else {
-                on_pool(shared, Priority::Interactive, deadline, work).await?
-            };
-            let changed = changed.map_err(withheld)?;
-            *response.body_mut() = Body::whole(changed.map_or(whole, Bytes::from));
-        }
-        None => {
-            let events = way_back.events(call.dialect);
-            response.body_mut().restore(restore::Restoring::new(events, framing, most));
+
+    /// A whole answer, restored.
+    async fn whole(&self, answer: Bytes) -> Result<Bytes, Withheld> {
+        let (way_back, source) = (self.way_back.clone(), answer.clone());
+        let work = move || way_back.body(&source);
+        let changed = if answer.len() <= INLINE {
+            work()
+        } else {
+            on_pool(&self.context.gateway.shared, Priority::Interactive, self.deadline, work).await?
+        };
+        match changed {
+            Ok(changed) => Ok(changed.map_or(answer, Bytes::from)),
+            Err(StepError { kind: StepErrorKind::Correctable, message: why }) => {
+                Err(Withheld::Unfit { answer, why })
+            }
+            Err(error) => Err(withheld(error).into()),
         }
     }
-    Ok(response)
 }
 
 /// Why an answer is not told.
 pub(super) fn withheld(error: StepError) -> Failure {
     match error.kind {
-        StepErrorKind::Refused => Failure::invalid(error.message).status(422),
+        StepErrorKind::Refused | StepErrorKind::Correctable => Failure::invalid(error.message).status(422),
         _ => Failure::new(Code::Internal, error.message),
     }
 }

@@ -7,6 +7,7 @@ mod dialects;
 mod errors;
 mod failoverbench;
 mod freshness;
+mod judged;
 mod keys;
 mod mixed;
 mod native;

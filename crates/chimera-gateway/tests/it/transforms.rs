@@ -7,16 +7,16 @@ use crate::support::{
     ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, call, chat, delta, post, provider, stream, unary,
 };
 
-const MAIL: &str = "ada@example.com";
+pub(crate) const MAIL: &str = "ada@example.com";
 
-fn transforms(spec: Value) -> Transforms {
+pub(crate) fn transforms(spec: Value) -> Transforms {
     let spec: PipelineSpec = serde_json::from_value(spec).unwrap();
     let mut transforms = Transforms::default();
     transforms.add("private", &spec).unwrap();
     transforms
 }
 
-fn gateway(dialect: DialectId, upstream: &std::sync::Arc<Scripted>, spec: Value) -> Gateway {
+pub(crate) fn gateway(dialect: DialectId, upstream: &std::sync::Arc<Scripted>, spec: Value) -> Gateway {
     let mut models = Models::default();
     models.add_provider(provider("one", dialect, upstream));
     let mut settings = Settings::new(models);
@@ -24,25 +24,25 @@ fn gateway(dialect: DialectId, upstream: &std::sync::Arc<Scripted>, spec: Value)
     Gateway::new(settings, [7; 32]).unwrap()
 }
 
-fn redacting() -> Value {
+pub(crate) fn redacting() -> Value {
     json!({ "steps": ["normalize", "redact"], "routes": ["chat_completions", "messages", "generate_content", "stream_generate_content"] })
 }
 
 /// The placeholder that a body holds.
-fn placeholder(body: &str) -> String {
+pub(crate) fn placeholder(body: &str) -> String {
     let at = body.find("[EMAIL_1_").unwrap_or_else(|| panic!("{body}"));
     let end = body[at..].find(']').unwrap();
     body[at..=at + end].to_owned()
 }
 
 /// What a prompt with the address becomes on its way to the provider.
-async fn sent(dialect: DialectId, path: &str, body: &str) -> String {
+pub(crate) async fn sent(dialect: DialectId, path: &str, body: &str) -> String {
     let upstream = Scripted::answering(unary(200, ANSWER));
     call(&gateway(dialect, &upstream, redacting()), post(path, body)).await;
     upstream.body(0)
 }
 
-fn asking(stream: bool) -> String {
+pub(crate) fn asking(stream: bool) -> String {
     let stream = if stream { r#","stream":true,"stream_options":{"include_usage":true}"# } else { "" };
     format!(r#"{{"model":"gpt-x","messages":[{{"role":"user","content":"I am {MAIL}"}}]{stream}}}"#)
 }

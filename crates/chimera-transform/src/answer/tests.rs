@@ -84,7 +84,7 @@ fn stream(dialect: DialectId, text: &str, size: usize) -> Vec<String> {
 
 /// The events that come out, and the text that they carry.
 fn restored(done: Done, dialect: DialectId, events: &[String]) -> (Vec<u8>, String) {
-    let mut back = done.way_back.events(dialect);
+    let mut back = Events::new(done.way_back, dialect);
     let mut out = Vec::new();
     for event in events {
         back.event(event.as_bytes(), &mut out).unwrap();
@@ -144,7 +144,7 @@ fn u24_the_event_that_ends_the_stream_stays_the_last() {
 #[test]
 fn pain_14_no_more_is_held_back_than_the_beginning_of_a_placeholder() {
     let (done, _) = redacted();
-    let mut back = done.way_back.events(DialectId::OpenAi);
+    let mut back = Events::new(done.way_back, DialectId::OpenAi);
     for event in stream(DialectId::OpenAi, "plain words [with] brackets [ and more", 3) {
         let mut out = Vec::new();
         back.event(event.as_bytes(), &mut out).unwrap();

@@ -4,7 +4,7 @@ use chimera_protocol::DialectId;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Pipeline, Step, StepErrorKind, WayBack};
+use crate::{Events, Pipeline, Step, StepErrorKind, WayBack};
 
 #[track_caller]
 fn misfit(schema: &Value, value: &Value) -> Option<(String, String)> {
@@ -235,7 +235,7 @@ fn a_stream_is_held_back_until_it_fits() {
     };
     let stop = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
     let run = |chunks: &[&str]| {
-        let mut events = way_back(settings(), &json!({"messages": []})).events(DialectId::OpenAi);
+        let mut events = Events::new(way_back(settings(), &json!({"messages": []})), DialectId::OpenAi);
         let mut out = Vec::new();
         for chunk in chunks {
             events.event(event(chunk).as_bytes(), &mut out)?;
