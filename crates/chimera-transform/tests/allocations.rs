@@ -1,0 +1,69 @@
+//! Clean text costs no allocation beyond the parse: what a pipeline allocates for a request does not grow
+//! with its text.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, missing_docs)]
+
+use std::alloc::System;
+
+use chimera_protocol::json::Document;
+use chimera_transform::{
+    Budget, BudgetSettings, Normalize, Pipeline, Prompt, Redact, RedactSettings, Seed, Step,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const TRIES: usize = 5;
+
+const SENTENCES: [&str; 4] = [
+    "The committee met on the second floor and spoke for most of the afternoon about the new library. ",
+    "Nobody had expected that the river would rise so quickly, or that the bridge would hold. ",
+    "She closed the door, put the kettle on, and began to read the letter once more. ",
+    "A well-known method sorts the values first and then walks through them from both ends. ",
+];
+
+fn body(bytes: usize) -> String {
+    let mut text = String::new();
+    for sentence in SENTENCES.iter().cycle() {
+        if text.len() >= bytes {
+            break;
+        }
+        text.push_str(sentence);
+    }
+    format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+}
+
+/// Allocations and bytes of a run behind the parse, the least of some tries: the test's harness has a
+/// thread of its own, which only ever adds.
+fn of(pipeline: &Pipeline, body: &str) -> (usize, usize) {
+    let seed = Seed::derive(&[0; 32], "");
+    let counts = (0..TRIES).map(|_| {
+        let document = Document::parse(body.as_bytes()).unwrap();
+        let region = Region::new(ALLOCATOR);
+        let done = pipeline.run(Prompt::of_request(&document), &seed).unwrap();
+        let stats = region.change();
+        assert!(done.text.is_none());
+        (stats.allocations + stats.reallocations, stats.bytes_allocated)
+    });
+    counts.min().unwrap()
+}
+
+#[test]
+fn clean_text_costs_no_allocation_that_grows_with_it() {
+    let pipeline = Pipeline::new(
+        "clean",
+        [
+            Step::new(Normalize::default()),
+            Step::new(Redact::new(RedactSettings::default()).unwrap()),
+            Step::new(Budget::new(BudgetSettings { tokens: 100_000, model: "gpt-4o".into() })),
+        ],
+    );
+    // What is made once is made.
+    of(&pipeline, &body(1 << 10));
+    let counts = [1, 8, 64].map(|kib| of(&pipeline, &body(kib << 10)));
+    println!("allocations and bytes for 1, 8, 64 KiB: {counts:?}");
+    let [(allocations, bytes), ..] = counts;
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    // The list of texts, the list of turns, and the report.
+    assert!(allocations <= 12 && bytes <= 1500, "{allocations} allocations, {bytes} bytes");
+}
