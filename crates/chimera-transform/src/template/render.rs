@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, filters, functions, tests};
 use serde_json::{Map, Value};
 
 use super::Template;
@@ -20,6 +20,38 @@ impl fmt::Debug for Renderer {
     }
 }
 
+/// What templates can use. Each filter is code in the binary: those that prompts have no use for are left
+/// out.
+fn language() -> Environment<'static> {
+    let mut language = Environment::empty();
+    language.add_filter("capitalize", filters::capitalize);
+    language.add_filter("default", filters::default);
+    language.add_filter("first", filters::first);
+    language.add_filter("indent", filters::indent);
+    language.add_filter("items", filters::items);
+    language.add_filter("join", filters::join);
+    language.add_filter("last", filters::last);
+    language.add_filter("length", filters::length);
+    language.add_filter("lower", filters::lower);
+    language.add_filter("replace", filters::replace);
+    language.add_filter("round", filters::round);
+    language.add_filter("sort", filters::sort);
+    language.add_filter("tojson", filters::tojson);
+    language.add_filter("trim", filters::trim);
+    language.add_filter("upper", filters::upper);
+    language.add_test("defined", tests::is_defined);
+    language.add_test("eq", tests::is_eq);
+    language.add_test("in", tests::is_in);
+    language.add_test("mapping", tests::is_mapping);
+    language.add_test("none", tests::is_none);
+    language.add_test("number", tests::is_number);
+    language.add_test("sequence", tests::is_sequence);
+    language.add_test("string", tests::is_string);
+    language.add_test("undefined", tests::is_undefined);
+    language.add_function("range", functions::range);
+    language
+}
+
 /// What a turn of a template is called, in errors above all.
 fn name_of(template: &Template, index: usize) -> String {
     let role = match template.turns.get(index) {
@@ -32,9 +64,8 @@ fn name_of(template: &Template, index: usize) -> String {
 
 impl Renderer {
     pub(super) fn new(fuel: u64, max_size: usize) -> Self {
-        let mut environment = Environment::new();
+        let mut environment = language();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(fuel));
         Self { environment, max_size }
     }

@@ -128,6 +128,18 @@ fn errors_name_template_line_and_variable_and_never_a_value() {
 }
 
 #[test]
+fn lists_objects_and_conditions_are_rendered() {
+    let system = "{% if order is defined and order.lines %}{% for name, price in order.lines|items %}{{ loop.index }}. \
+                  {{ name|upper }}: {{ price|round(1) }}\n{% endfor %}{% else %}nothing{% endif %}{{ order|tojson }}";
+    let run = |order: Json| {
+        let variables = json!({"company": "c", "order": order});
+        run(system, json!({"id": "reply", "variables": variables})).unwrap()["messages"][0]["content"].clone()
+    };
+    assert_eq!(run(json!({"lines": {}})), "nothing{\"lines\": {}}");
+    assert!(run(json!({"lines": {"tea": 2.36}})).as_str().unwrap().starts_with("1. TEA: 2.4\n"));
+}
+
+#[test]
 fn what_a_template_may_cost_is_bounded() {
     let prompt = json!({"id": "reply", "variables": {"company": "c"}});
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
