@@ -9,7 +9,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     let dev = args.iter().any(|arg| arg == "--dev");
     let rest: Vec<_> = args.iter().filter(|arg| *arg != "--dev").collect();
     if rest.is_empty() {
-        return Err("name a profile: smoke, load, stress, soak, spike, or replay TRACE".to_owned());
+        return Err("name a profile: smoke, load, stress, soak, spike, transform, or replay TRACE".to_owned());
     }
     build(dev)?;
     let folder = target().join(if dev { "debug" } else { "release" });
@@ -61,7 +61,8 @@ impl Stage {
         let config = std::env::temp_dir().join(format!("chimera-load-{}.toml", std::process::id()));
         let text = format!(
             "[log]\nlevel = \"error\"\n[server]\nlisten = \"127.0.0.1:{data}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
-             [providers.sim]\ndialect = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodels = [\"sim-*\"]\n"
+             [providers.sim]\ndialect = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodels = [\"sim-*\"]\n\
+             [transforms.load]\nsteps = [\"normalize\", \"redact\", \"budget\"]\n"
         );
         fs::write(&config, text).map_err(|error| error.to_string())?;
         let mut gateway = Command::new(folder.join("chimera"));

@@ -2,12 +2,13 @@
 
 use std::{error::Error, fs};
 
-const PROFILES: [(&str, &str); 6] = [
+const PROFILES: [(&str, &str); 7] = [
     ("smoke", include_str!("../../../config/load/smoke.toml")),
     ("load", include_str!("../../../config/load/load.toml")),
     ("stress", include_str!("../../../config/load/stress.toml")),
     ("soak", include_str!("../../../config/load/soak.toml")),
     ("spike", include_str!("../../../config/load/spike.toml")),
+    ("transform", include_str!("../../../config/load/transform.toml")),
     ("replay", include_str!("../../../config/load/replay.toml")),
 ];
 

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use chimera_protocol::{
     Observed, StreamWatch, Usage,
+    json::Document,
     sse::{Event, Framer},
 };
 use http::{Method, Request as HttpRequest, header};
@@ -17,7 +18,7 @@ use hyper::{Response, body::Incoming, client::conn::http1::SendRequest};
 
 use crate::{
     connection::Connection,
-    mix::Template,
+    mix::{Request, Template},
     tally::{Class, MixTally},
 };
 
@@ -115,8 +116,18 @@ async fn read(
     }
     let whole = collect(&mut body, room).await?;
     let request = template.mix.request;
-    let usage = request.dialect().dialect().read_answer(request.operation(), &whole);
-    let usage = usage.map_err(|error| Failed::Error(Class::Invalid, error.0.to_owned()))?;
+    let usage = match request {
+        // A transform has no usage: it says what it did.
+        Request::Transform => {
+            let reports = Document::parse(&whole).is_ok_and(|answer| answer.root().get("report").is_some());
+            reports.then_some(None).ok_or("it has no report")
+        }
+        request => {
+            let read = request.dialect().dialect().read_answer(request.operation(), &whole);
+            read.map_err(|error| error.0)
+        }
+    };
+    let usage = usage.map_err(|error| Failed::Error(Class::Invalid, error.to_owned()))?;
     Ok(Good { usage, received: whole.len() as u64, cache, seen: Seen::default() })
 }
 

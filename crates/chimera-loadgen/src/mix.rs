@@ -26,12 +26,14 @@ pub(crate) enum Request {
     Gemini,
     /// Chimera's `/api/v1/generate`.
     Generate,
+    /// Chimera's `/api/v1/transform`; the model is the name of the pipeline.
+    Transform,
 }
 
 impl Request {
     pub(crate) fn dialect(self) -> DialectId {
         match self {
-            Self::Chat | Self::Embeddings | Self::Generate => DialectId::OpenAi,
+            Self::Chat | Self::Embeddings | Self::Generate | Self::Transform => DialectId::OpenAi,
             Self::Messages => DialectId::Anthropic,
             Self::Gemini => DialectId::Gemini,
         }
@@ -44,12 +46,18 @@ impl Request {
         }
     }
 
+    /// Whether its answers are written by a model: as a stream, if that is wanted, of so many tokens.
+    pub(crate) fn generates(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Transform)
+    }
+
     fn path(self, model: &str, stream: bool) -> String {
         match self {
             Self::Chat => "/v1/chat/completions".into(),
             Self::Embeddings => "/v1/embeddings".into(),
             Self::Messages => "/v1/messages".into(),
             Self::Generate => "/api/v1/generate".into(),
+            Self::Transform => "/api/v1/transform".into(),
             Self::Gemini if stream => format!("/v1beta/models/{model}:streamGenerateContent?alt=sse"),
             Self::Gemini => format!("/v1beta/models/{model}:generateContent"),
         }
@@ -132,7 +140,7 @@ impl Template {
         body.put_slice(&self.before);
         prompt.write(trace, &mut body);
         body.put_slice(self.after.as_bytes());
-        if self.mix.request != Request::Embeddings {
+        if self.mix.request.generates() {
             prompt::decimal(prompt.output, &mut body);
         }
         body.put_slice(self.end.as_bytes());
@@ -191,6 +199,7 @@ fn body(mix: &Mix) -> (String, String, String) {
             r#""}]}],"generationConfig":{"maxOutputTokens":"#.into(),
             "}}".into(),
         ),
+        Request::Transform => (format!(r#"{{"pipeline":{model},"text":""#), r#"""#.into(), "}".into()),
         Request::Embeddings => (format!(r#"{{"model":{model},"input":""#), r#"""#.into(), "}".into()),
     }
 }
@@ -244,6 +253,9 @@ mod tests {
         assert_eq!(body["generationConfig"]["maxOutputTokens"], 7);
         assert!(asked(Request::Generate, false).2["prompt"].is_string());
         assert!(asked(Request::Embeddings, false).2["input"].is_string());
+        let (path, _, body) = asked(Request::Transform, false);
+        assert_eq!((path.as_str(), &body["pipeline"]), ("/api/v1/transform", &json!("ab")));
+        assert!(body["text"].is_string() && body.get("max_tokens").is_none());
     }
 
     #[test]

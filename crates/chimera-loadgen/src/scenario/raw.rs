@@ -370,8 +370,8 @@ impl RawMix {
         if least == 0 || most < least || most > 4_000_000 {
             return Err(wrong("prompt_tokens", "from 1 to 4 million, the least first"));
         }
-        if self.stream && self.request == Request::Embeddings {
-            return Err(wrong("stream", "embeddings do not stream"));
+        if self.stream && !self.request.generates() {
+            return Err(wrong("stream", "embeddings and transforms do not stream"));
         }
         if self.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
             return Err(wrong("path", "it begins with a slash"));
