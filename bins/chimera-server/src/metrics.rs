@@ -8,6 +8,9 @@ const ANSWERS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 /// Seconds of our own work.
 const OURS: &[f64] = &[0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05];
+/// Seconds of work on texts, from a short prompt to a large batch, and of waiting for a thread.
+const WORK: &[f64] =
+    &[0.000_01, 0.000_05, 0.000_25, 0.001, 0.0025, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Seconds of a look at memory, or at a Redis nearby.
 const CACHE: &[f64] =
     &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.1];
@@ -18,8 +21,8 @@ const BUCKETS: [(&str, &[f64]); 8] = [
     ("chimera_first_chunk_seconds", ANSWERS),
     ("chimera_pool_wait_seconds", ANSWERS),
     ("chimera_overhead_seconds", OURS),
-    ("chimera_transform_duration_seconds", OURS),
-    ("chimera_worker_pool_wait_seconds", OURS),
+    ("chimera_transform_duration_seconds", WORK),
+    ("chimera_worker_pool_wait_seconds", WORK),
     ("chimera_cache_operation_seconds", CACHE),
 ];
 

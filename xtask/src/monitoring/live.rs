@@ -29,13 +29,15 @@ pub(crate) fn run() -> Outcome {
     let mut stage = Stage::set()?;
     let prometheus = Prometheus::start(stage.admin)?;
     let traffic = Traffic::start(stage.data, "sim-small");
+    let transforms = Transforms::start(stage.data, "a text of ada@example.com", 1);
     // The look-back of `offset`, and some windows.
     sleep(Duration::from_secs(30));
     let asked = every_expression(&prometheus)?;
     println!("{asked} expressions have something to show");
     stage.redis_goes(&prometheus)?;
     stage.provider_is_down(&prometheus)?;
-    drop(traffic);
+    stage.transforms_are_slow(&prometheus)?;
+    drop((traffic, transforms));
     prometheus.await_alert("ChimeraThroughputFell", true)?;
     stage.reload_is_bad(&prometheus)?;
     drop(stage);
@@ -92,7 +94,7 @@ impl Stage {
         };
         let config = std::env::temp_dir().join(format!("chimera-monitoring-{}.toml", std::process::id()));
         let text = format!(
-            "[log]\nlevel = \"error\"\n[server]\nlisten = \"127.0.0.1:{data}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n[breaker]\nopen_base = \"1s\"\nopen_max = \"1s\"\n{second}\
+            "[log]\nlevel = \"error\"\n[server]\nlisten = \"127.0.0.1:{data}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n[worker_pool]\nthreads = 1\nqueue = 4\n[transforms.tidy]\nsteps = [\"normalize\", \"redact\", \"schema\"]\n[breaker]\nopen_base = \"1s\"\nopen_max = \"1s\"\n{second}\
              [providers.flaky]\ndialect = \"openai\"\nbase_url = \"http://127.0.0.1:{provider}/v1\"\nmodels = [\"flaky\"]\n"
         );
         // The simulated provider serves only where no other is configured.
@@ -140,6 +142,21 @@ impl Stage {
         Ok(())
     }
 
+    /// More and larger texts than one thread can take.
+    fn transforms_are_slow(&self, prometheus: &Prometheus) -> Outcome {
+        const ALERTS: [&str; 4] = [
+            "ChimeraTransformSlow",
+            "ChimeraTransformStepSlow",
+            "ChimeraWorkerPoolWaitLong",
+            "ChimeraWorkerPoolRejects",
+        ];
+        let text = "Mail ada@example.com or call +49 30 1234567 about it. ".repeat(40_000);
+        let slow = Transforms::start(self.data, &text, 8);
+        ALERTS.into_iter().try_for_each(|alert| prometheus.await_alert(alert, true))?;
+        drop(slow);
+        ALERTS.into_iter().try_for_each(|alert| prometheus.await_alert(alert, false))
+    }
+
     fn reload_is_bad(&self, prometheus: &Prometheus) -> Outcome {
         let good = fs::read_to_string(&self.config).map_err(|error| error.to_string())?;
         fs::write(&self.config, format!("{good}\n[nonsense]\n")).map_err(|error| error.to_string())?;
@@ -182,6 +199,33 @@ impl Traffic {
     }
 }
 
+/// Texts that are transformed, one after the other, by so many callers.
+struct Transforms(Arc<AtomicBool>);
+
+impl Transforms {
+    fn start(port: u16, text: &str, callers: usize) -> Self {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let body: Arc<str> = format!(r#"{{"pipeline":"tidy","text":"{text}"}}"#).into();
+        for _ in 0..callers {
+            let (told, body) = (goes_on.clone(), body.clone());
+            thread::spawn(move || {
+                while told.load(Relaxed) {
+                    // What is turned away is part of the show.
+                    let _ = post(port, "/api/v1/transform", "", &body);
+                    sleep(Duration::from_millis(100));
+                }
+            });
+        }
+        Self(goes_on)
+    }
+}
+
+impl Drop for Transforms {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.0.store(false, Relaxed);
@@ -192,10 +236,14 @@ fn ask(port: u16, model: &str, number: u64, compressed: bool) -> std::io::Result
     let body =
         format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"question {number}"}}]}}"#);
     let accept = if compressed { "accept-encoding: gzip\r\n" } else { "" };
+    post(port, "/v1/chat/completions", accept, &body)
+}
+
+fn post(port: u16, path: &str, accept: &str, body: &str) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     write!(
         stream,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n{accept}\
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n{accept}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )?;
