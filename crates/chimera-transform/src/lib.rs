@@ -24,12 +24,13 @@
 //! given them and says what it wants changed; a step that fails or panics changes nothing, and the
 //! request is refused or the step passed over, as its settings say. [`WorkerPool`] runs what would block
 //! an event loop: threads by cores, a queue bounded by count and age. Steps that come with the crate:
-//! [`Normalize`], [`Redact`], [`Compress`], [`Budget`], [`Guard`].
+//! [`Templates`], [`Normalize`], [`Guard`], [`Schema`], [`Compress`], [`Redact`], [`Budget`].
 //!
 //! # Guarantees
 //! - **Bytes**: what no step changes keeps its spelling; a request that none changes is not written anew.
-//! - **Time**: linear in the text, whatever it is.
-//! - **Streams**: no more is held back than the beginning of a placeholder; all of it comes out at the end.
+//! - **Time**: linear in the text, whatever it is; templates and schemas are bounded in what they may take.
+//! - **Streams**: no more is held back than the beginning of a placeholder, or the longest match of a guard;
+//!   a schema holds a text back until all of it is there. All of it comes out at the end.
 //! - **Memory**: in proportion to one request; nothing outlives it.
 //! - **Cancellation**: dropping a [`Job`] ends it before it begins, or tells it while it runs.
 //! - **Errors**: name the step and quote nothing of the content.

@@ -27,6 +27,17 @@ pub(super) enum Item {
     },
 }
 
+impl Item {
+    /// The bytes of its texts, roughly.
+    pub(super) fn len(&self) -> usize {
+        let length = |member: &Option<String>| member.as_ref().map_or(0, String::len);
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Chat { messages, prompt } => length(messages) + length(prompt),
+        }
+    }
+}
+
 /// A request of the API, read.
 pub(super) struct Asked {
     pub(super) pipeline: Pipeline,
