@@ -1,5 +1,7 @@
 //! `cargo xtask load PROFILE`: a simulated provider, a gateway before it, and the load tester before both.
 
+mod mission;
+
 use std::{fs, path::PathBuf, process::Command};
 
 use crate::process::{Killed, Outcome, cargo, free_port, root, run as run_command, start_until, target};
@@ -9,11 +11,17 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     let dev = args.iter().any(|arg| arg == "--dev");
     let rest: Vec<_> = args.iter().filter(|arg| *arg != "--dev").collect();
     if rest.is_empty() {
-        return Err("name a profile: smoke, load, stress, soak, spike, transform, or replay TRACE".to_owned());
+        return Err(
+            "name a profile: smoke, load, stress, soak, spike, hold, transform, replay TRACE, or mission"
+                .to_owned(),
+        );
+    }
+    if rest.first().is_some_and(|first| *first == "mission") {
+        return mission::run(args);
     }
     build(dev)?;
     let folder = target().join(if dev { "debug" } else { "release" });
-    let stage = Stage::set(&folder)?;
+    let stage = Stage::set(&folder, &Setup { sections: "", provider: "", providers: 1 })?;
     // Traces are named from where the task was called, which is the workspace's root.
     let load = Command::new(folder.join("chimera-load"))
         .current_dir(root())
@@ -36,9 +44,19 @@ fn build(dev: bool) -> Outcome {
     run_command(cargo().args(build).args(["--package", "chimera-sim", "--example", "serve_sim"]))
 }
 
+/// How the gateway is set up.
+struct Setup {
+    /// Sections of its configuration.
+    sections: &'static str,
+    /// What else each provider's section says.
+    provider: &'static str,
+    /// How many simulated providers there are.
+    providers: usize,
+}
+
 /// What is loaded. Dropped, all of it ends.
 struct Stage {
-    _provider: Killed,
+    _providers: Vec<Killed>,
     _gateway: Killed,
     config: PathBuf,
     data: u16,
@@ -52,18 +70,27 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    fn set(folder: &std::path::Path) -> Outcome<Self> {
-        let mut provider = Command::new(folder.join("examples").join("serve_sim"));
-        let (provider, address) = start_until(provider.arg("127.0.0.1:0"), |line| {
-            line.strip_prefix("listening ").map(|address| address.trim().to_owned())
-        })?;
+    fn set(folder: &std::path::Path, setup: &Setup) -> Outcome<Self> {
         let (data, admin) = (free_port()?, free_port()?);
         let config = std::env::temp_dir().join(format!("chimera-load-{}.toml", std::process::id()));
-        let text = format!(
+        let mut text = format!(
             "[log]\nlevel = \"error\"\n[server]\nlisten = \"127.0.0.1:{data}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n\
-             [providers.sim]\ndialect = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodels = [\"sim-*\"]\n\
-             [transforms.load]\nsteps = [\"normalize\", \"redact\", \"budget\"]\n"
+             [transforms.load]\nsteps = [\"normalize\", \"redact\", \"budget\"]\n{}",
+            setup.sections
         );
+        let mut providers = Vec::new();
+        for index in 1..=setup.providers {
+            let mut provider = Command::new(folder.join("examples").join("serve_sim"));
+            let (provider, address) = start_until(provider.arg("127.0.0.1:0"), |line| {
+                line.strip_prefix("listening ").map(|address| address.trim().to_owned())
+            })?;
+            providers.push(provider);
+            let models = if index == 1 { "[\"sim-*\"]" } else { "[]" };
+            text += &format!(
+                "[providers.sim{index}]\ndialect = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodels = {models}\n{}",
+                setup.provider
+            );
+        }
         fs::write(&config, text).map_err(|error| error.to_string())?;
         let mut gateway = Command::new(folder.join("chimera"));
         gateway.args(["serve", "--config"]).arg(&config);
@@ -72,6 +99,6 @@ impl Stage {
         }
         let (gateway, ()) =
             start_until(&mut gateway, |line| line.trim().starts_with("listening").then_some(()))?;
-        Ok(Self { _provider: provider, _gateway: gateway, config, data, admin })
+        Ok(Self { _providers: providers, _gateway: gateway, config, data, admin })
     }
 }

@@ -2,11 +2,12 @@
 
 use std::{error::Error, fs};
 
-const PROFILES: [(&str, &str); 7] = [
+const PROFILES: [(&str, &str); 8] = [
     ("smoke", include_str!("../../../config/load/smoke.toml")),
     ("load", include_str!("../../../config/load/load.toml")),
     ("stress", include_str!("../../../config/load/stress.toml")),
     ("soak", include_str!("../../../config/load/soak.toml")),
+    ("hold", include_str!("../../../config/load/hold.toml")),
     ("spike", include_str!("../../../config/load/spike.toml")),
     ("transform", include_str!("../../../config/load/transform.toml")),
     ("replay", include_str!("../../../config/load/replay.toml")),
