@@ -54,17 +54,28 @@ pub(crate) struct Used {
     pub(crate) evaluation: bool,
 }
 
+/// What one thing costs: tokens, and billionths of a dollar.
+type Cost = (f64, f64);
+
+/// A proposal is guessed at this many roll-outs until there was one.
+const PROPOSAL: f64 = 20.0;
+
 /// What was spent, in the order of steps.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     budget: Budget,
     charged: HashSet<Digest>,
-    reserved: BTreeMap<u64, usize>,
+    /// Room set aside by step: roll-outs, and whether it proposes.
+    reserved: BTreeMap<u64, (usize, bool)>,
     evaluations: usize,
     spend: Spend,
     /// Roll-outs that come after the search: the final check.
     later: usize,
     since_best: usize,
+    /// What a roll-out cost lately. Prompts grow, so the mean of all would be too little.
+    rollout: Cost,
+    /// What the dearest proposal cost.
+    proposal: Cost,
 }
 
 impl Ledger {
@@ -77,6 +88,8 @@ impl Ledger {
             spend: Spend::default(),
             later,
             since_best: 0,
+            rollout: (0.0, 0.0),
+            proposal: (0.0, 0.0),
         }
     }
 
@@ -93,25 +106,29 @@ impl Ledger {
     }
 
     /// Sets room aside for a step of at most so many roll-outs, or says which limit is in the way.
-    pub(crate) fn reserve(&mut self, step: u64, most: usize) -> Result<(), Limit> {
-        let under_way = self.reserved.values().sum::<usize>() + most;
+    pub(crate) fn reserve(&mut self, step: u64, most: usize, proposes: bool) -> Result<(), Limit> {
+        let under_way = self.reserved.values().map(|(most, _)| most).sum::<usize>() + most;
         if self.budget.evaluations.is_some_and(|limit| self.evaluations + under_way > limit) {
             return Err(Limit::Evaluations);
         }
-        let ahead = (under_way + self.later) as f64;
-        let each = |spent: u64| spent as f64 / self.evaluations.max(1) as f64;
-        let tokens = self.spend.all_tokens();
-        if self.budget.tokens.is_some_and(|limit| tokens as f64 + each(tokens) * ahead > limit as f64) {
+        let proposals =
+            self.reserved.values().filter(|(_, proposes)| *proposes).count() + usize::from(proposes);
+        let needed = |spent: u64, rollout: f64, proposal: f64| {
+            let proposal = if proposal > 0.0 { proposal } else { PROPOSAL * rollout };
+            spent as f64 + rollout * (under_way + self.later) as f64 + proposal * proposals as f64
+        };
+        let tokens = needed(self.spend.all_tokens(), self.rollout.0, self.proposal.0);
+        if self.budget.tokens.is_some_and(|limit| tokens > limit as f64) {
             return Err(Limit::Tokens);
         }
-        let nanos = self.spend.nanodollars;
-        if self.budget.dollars.is_some_and(|limit| nanos as f64 + each(nanos) * ahead > limit * 1e9) {
+        let nanos = needed(self.spend.nanodollars, self.rollout.1, self.proposal.1);
+        if self.budget.dollars.is_some_and(|limit| nanos > limit * 1e9) {
             return Err(Limit::Money);
         }
         if self.budget.patience.is_some_and(|limit| self.since_best >= limit) {
             return Err(Limit::Patience);
         }
-        self.reserved.insert(step, most);
+        self.reserved.insert(step, (most, proposes));
         Ok(())
     }
 
@@ -119,8 +136,16 @@ impl Ledger {
     pub(crate) fn settle(&mut self, step: u64, used: &[Used]) {
         self.reserved.remove(&step);
         for one in used.iter().filter(|one| self.charged.insert(one.key)) {
-            self.evaluations += usize::from(one.evaluation);
             self.spend += one.spend;
+            let cost = (one.spend.all_tokens() as f64, one.spend.nanodollars as f64);
+            if one.evaluation {
+                self.evaluations += 1;
+                let part = 1.0 / self.evaluations.min(8) as f64;
+                self.rollout.0 += (cost.0 - self.rollout.0) * part;
+                self.rollout.1 += (cost.1 - self.rollout.1) * part;
+            } else {
+                self.proposal = (self.proposal.0.max(cost.0), self.proposal.1.max(cost.1));
+            }
         }
     }
 
@@ -142,9 +167,9 @@ mod tests {
     #[test]
     fn what_is_under_way_counts_and_nothing_counts_twice() {
         let mut ledger = Ledger::new(Budget { evaluations: Some(10), ..Budget::default() }, 0);
-        ledger.reserve(0, 6).unwrap();
-        assert_eq!(ledger.reserve(1, 5), Err(Limit::Evaluations));
-        ledger.reserve(1, 4).unwrap();
+        ledger.reserve(0, 6, false).unwrap();
+        assert_eq!(ledger.reserve(1, 5, false), Err(Limit::Evaluations));
+        ledger.reserve(1, 4, false).unwrap();
         ledger.settle(0, &[used(1, 1), used(2, 1), used(1, 1)]);
         assert_eq!((ledger.evaluations(), ledger.evaluations_left()), (2, Some(8)));
         ledger.settle(1, &[used(2, 1)]);
@@ -159,10 +184,14 @@ mod tests {
         ];
         for (budget, limit) in limits {
             let mut ledger = Ledger::new(budget, 2);
-            ledger.reserve(0, 1).unwrap();
+            ledger.reserve(0, 1, false).unwrap();
             ledger.settle(0, &[used(1, 100)]);
-            assert_eq!(ledger.reserve(1, 8), Err(limit), "100 + 8 * 100, and 2 * 100 for the final check");
-            ledger.reserve(1, 7).unwrap();
+            assert_eq!(
+                ledger.reserve(1, 8, false),
+                Err(limit),
+                "100 + 8 * 100, and 2 * 100 for the final check"
+            );
+            ledger.reserve(1, 7, false).unwrap();
         }
     }
 
@@ -170,9 +199,9 @@ mod tests {
     fn patience_ends() {
         let mut ledger = Ledger::new(Budget { patience: Some(2), ..Budget::default() }, 0);
         for better in [false, true, false, false] {
-            ledger.reserve(0, 1).unwrap();
+            ledger.reserve(0, 1, false).unwrap();
             ledger.stepped(better);
         }
-        assert_eq!(ledger.reserve(0, 1), Err(Limit::Patience));
+        assert_eq!(ledger.reserve(0, 1, false), Err(Limit::Patience));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use tokio::{
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, SemaphorePermit},
     time::{Instant, sleep},
 };
 
@@ -49,6 +49,9 @@ impl From<JournalError> for Stop {
         Self::Journal(error)
     }
 }
+
+/// A place among the calls under way.
+type Slot<'a> = Option<SemaphorePermit<'a>>;
 
 type Memo<T> = Mutex<HashMap<Digest, Arc<OnceCell<Arc<T>>>>>;
 
@@ -153,10 +156,12 @@ impl Engine {
     async fn pay(&self, key: Digest, candidate: &Candidate, example: &Example) -> Result<Arc<Rollout>, Stop> {
         let seed = Chance::new(self.seed, u64::from_le_bytes(first_half(example.digest()))).number();
         let run = || self.task.program().run(candidate, example, &self.model, seed);
-        let rollout = match self.call(run).await? {
-            Ok(made) => self.judge(example, made).await?,
+        let mut slot = None;
+        let rollout = match self.call(&mut slot, run).await? {
+            Ok(made) => self.judge(example, made, &mut slot).await?,
             Err(error) => failed(Made::default(), &error),
         };
+        drop(slot);
         self.count(rollout.spend, rollout.failed);
         self.metrics.evaluated(rollout.failed);
         if let Some(journal) = &self.journal {
@@ -165,9 +170,15 @@ impl Engine {
         Ok(Arc::new(rollout))
     }
 
-    async fn judge(&self, example: &Example, made: Made) -> Result<Rollout, Stop> {
+    /// Judges in the slot that the output was made in: what is paid for does not queue up before it is kept.
+    async fn judge<'a>(
+        &'a self,
+        example: &Example,
+        made: Made,
+        slot: &mut Slot<'a>,
+    ) -> Result<Rollout, Stop> {
         let judge = || self.evaluator.evaluate(Case { example, output: &made.output });
-        Ok(match self.call(judge).await? {
+        Ok(match self.call(slot, judge).await? {
             Ok(mut judgement) => {
                 cut(&mut judgement.feedback, LONGEST_FEEDBACK);
                 Rollout {
@@ -198,7 +209,7 @@ impl Engine {
     }
 
     async fn pay_proposal(&self, key: Digest, reflection: &Reflection) -> Result<Arc<Proposal>, Stop> {
-        let proposal = match self.call(|| self.proposer.propose(reflection.clone())).await? {
+        let proposal = match self.call(&mut None, || self.proposer.propose(reflection.clone())).await? {
             Ok(proposal) => proposal,
             Err(error) => {
                 self.errors.fetch_add(1, Relaxed);
@@ -212,15 +223,20 @@ impl Engine {
         Ok(Arc::new(proposal))
     }
 
-    /// Makes a call in a slot, as often as it is worth it.
-    async fn call<T, F>(&self, make: impl Fn() -> F) -> Result<Result<T, CallError>, Stop>
+    /// Makes a call in a slot, the one that is held if there is one, as often as it is worth it. The slot
+    /// is kept when it succeeds.
+    async fn call<'a, T, F>(
+        &'a self,
+        slot: &mut Slot<'a>,
+        make: impl Fn() -> F,
+    ) -> Result<Result<T, CallError>, Stop>
     where
         F: Future<Output = Result<T, CallError>>,
     {
         let mut tries = 0;
         let mut probing: Option<Pause> = None;
         loop {
-            let result = self.once(&make, probing.is_some()).await?;
+            let result = self.once(slot, &make, probing.is_some()).await?;
             let error = match result {
                 Ok(found) => {
                     self.well();
@@ -228,6 +244,7 @@ impl Engine {
                 }
                 Err(error) => error,
             };
+            *slot = None;
             tries += 1;
             match (self.health.failed(&error, tries), probing) {
                 (Next::GiveUp, _) => {
@@ -254,23 +271,29 @@ impl Engine {
         }
     }
 
-    async fn once<T, F>(&self, make: &impl Fn() -> F, probing: bool) -> Result<Result<T, CallError>, Stop>
+    async fn once<'a, T, F>(
+        &'a self,
+        slot: &mut Slot<'a>,
+        make: &impl Fn() -> F,
+        probing: bool,
+    ) -> Result<Result<T, CallError>, Stop>
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        loop {
+        while slot.is_none() {
             if !probing {
                 self.health.open().await;
             }
-            let Ok(_slot) = self.slots.acquire().await else {
+            let Ok(free) = self.slots.acquire().await else {
                 return Ok(Err(CallError::transient("the job has ended")));
             };
             // The pause may have come while this call waited for its slot.
             if probing || !self.health.is_paused() {
                 self.admit()?;
-                return Ok(make().await);
+                *slot = Some(free);
             }
         }
+        Ok(make().await)
     }
 
     fn well(&self) {

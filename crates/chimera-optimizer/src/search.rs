@@ -58,6 +58,9 @@ pub struct Point {
     pub score: f64,
 }
 
+/// Steps in a row without a roll-out, beyond which nothing new is to be hoped for.
+const IDLE: usize = 100;
+
 type Lane<'a> = Pin<Box<dyn Future<Output = Result<Done, Stop>> + Send + 'a>>;
 
 /// What interrupts a search.
@@ -83,6 +86,8 @@ pub(crate) struct Search<'a> {
     settled: u64,
     /// A step that is planned and does not fit into the budget yet.
     pending: Option<Step>,
+    /// Steps in a row that cost no roll-out: whatever is proposed was tried before.
+    idle: usize,
     accepted: usize,
     last_accepted: String,
 }
@@ -114,6 +119,7 @@ impl<'a> Search<'a> {
             next: 0,
             settled: 0,
             pending: None,
+            idle: 0,
             accepted: 0,
             last_accepted: String::new(),
         }
@@ -166,6 +172,9 @@ impl<'a> Search<'a> {
     /// Begins steps until the width is used. What it returns is how the job ended, if none is under way.
     fn fill(&mut self, lanes: &FuturesUnordered<Lane<'a>>) -> Ended {
         while ((self.next - self.settled) as usize) < self.settings.width {
+            if self.idle >= IDLE {
+                return Ended::Finished;
+            }
             let step = match self.pending.take() {
                 Some(step) => step,
                 None => match self.strategy.plan(&self.board, &mut self.chance) {
@@ -182,7 +191,8 @@ impl<'a> Search<'a> {
     }
 
     fn begin(&mut self, step: Step, lanes: &FuturesUnordered<Lane<'a>>) -> Result<(), Limit> {
-        self.ledger.reserve(self.next, self.most(&step))?;
+        let proposes = matches!(step.make, Make::Rewrite { .. });
+        self.ledger.reserve(self.next, self.most(&step), proposes)?;
         let candidate = |id: usize| self.board.members().get(id).map(|member| member.candidate.clone());
         let order = Order {
             number: self.next,
@@ -218,7 +228,9 @@ impl<'a> Search<'a> {
 
     fn settle(&mut self, done: &Done) -> Result<(), JournalError> {
         self.settled += 1;
+        let spent = self.ledger.evaluations();
         self.ledger.settle(done.number, &done.used);
+        self.idle = if self.ledger.evaluations() > spent { 0 } else { self.idle + 1 };
         let frontier = self.board.frontier().to_vec();
         let outcome = self.board.settle(done);
         self.ledger.stepped(outcome.best);

@@ -30,18 +30,32 @@ pub(super) fn merge(
     })
 }
 
-/// For each component, the text that was changed; where both changed it, that of the better member.
+/// For each component, the text that was changed. Where both changed it, the changes of both, line by line.
 fn together(ancestor: &Member, one: &Member, other: &Member) -> Option<Candidate> {
     let (better, worse) = if one.mean() >= other.mean() { (one, other) } else { (other, one) };
     let mut merged = better.candidate.clone();
     for (name, old) in ancestor.candidate.iter() {
-        let text = |member: &Member| member.candidate.text(name) == Some(old);
-        if let (true, false, Some(changed)) = (text(better), text(worse), worse.candidate.text(name)) {
-            merged = merged.with(name, changed);
+        let (Some(first), Some(second)) = (better.candidate.text(name), worse.candidate.text(name)) else {
+            continue;
+        };
+        if second != old && first == old {
+            merged = merged.with(name, second);
+        } else if second != old && first != second {
+            merged = merged.with(name, lines(old, first, second));
         }
     }
     let new = merged.digest() != better.candidate.digest() && merged.digest() != worse.candidate.digest();
     new.then_some(merged)
+}
+
+/// The first text with what the second changed of the old one: its new lines at the end, without the lines
+/// that it dropped.
+fn lines(old: &str, first: &str, second: &str) -> String {
+    let dropped = |line: &str| old.lines().any(|one| one == line) && !second.lines().any(|one| one == line);
+    let known = |line: &str| first.lines().chain(old.lines()).any(|one| one == line);
+    let kept = first.lines().filter(|line| !dropped(line));
+    let added = second.lines().filter(|line| !known(line));
+    kept.chain(added).collect::<Vec<_>>().join("\n")
 }
 
 /// The nearest common ancestor, themselves included: the youngest one.
@@ -61,4 +75,15 @@ fn line(board: &Board, member: &Member) -> Vec<usize> {
         next += 1;
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_both_are_there_and_what_either_dropped_is_not() {
+        assert_eq!(lines("a\nb\nc", "a\nb\nc\nd", "a\nc\ne"), "a\nc\nd\ne");
+        assert_eq!(lines("a", "a\nx", "a\nx"), "a\nx");
+    }
 }
