@@ -69,7 +69,6 @@ pub struct Board {
     best: Option<usize>,
     frontier: Vec<(usize, usize)>,
     bar: Arc<Bar>,
-    complete: usize,
     tried: usize,
     order: Arc<[usize]>,
 }
@@ -96,7 +95,6 @@ impl Board {
             best: None,
             frontier: Vec::new(),
             bar: Arc::default(),
-            complete: 0,
             tried: 0,
             order,
         }
@@ -117,7 +115,7 @@ impl Board {
         self.members.get(self.best?)
     }
 
-    /// Members that are best on some validation example, and on how many.
+    /// Members that are best on some validation example, of those that were tried on it, and on how many.
     pub fn frontier(&self) -> &[(usize, usize)] {
         &self.frontier
     }
@@ -177,7 +175,7 @@ impl Board {
         if let Some(member) = member {
             self.score(member, done);
         }
-        let best = self.choose();
+        let best = !done.validation.is_empty() && self.choose();
         Outcome {
             step: done.step.clone(),
             verdict,
@@ -192,6 +190,8 @@ impl Board {
     /// Finds or makes the member that a candidate is.
     fn enter(&mut self, done: &Done) -> (Option<usize>, Verdict) {
         if let Make::Again(member) = done.step.make {
+            let given_up = done.verdict == Verdict::GivenUp;
+            self.members.get_mut(member).into_iter().for_each(|member| member.given_up |= given_up);
             return (Some(member), done.verdict);
         }
         let Some(candidate) = &done.child else { return (None, done.verdict) };
@@ -236,17 +236,18 @@ impl Board {
 
     /// Finds frontier and best anew; says whether there is a new best.
     fn choose(&mut self) -> bool {
-        let complete: Vec<&Member> = self.members.iter().filter(|member| self.is_complete(member)).collect();
-        if complete.len() == self.complete {
-            return false;
-        }
-        let rows: Vec<Vec<f64>> =
-            complete.iter().map(|member| member.validation.values().copied().collect()).collect();
-        let frontier = Frontier::of(&rows);
-        let number = |place: usize| complete.get(place).map_or(0, |member| member.id);
-        let frontier = frontier.members().iter().map(|(place, wins)| (number(*place), *wins)).collect();
+        let columns = self.order.len();
+        let row = |member: &Member| -> Vec<f64> {
+            (0..columns).map(|place| member.validation.get(&place).copied().unwrap_or(f64::NAN)).collect()
+        };
+        let rows: Vec<Vec<f64>> = self.members.iter().map(row).collect();
+        self.frontier = Frontier::of(&rows).members().to_vec();
         let mut best: Option<(&Member, f64)> = None;
-        for member in &complete {
+        let mut top = vec![0.0; columns];
+        for member in self.members.iter().filter(|member| self.is_complete(member)) {
+            for (top, score) in top.iter_mut().zip(member.validation.values()) {
+                *top = score.max(*top);
+            }
             let Some(utility) = self.utility(member) else { continue };
             let better = best.is_none_or(|(other, has)| {
                 utility > has + SAME
@@ -256,18 +257,11 @@ impl Board {
                 best = Some((member, utility));
             }
         }
-        let best = best.map(|(member, _)| member.id);
-        let new = best != self.best;
-        let row =
-            |id: usize| self.members.get(id).map(|member| member.validation.values().copied().collect());
-        let columns = rows.first().map_or(0, Vec::len);
-        let top = (0..columns)
-            .map(|column| rows.iter().filter_map(|row| row.get(column)).copied().fold(0.0, f64::max))
-            .collect();
-        self.bar = Arc::new(Bar { best: best.and_then(row).unwrap_or_default(), top });
-        self.complete = rows.len();
-        self.frontier = frontier;
-        self.best = best;
+        let Some((best, _)) = best else { return false };
+        let (id, scores) = (best.id, row(best));
+        let new = self.best != Some(id);
+        self.bar = Arc::new(Bar { best: scores, top });
+        self.best = Some(id);
         new
     }
 }

@@ -11,10 +11,10 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    /// The frontier of rows of scores, one row a candidate. A candidate is left out when others are best on
-    /// every example that it is best on.
+    /// The frontier of rows of scores, one row a candidate, NaN where it was not tried. A candidate is left out
+    /// when others are best on every example that it is best on.
     pub fn of<R: AsRef<[f64]>>(rows: &[R]) -> Self {
-        let width = rows.iter().map(|row| row.as_ref().len()).min().unwrap_or(0);
+        let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
         let winners: Vec<Vec<usize>> = (0..width).map(|example| winners(rows, example)).collect();
         let mut wins = vec![0; rows.len()];
         let mut left = winners.iter().map(Vec::len).collect::<Vec<_>>();
@@ -28,7 +28,7 @@ impl Frontier {
         let mut order: Vec<usize> = (0..rows.len()).filter(|row| wins.get(*row) > Some(&0)).collect();
         // The weakest first: who is best at little, and weak in the sum, is covered by others first.
         order.sort_by(|one, other| {
-            let key = |row: &usize| rows.get(*row).map_or(0.0, |row| row.as_ref().iter().sum::<f64>());
+            let key = |row: &usize| rows.get(*row).map_or(0.0, |row| mean(row.as_ref()));
             key(one).total_cmp(&key(other)).then(other.cmp(one))
         });
         let mut members = Vec::new();
@@ -52,8 +52,13 @@ impl Frontier {
     }
 }
 
+fn mean(row: &[f64]) -> f64 {
+    let tried = || row.iter().filter(|score| !score.is_nan());
+    tried().sum::<f64>() / tried().count().max(1) as f64
+}
+
 fn winners<R: AsRef<[f64]>>(rows: &[R], example: usize) -> Vec<usize> {
-    let score = |row: &R| row.as_ref().get(example).copied().unwrap_or(f64::NEG_INFINITY);
+    let score = |row: &R| row.as_ref().get(example).copied().unwrap_or(f64::NAN);
     let best = rows.iter().map(score).fold(f64::NEG_INFINITY, f64::max);
     rows.iter().enumerate().filter(|(_, row)| score(row) >= best).map(|(place, _)| place).collect()
 }
@@ -70,6 +75,7 @@ mod tests {
         assert_eq!(Frontier::of(&rows).members(), [(1, 2), (2, 1)]);
         assert_eq!(Frontier::of::<Vec<f64>>(&[]).members(), []);
         assert_eq!(Frontier::of(&[vec![0.5], vec![0.5]]).members(), [(0, 1)], "of equals, the older");
+        assert_eq!(Frontier::of(&[vec![0.5, f64::NAN], vec![0.4, 0.1]]).members(), [(0, 1), (1, 1)]);
     }
 
     proptest! {

@@ -29,7 +29,7 @@ pub struct StrategySpec {
     pub step: Option<usize>,
     /// `gradient`: earlier gradients that are told again.
     pub momentum: Option<usize>,
-    /// `gradient`, `bandit`: validation examples of the first rung.
+    /// All but `random`: validation examples of the first rung.
     pub rung: Option<usize>,
     /// `bandit`: examples shown.
     pub shots: Option<usize>,
@@ -69,6 +69,7 @@ impl StrategySpec {
                 Box::new(Reflective::new(ReflectiveSettings {
                     minibatch: self.minibatch.unwrap_or(standard.minibatch),
                     merges: self.merges.unwrap_or(standard.merges),
+                    rung: self.rung.unwrap_or(standard.rung),
                 }))
             }
         })
@@ -90,7 +91,7 @@ impl StrategySpec {
             ("branches", self.branches, &["gradient"]),
             ("step", self.step, &["gradient"]),
             ("momentum", self.momentum, &["gradient"]),
-            ("rung", self.rung, &["gradient", "bandit"]),
+            ("rung", self.rung, &["reflective", "gradient", "bandit"]),
             ("shots", self.shots, &["bandit"]),
             ("arms", self.arms, &["bandit"]),
         ];

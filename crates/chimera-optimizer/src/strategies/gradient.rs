@@ -3,15 +3,16 @@
 //! few candidates are the beam.
 //!
 //! It goes in rounds. Every member of the beam is rewritten several times, each time from other examples.
-//! What did better on its minibatch runs against the beam by successive halving: all on a few validation
+//! The changes of those that did better are summed up, as gradients of a batch are: one candidate has them all.
+//! Every one of these runs against the beam by successive halving: all on a few validation
 //! examples, the better half on twice as many, until those left are tried on all. A round that found no new
 //! best halves the step, one that did makes it a little longer.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::minibatch::Minibatches;
+use super::{merge::three_way, minibatch::Minibatches};
 use crate::{
-    board::Board,
+    board::{Board, Member},
     chance::Chance,
     lane::Verdict,
     proposer::Guidance,
@@ -49,6 +50,8 @@ enum Phase {
     #[default]
     Begin,
     Rewrite,
+    /// What the rewrites of one parent found is put together.
+    Sum,
     /// The field on a rung of so many validation examples.
     Halve(usize),
 }
@@ -110,7 +113,11 @@ impl Gradient {
                 self.phase = Phase::Rewrite;
             }
             Phase::Rewrite if self.field.len() == self.beam.len() => self.end_round(board),
-            Phase::Rewrite => self.rung(board, self.settings.rung.clamp(1, total)),
+            Phase::Rewrite => {
+                self.sums(board);
+                self.phase = Phase::Sum;
+            }
+            Phase::Sum => self.rung(board, self.settings.rung.clamp(1, total)),
             Phase::Halve(count) if count >= total => self.end_round(board),
             Phase::Halve(count) => {
                 let keep = self.field.len().div_ceil(2).max(self.settings.beam);
@@ -134,6 +141,23 @@ impl Gradient {
                 let make = Make::Rewrite { component, guidance: guidance.clone(), blind: false };
                 self.queue.push_back((*parent, make));
             }
+        }
+    }
+
+    /// Plans, for each parent with several rewrites that did better, one candidate with the changes of all.
+    fn sums(&mut self, board: &Board) {
+        for parent in &self.beam {
+            let children = self.field.iter().filter_map(|id| board.members().get(*id)).filter(|member| {
+                member.by == "gradient"
+                    && !self.beam.contains(&member.id)
+                    && member.parents.first() == Some(parent)
+            });
+            let children: Vec<&Member> = children.collect();
+            let (Some(old), true) = (board.members().get(*parent), children.len() > 1) else { continue };
+            let sum = children
+                .iter()
+                .fold(old.candidate.clone(), |sum, child| three_way(&old.candidate, &sum, &child.candidate));
+            self.queue.push_back((*parent, Make::Ready(sum)));
         }
     }
 
@@ -224,14 +248,18 @@ impl Strategy for Gradient {
         let Some((parent, make)) = self.queue.pop_front() else { return Plan::Wait };
         self.open += 1;
         let count = if let Phase::Halve(count) = self.phase { count } else { self.settings.rung.max(1) };
-        let again = matches!(make, Make::Again(_));
-        let size = if again { 0 } else { self.settings.minibatch };
+        let by = match make {
+            Make::Again(_) => "halve",
+            Make::Ready(_) => "sum",
+            Make::Rewrite { .. } => "gradient",
+        };
+        let size = if by == "gradient" { self.settings.minibatch } else { 0 };
         Plan::Step(Step {
-            by: if again { "halve" } else { "gradient" },
+            by,
             make,
             parents: vec![parent],
             minibatch: self.minibatches.deal_to(board, parent, size, chance),
-            accept: if again { Accept::Always } else { Accept::Better },
+            accept: if by == "gradient" { Accept::Better } else { Accept::Always },
             validate: Validate::First(count),
         })
     }
@@ -239,6 +267,9 @@ impl Strategy for Gradient {
     fn settle(&mut self, _: &Board, outcome: &Outcome) {
         self.open = self.open.saturating_sub(1);
         self.found |= outcome.best;
+        if outcome.step.by == "sum" {
+            self.field.extend(outcome.member);
+        }
         if outcome.step.by != "gradient" {
             return;
         }

@@ -6,8 +6,8 @@ use crate::{
     chance::Chance,
 };
 
-/// Two members of the frontier whose changes since their nearest common ancestor are in different components
-/// at least in part, and what they make together. The pair is drawn; none when there is none that is new.
+/// The two members of the frontier that promise most, of those that changed different things since their
+/// nearest common ancestor, and what they make together; none when there is none that is new.
 pub(super) fn merge(
     board: &Board,
     seen: impl Fn(&(usize, usize)) -> bool,
@@ -20,6 +20,7 @@ pub(super) fn merge(
         .filter(|pair| !seen(pair))
         .collect();
     chance.shuffle(&mut pairs);
+    pairs.sort_by(|one, other| promise(board, *other).total_cmp(&promise(board, *one)));
     pairs.into_iter().find_map(|pair| {
         let (one, other) = (board.members().get(pair.0)?, board.members().get(pair.1)?);
         let ancestor = board.members().get(ancestor(board, one, other)?)?;
@@ -30,22 +31,34 @@ pub(super) fn merge(
     })
 }
 
-/// For each component, the text that was changed. Where both changed it, the changes of both, line by line.
+/// What a pair would score if it were as good on each example as the better of the two.
+fn promise(board: &Board, (one, other): (usize, usize)) -> f64 {
+    let scores = |id: usize| board.members().get(id).map(|member| &member.validation);
+    let (Some(one), Some(other)) = (scores(one), scores(other)) else { return 0.0 };
+    let both: Vec<f64> =
+        one.iter().filter_map(|(place, score)| Some(score.max(*other.get(place)?))).collect();
+    both.iter().sum::<f64>() / both.len().max(1) as f64
+}
+
+/// What both changed since their ancestor; none when that is nothing new.
 fn together(ancestor: &Member, one: &Member, other: &Member) -> Option<Candidate> {
     let (better, worse) = if one.mean() >= other.mean() { (one, other) } else { (other, one) };
-    let mut merged = better.candidate.clone();
-    for (name, old) in ancestor.candidate.iter() {
-        let (Some(first), Some(second)) = (better.candidate.text(name), worse.candidate.text(name)) else {
-            continue;
-        };
-        if second != old && first == old {
+    let merged = three_way(&ancestor.candidate, &better.candidate, &worse.candidate);
+    (merged != better.candidate && merged != worse.candidate).then_some(merged)
+}
+
+/// For each component, the text that was changed. Where both changed it, the changes of both, line by line.
+pub(super) fn three_way(old: &Candidate, first: &Candidate, second: &Candidate) -> Candidate {
+    let mut merged = first.clone();
+    for (name, text) in old.iter() {
+        let (Some(first), Some(second)) = (first.text(name), second.text(name)) else { continue };
+        if second != text && first == text {
             merged = merged.with(name, second);
-        } else if second != old && first != second {
-            merged = merged.with(name, lines(old, first, second));
+        } else if second != text && first != second {
+            merged = merged.with(name, lines(text, first, second));
         }
     }
-    let new = merged.digest() != better.candidate.digest() && merged.digest() != worse.candidate.digest();
-    new.then_some(merged)
+    merged
 }
 
 /// The first text with what the second changed of the old one: its new lines at the end, without the lines

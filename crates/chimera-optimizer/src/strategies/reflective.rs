@@ -3,14 +3,15 @@
 //! examples is tried on the validation set. Now and then two lines are put together.
 //!
 //! What differs from the publication: several proposals are under way at once; a minibatch leaves out examples
-//! that the parent is known to be right on; a candidate that is clearly worse than the best and better than
-//! everybody nowhere is given up within its validation.
+//! that the parent is known to be right on; texts of one component are merged line by line; and validation goes
+//! in two parts: a candidate is tried on a few examples, which is enough to be on the frontier, and on all of
+//! them when it is ahead of the best on these, so that only what may be the new best pays for the whole set.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::{merge::merge, minibatch::Minibatches};
 use crate::{
-    board::Board,
+    board::{Board, Member, SAME},
     chance::Chance,
     lane::Verdict,
     proposer::Guidance,
@@ -22,13 +23,15 @@ use crate::{
 pub struct ReflectiveSettings {
     /// Examples of a minibatch. Default 3.
     pub minibatch: usize,
-    /// Merges at most. Default 5; zero switches them off.
+    /// Merges at most. Default 20; zero switches them off.
     pub merges: usize,
+    /// Validation examples of the first rung. Default 8.
+    pub rung: usize,
 }
 
 impl Default for ReflectiveSettings {
     fn default() -> Self {
-        Self { minibatch: 3, merges: 5 }
+        Self { minibatch: 3, merges: 20, rung: 8 }
     }
 }
 
@@ -42,6 +45,8 @@ pub struct Reflective {
     merged: BTreeSet<(usize, usize)>,
     /// Merges that are due: one for each candidate that made it.
     due: usize,
+    /// The members that are being tried on all examples, and by how much they were ahead.
+    promoted: HashMap<usize, f64>,
 }
 
 impl Reflective {
@@ -63,8 +68,34 @@ impl Reflective {
             by: "merge",
             make: Make::Ready(candidate),
             parents: vec![first, second],
-            minibatch: self.minibatches.deal(board, self.settings.minibatch + 2, chance),
-            accept: Accept::NotWorse,
+            minibatch: Vec::new(),
+            accept: Accept::Always,
+            validate: Validate::First(self.settings.rung),
+        })
+    }
+
+    /// The member that is furthest ahead of the best on the examples that it was tried on is tried on all;
+    /// beside those that are on the way already, only one that is ahead of them.
+    fn promote(&mut self, board: &Board) -> Option<Step> {
+        let (order, total) = (board.validation_order(), board.validation_order().len());
+        let best = board.best()?.id;
+        let ahead = |member: &Member| {
+            let rung = member.validation.len();
+            let by = board.mean_of_first(member.id, order, rung)? - board.mean_of_first(best, order, rung)?;
+            (rung < total && !member.given_up && by > SAME).then_some((member.id, by))
+        };
+        let (member, by) =
+            board.members().iter().filter_map(ahead).max_by(|one, other| one.1.total_cmp(&other.1))?;
+        if self.promoted.values().any(|other| by <= other + SAME) {
+            return None;
+        }
+        self.promoted.insert(member, by);
+        Some(Step {
+            by: "validate",
+            make: Make::Again(member),
+            parents: vec![member],
+            minibatch: Vec::new(),
+            accept: Accept::Always,
             validate: Validate::All,
         })
     }
@@ -83,6 +114,9 @@ impl Strategy for Reflective {
         if board.is_perfect() {
             return Plan::Done;
         }
+        if let Some(step) = self.promote(board) {
+            return Plan::Step(step);
+        }
         if let Some(step) = self.merge(board, chance) {
             return Plan::Step(step);
         }
@@ -100,12 +134,15 @@ impl Strategy for Reflective {
             parents: vec![parent],
             minibatch: self.minibatches.deal_to(board, parent, self.settings.minibatch, chance),
             accept: Accept::Better,
-            validate: Validate::All,
+            validate: Validate::First(self.settings.rung),
         })
     }
 
     fn settle(&mut self, _: &Board, outcome: &Outcome) {
-        if outcome.verdict == Verdict::Scored && outcome.step.by != "merge" {
+        if let Make::Again(member) = outcome.step.make {
+            self.promoted.remove(&member);
+        }
+        if outcome.verdict == Verdict::Scored && outcome.step.by == "reflect" {
             self.due += 1;
         }
     }

@@ -87,7 +87,7 @@ async fn a_dead_provider_pauses_the_job_and_its_return_resumes_it() {
     };
     let (found, ()) = tokio::join!(job_.run(), follow);
     let found = found.unwrap();
-    let told = told.lock().unwrap();
+    let told = told.lock().unwrap().clone();
     assert_eq!(told[0], Event::Paused { reason: "connection refused".into() });
     assert_eq!(told[1], Event::Resumed);
     assert_eq!(found.errors, 0, "what failed in the pause was asked again");

@@ -1,5 +1,5 @@
 //! What the crate promises, from outside.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 #[path = "../../examples/support/hidden_rules.rs"]
 mod hidden_rules;

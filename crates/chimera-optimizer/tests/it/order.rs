@@ -57,8 +57,11 @@ async fn at_64_calls_at_once_nine_tenths_of_the_ideal_speed() {
     let settings =
         Settings { concurrency: 64, width: 96, budget: evaluations(6000), race: false, ..settings(1, 0) };
     // Minibatches of 8, so that there are always enough calls to make.
-    let reflective =
-        Reflective::new(chimera_optimizer::strategies::ReflectiveSettings { minibatch: 8, merges: 5 });
+    let reflective = Reflective::new(chimera_optimizer::strategies::ReflectiveSettings {
+        minibatch: 8,
+        merges: 5,
+        rung: 30,
+    });
     let job = job("catalogue", "reflective", settings, counted(&seen, move |_| latency)).strategy(reflective);
     let began = Instant::now();
     let found = job.build().unwrap().run().await.unwrap();
