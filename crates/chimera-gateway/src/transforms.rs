@@ -22,7 +22,7 @@ pub(crate) use batch::batch;
 pub use batch::transform_line;
 pub(crate) use restore::Restoring;
 pub use spec::{PipelineSpec, SpecError};
-pub(crate) use through::through;
+pub(crate) use through::{on_pool, through};
 
 /// The pipelines of a configuration, and whose they are.
 #[derive(Default)]

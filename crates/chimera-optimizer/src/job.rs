@@ -147,6 +147,16 @@ impl Handle {
 }
 
 impl Job {
+    /// Where to write what was paid for, as [`Optimization::journal`] has it.
+    pub fn set_journal(&mut self, path: impl Into<PathBuf>) {
+        self.made.journal = Some(path.into());
+    }
+
+    /// The metric label of the job, from a closed set: a place among those that run.
+    pub fn set_label(&mut self, label: impl Into<String>) {
+        self.made.settings.label = label.into();
+    }
+
     /// A hold on the job.
     pub fn handle(&self) -> Handle {
         Handle { events: self.events.clone(), cancel: Arc::clone(&self.cancel) }
@@ -158,6 +168,8 @@ impl Job {
         let result = Box::pin(self.work()).await;
         let (ended, score) = match &result {
             Ok(found) => (found.ended.word(), found.scores.validation.map(|scores| scores.mean)),
+            Err(OptimizeError::CancelledAtStart) => ("cancelled", None),
+            Err(OptimizeError::PausedAtStart(_)) => ("paused", None),
             Err(_) => ("failed", None),
         };
         Metrics::took(ended).record(began.elapsed().as_secs_f64());

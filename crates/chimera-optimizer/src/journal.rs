@@ -99,10 +99,12 @@ pub(crate) struct Past {
 }
 
 /// An open journal. Lines are written, and brought to the disk, by a thread of its own: a slow disk holds up
-/// no event loop. The thread ends, and the lock with it, when the journal is dropped and all is written.
+/// no event loop. Dropping the journal waits until all of it is on the disk; [`close`](Self::close) says
+/// whether it is.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    lines: mpsc::SyncSender<String>,
+    /// Always there until the end.
+    lines: Option<mpsc::SyncSender<String>>,
     failure: Arc<Mutex<Option<JournalError>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -129,7 +131,7 @@ impl Journal {
                 }
             })
             .map_err(|source| JournalError::Io { path: source_path, source })?;
-        let journal = Self { lines, failure, thread: Some(thread) };
+        let journal = Self { lines: Some(lines), failure, thread: Some(thread) };
         if entries.is_empty() {
             journal.write(&Entry::Head { version: VERSION, job: job.to_string() })?;
         }
@@ -139,7 +141,8 @@ impl Journal {
     /// Hands an entry to the thread that writes; says what went wrong with those before.
     pub(crate) fn write(&self, entry: &Entry) -> Result<(), JournalError> {
         // What is put together here always has a form in JSON.
-        let sent = line_of(entry).is_ok_and(|line| self.lines.send(line).is_ok());
+        let send = |line| self.lines.as_ref().is_some_and(|lines| lines.send(line).is_ok());
+        let sent = line_of(entry).is_ok_and(send);
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
             None if sent => Ok(()),
@@ -148,17 +151,26 @@ impl Journal {
     }
 
     /// Waits until all is on the disk. Blocks.
-    pub(crate) fn close(self) -> Result<(), JournalError> {
-        let Self { lines, failure, thread } = self;
-        drop(lines);
-        if let Some(thread) = thread {
-            thread.join().map_err(|_| JournalError::Stopped)?;
-        }
-        failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    pub(crate) fn close(mut self) -> Result<(), JournalError> {
+        self.finish()?;
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+
+    fn finish(&mut self) -> Result<(), JournalError> {
+        self.lines = None;
+        let ended = self.thread.take().map_or(Ok(()), thread::JoinHandle::join);
+        ended.map_err(|_| JournalError::Stopped)
     }
 }
 
-/// A journal that was dropped a moment ago may still be writing.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Who drops a journal without closing it has no use for the error.
+        let _ = self.finish();
+    }
+}
+
+/// A process that was killed a moment ago may still hold the lock.
 fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
     for patience in (0..100).rev() {
         match file.try_lock() {

@@ -83,6 +83,9 @@ pub struct JobSpec {
     pub length_weight: Option<f64>,
     /// Score taken for every thousand tokens of a roll-out.
     pub cost_weight: Option<f64>,
+    /// What whoever runs the job allows at most: time, and calls at once.
+    #[serde(skip)]
+    most: Option<(Duration, usize)>,
 }
 
 /// A stage.
@@ -143,6 +146,11 @@ pub struct BudgetSpec {
 }
 
 impl JobSpec {
+    /// Holds the job to so much time and so many calls at once, whatever is written down.
+    pub fn limit(&mut self, wall: Duration, concurrency: usize) {
+        self.most = Some((wall, concurrency));
+    }
+
     /// The job, without a journal. The error names the field.
     pub fn build(self, around: &impl Surroundings) -> Result<Optimization, TaskError> {
         let model = model(around, "model", &self.model)?;
@@ -181,16 +189,22 @@ impl JobSpec {
             _ => return Err(TaskError::new("cost_weight", "cannot go with length_weight")),
         };
         let wall = self.budget.wall.as_deref().map(duration).transpose();
+        let mut wall = wall.map_err(|why| TaskError::new("budget.wall", why))?;
+        let mut concurrency = self.concurrency.unwrap_or(standard.concurrency);
+        if let Some((longest, most)) = self.most {
+            wall = Some(wall.map_or(longest, |wall| wall.min(longest)));
+            concurrency = concurrency.min(most);
+        }
         let budget = Budget {
             evaluations: self.budget.evaluations,
             tokens: self.budget.tokens,
             dollars: self.budget.dollars,
-            wall: wall.map_err(|why| TaskError::new("budget.wall", why))?,
+            wall,
             patience: self.budget.patience,
         };
         let settings = Settings {
             seed: self.seed,
-            concurrency: self.concurrency.unwrap_or(standard.concurrency),
+            concurrency,
             width: self.width.unwrap_or(standard.width),
             race: self.race.unwrap_or(standard.race),
             budget,
