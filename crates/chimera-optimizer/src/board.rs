@@ -52,6 +52,14 @@ fn mean(scores: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
 }
 
+/// Of two that are equal on the validation set, the one that is better on train examples which both were tried
+/// on; the shorter one if there is no difference.
+fn is_better_at_equal(one: &Member, other: &Member) -> bool {
+    let both = one.train.iter().filter_map(|(place, score)| Some((score, other.train.get(place)?)));
+    let ahead: f64 = both.map(|(one, other)| one - other).sum();
+    ahead > SAME || (ahead > -SAME && one.candidate.length() < other.candidate.length())
+}
+
 /// What has to be beaten: the best member's scores, and the best of anybody, by example.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bar {
@@ -71,6 +79,7 @@ pub struct Board {
     bar: Arc<Bar>,
     tried: usize,
     order: Arc<[usize]>,
+    pub(crate) left: Option<usize>,
 }
 
 impl Board {
@@ -97,6 +106,7 @@ impl Board {
             bar: Arc::default(),
             tried: 0,
             order,
+            left: None,
         }
     }
 
@@ -115,7 +125,7 @@ impl Board {
         self.members.get(self.best?)
     }
 
-    /// Members that are best on some validation example, of those that were tried on it, and on how many.
+    /// Members that were tried on the whole validation set and are best on some of it, and on how much.
     pub fn frontier(&self) -> &[(usize, usize)] {
         &self.frontier
     }
@@ -148,10 +158,23 @@ impl Board {
         member.mean().map(|mean| mean - taken)
     }
 
-    /// Whether no candidate can be better than the best.
+    /// Whether no candidate can be better than the best: it was right on the whole validation set, and on all
+    /// train examples.
     pub fn is_perfect(&self) -> bool {
+        let is_right = |best: &Member| best.mean().is_some_and(|mean| mean >= 1.0 - SAME);
         self.second == Second::Nothing
-            && self.best().and_then(Member::mean).is_some_and(|mean| mean >= 1.0 - SAME)
+            && self.best().is_some_and(|best| is_right(best) && self.is_right_on_train(best))
+    }
+
+    /// Whether a member is known to be right on every train example.
+    pub fn is_right_on_train(&self, member: &Member) -> bool {
+        member.train.len() == self.task.examples(Set::Train).len()
+            && member.train.values().all(|score| *score >= 1.0 - SAME)
+    }
+
+    /// Roll-outs that are left, where they are limited.
+    pub fn evaluations_left(&self) -> Option<usize> {
+        self.left
     }
 
     /// Candidates tried so far.
@@ -237,21 +260,21 @@ impl Board {
     /// Finds frontier and best anew; says whether there is a new best.
     fn choose(&mut self) -> bool {
         let columns = self.order.len();
-        let row = |member: &Member| -> Vec<f64> {
-            (0..columns).map(|place| member.validation.get(&place).copied().unwrap_or(f64::NAN)).collect()
-        };
-        let rows: Vec<Vec<f64>> = self.members.iter().map(row).collect();
-        self.frontier = Frontier::of(&rows).members().to_vec();
+        let row = |member: &Member| -> Vec<f64> { member.validation.values().copied().collect() };
+        let complete: Vec<&Member> = self.members.iter().filter(|member| self.is_complete(member)).collect();
+        let rows: Vec<Vec<f64>> = complete.iter().map(|member| row(member)).collect();
+        let number = |place: usize| complete.get(place).map_or(0, |member| member.id);
+        let frontier =
+            Frontier::of(&rows).members().iter().map(|(place, wins)| (number(*place), *wins)).collect();
         let mut best: Option<(&Member, f64)> = None;
         let mut top = vec![0.0; columns];
-        for member in self.members.iter().filter(|member| self.is_complete(member)) {
+        for member in complete {
             for (top, score) in top.iter_mut().zip(member.validation.values()) {
                 *top = score.max(*top);
             }
             let Some(utility) = self.utility(member) else { continue };
             let better = best.is_none_or(|(other, has)| {
-                utility > has + SAME
-                    || (utility > has - SAME && member.candidate.length() < other.candidate.length())
+                utility > has + SAME || (utility > has - SAME && is_better_at_equal(member, other))
             });
             if better {
                 best = Some((member, utility));
@@ -259,6 +282,7 @@ impl Board {
         }
         let Some((best, _)) = best else { return false };
         let (id, scores) = (best.id, row(best));
+        self.frontier = frontier;
         let new = self.best != Some(id);
         self.bar = Arc::new(Bar { best: scores, top });
         self.best = Some(id);

@@ -231,6 +231,7 @@ impl<'a> Search<'a> {
         let spent = self.ledger.evaluations();
         self.ledger.settle(done.number, &done.used);
         self.idle = if self.ledger.evaluations() > spent { 0 } else { self.idle + 1 };
+        self.board.left = self.ledger.evaluations_left();
         let frontier = self.board.frontier().to_vec();
         let outcome = self.board.settle(done);
         self.ledger.stepped(outcome.best);

@@ -312,6 +312,11 @@ fn improve(text: &str, seed: u64) -> String {
                 .map(|form| (field, *form)),
         );
     }
+    if hints.is_empty() {
+        // No feedback: what it was shown of right answers says as much.
+        let shown = all_fields().filter(|field| is_shown(text, field));
+        hints.extend(shown.flat_map(|field| field.2.iter().map(move |form| (field, *form))));
+    }
     chance.shuffle(&mut hints);
     let most = step(&lower).unwrap_or(3);
     let mut said = Vec::new();
@@ -326,6 +331,9 @@ fn improve(text: &str, seed: u64) -> String {
             lines.push(format!("Leave the {} as it is.", field.0));
         }
         said.push(field.0);
+    }
+    if said.is_empty() && current.is_empty() {
+        lines.push(SEED_PROMPT.to_owned());
     }
     if said.is_empty() {
         guess(&mut lines, &lower, most.min(3), &mut chance);
@@ -359,7 +367,7 @@ fn step(text: &str) -> Option<usize> {
 
 /// Whether a question asks for an instruction.
 fn is_for_instruction(text: &str) -> bool {
-    ["new instruction", "better prompt", "another version of the prompt"]
+    ["new instruction", "better prompt", "another version of the prompt", "proposed_instruction"]
         .iter()
         .any(|words| text.contains(words))
 }

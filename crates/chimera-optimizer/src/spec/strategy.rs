@@ -70,6 +70,7 @@ impl StrategySpec {
                     minibatch: self.minibatch.unwrap_or(standard.minibatch),
                     merges: self.merges.unwrap_or(standard.merges),
                     rung: self.rung.unwrap_or(standard.rung),
+                    patience: standard.patience,
                 }))
             }
         })

@@ -6,14 +6,14 @@ use crate::{
     chance::Chance,
 };
 
-/// The two members of the frontier that promise most, of those that changed different things since their
+/// The two members that promise most, of those that changed different things since their
 /// nearest common ancestor, and what they make together; none when there is none that is new.
 pub(super) fn merge(
     board: &Board,
+    members: &[usize],
     seen: impl Fn(&(usize, usize)) -> bool,
     chance: &mut Chance,
 ) -> Option<((usize, usize), Candidate)> {
-    let members: Vec<usize> = board.frontier().iter().map(|(member, _)| *member).collect();
     let mut pairs: Vec<(usize, usize)> = members
         .iter()
         .flat_map(|one| members.iter().filter(move |other| one < *other).map(move |other| (*one, *other)))

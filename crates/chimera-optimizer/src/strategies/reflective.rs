@@ -13,6 +13,7 @@ use super::{merge::merge, minibatch::Minibatches};
 use crate::{
     board::{Board, Member, SAME},
     chance::Chance,
+    frontier::Frontier,
     lane::Verdict,
     proposer::Guidance,
     strategy::{Accept, Make, Outcome, Plan, Step, Strategy, Validate},
@@ -25,13 +26,15 @@ pub struct ReflectiveSettings {
     pub minibatch: usize,
     /// Merges at most. Default 20; zero switches them off.
     pub merges: usize,
-    /// Validation examples of the first rung. Default 8.
+    /// Validation examples that decide who is on the frontier. Default 10.
     pub rung: usize,
+    /// Steps before what is ahead on these is tried on all. Default 4.
+    pub patience: usize,
 }
 
 impl Default for ReflectiveSettings {
     fn default() -> Self {
-        Self { minibatch: 3, merges: 20, rung: 8 }
+        Self { minibatch: 3, merges: 20, rung: 10, patience: 4 }
     }
 }
 
@@ -45,6 +48,8 @@ pub struct Reflective {
     merged: BTreeSet<(usize, usize)>,
     /// Merges that are due: one for each candidate that made it.
     due: usize,
+    /// Steps since one was.
+    waited: usize,
     /// The members that are being tried on all examples, and by how much they were ahead.
     promoted: HashMap<usize, f64>,
 }
@@ -55,22 +60,37 @@ impl Reflective {
         Self { settings, ..Self::default() }
     }
 
+    /// How many validation examples decide who is on the frontier: enough for the best to be wrong on one.
+    fn rung(&self, board: &Board) -> usize {
+        let (order, mut rung) = (board.validation_order(), self.settings.rung.max(1));
+        let is_right = |rung| {
+            let best = board.best().and_then(|best| board.mean_of_first(best.id, order, rung));
+            best.is_some_and(|mean| mean >= 1.0 - SAME)
+        };
+        while rung < order.len() && is_right(rung) {
+            rung *= 2;
+        }
+        rung.min(order.len())
+    }
+
     fn merge(&mut self, board: &Board, chance: &mut Chance) -> Option<Step> {
         if self.due == 0 || self.merged.len() >= self.settings.merges {
             return None;
         }
-        let (pair, candidate) = merge(board, |pair| self.merged.contains(pair), chance)?;
+        let members: Vec<usize> =
+            frontier(board, self.rung(board)).iter().map(|(member, _)| *member).collect();
+        let (pair, candidate) = merge(board, &members, |pair| self.merged.contains(pair), chance)?;
         self.merged.insert(pair);
         self.due -= 1;
-        let mean = |id: usize| board.members().get(id).and_then(|member| member.mean());
-        let (first, second) = if mean(pair.0) >= mean(pair.1) { pair } else { (pair.1, pair.0) };
+        let (first, second) =
+            if mean(board, pair.0) >= mean(board, pair.1) { pair } else { (pair.1, pair.0) };
         Some(Step {
             by: "merge",
             make: Make::Ready(candidate),
             parents: vec![first, second],
             minibatch: Vec::new(),
             accept: Accept::Always,
-            validate: Validate::First(self.settings.rung),
+            validate: Validate::First(self.rung(board)),
         })
     }
 
@@ -79,10 +99,17 @@ impl Reflective {
     fn promote(&mut self, board: &Board) -> Option<Step> {
         let (order, total) = (board.validation_order(), board.validation_order().len());
         let best = board.best()?.id;
+        // Improvements come one upon another: what is ahead now is soon behind, unless nothing comes.
+        let is_time = self.waited >= self.settings.patience
+            || board.evaluations_left().is_some_and(|left| left < 3 * total);
         let ahead = |member: &Member| {
             let rung = member.validation.len();
             let by = board.mean_of_first(member.id, order, rung)? - board.mean_of_first(best, order, rung)?;
-            (rung < total && !member.given_up && by > SAME).then_some((member.id, by))
+            let is_right = board.mean_of_first(member.id, order, rung)? >= 1.0 - SAME;
+            // One that came later and is as good has at least passed its minibatch.
+            let is_wanted = by > SAME || (by > -SAME && member.id > best && is_time);
+            (rung < total && !member.given_up && is_wanted && (is_time || is_right))
+                .then_some((member.id, by))
         };
         let (member, by) =
             board.members().iter().filter_map(ahead).max_by(|one, other| one.1.total_cmp(&other.1))?;
@@ -90,6 +117,7 @@ impl Reflective {
             return None;
         }
         self.promoted.insert(member, by);
+        self.waited = 0;
         Some(Step {
             by: "validate",
             make: Make::Again(member),
@@ -99,6 +127,22 @@ impl Reflective {
             validate: Validate::All,
         })
     }
+}
+
+fn mean(board: &Board, member: usize) -> f64 {
+    board.members().get(member).and_then(Member::mean).unwrap_or(0.0)
+}
+
+/// The members that are best on some of the first validation examples, on which all were tried.
+fn frontier(board: &Board, count: usize) -> Vec<(usize, usize)> {
+    let row = |member: &Member| -> Option<(usize, Vec<f64>)> {
+        let scores =
+            board.validation_order().iter().take(count).map(|place| member.validation.get(place).copied());
+        Some((member.id, scores.collect::<Option<_>>()?))
+    };
+    let (ids, rows): (Vec<usize>, Vec<Vec<f64>>) = board.members().iter().filter_map(row).unzip();
+    let found = Frontier::of(&rows);
+    found.members().iter().filter_map(|(place, wins)| Some((*ids.get(*place)?, *wins))).collect()
 }
 
 impl Strategy for Reflective {
@@ -120,8 +164,22 @@ impl Strategy for Reflective {
         if let Some(step) = self.merge(board, chance) {
             return Plan::Step(step);
         }
-        let weights: Vec<f64> = board.frontier().iter().map(|(_, wins)| *wins as f64).collect();
-        let drawn = chance.weighted(&weights).and_then(|place| board.frontier().get(place));
+        let mut frontier = frontier(board, self.rung(board));
+        // From who is right on all train examples nothing is learnt.
+        let wrong =
+            |id: usize| board.members().get(id).is_some_and(|member| !board.is_right_on_train(member));
+        let weight = |(id, wins): &(usize, usize)| if wrong(*id) { *wins as f64 } else { 0.0 };
+        let mut weights: Vec<f64> = frontier.iter().map(weight).collect();
+        if weights.iter().all(|weight| *weight == 0.0) {
+            frontier = board
+                .members()
+                .iter()
+                .filter(|member| wrong(member.id))
+                .map(|member| (member.id, 1))
+                .collect();
+            weights = frontier.iter().map(|(id, _)| mean(board, *id)).collect();
+        }
+        let drawn = chance.weighted(&weights).and_then(|place| frontier.get(place));
         let Some((parent, _)) = drawn.copied() else { return Plan::Wait };
         let names: Vec<&str> =
             board.members().get(parent).map(|member| member.candidate.names().collect()).unwrap_or_default();
@@ -134,11 +192,12 @@ impl Strategy for Reflective {
             parents: vec![parent],
             minibatch: self.minibatches.deal_to(board, parent, self.settings.minibatch, chance),
             accept: Accept::Better,
-            validate: Validate::First(self.settings.rung),
+            validate: Validate::First(self.rung(board)),
         })
     }
 
     fn settle(&mut self, _: &Board, outcome: &Outcome) {
+        self.waited += 1;
         if let Make::Again(member) = outcome.step.make {
             self.promoted.remove(&member);
         }

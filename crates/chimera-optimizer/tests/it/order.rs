@@ -61,6 +61,7 @@ async fn at_64_calls_at_once_nine_tenths_of_the_ideal_speed() {
         minibatch: 8,
         merges: 5,
         rung: 30,
+        patience: 4,
     });
     let job = job("catalogue", "reflective", settings, counted(&seen, move |_| latency)).strategy(reflective);
     let began = Instant::now();
