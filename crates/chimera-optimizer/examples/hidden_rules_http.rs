@@ -9,7 +9,10 @@
 #[path = "support/hidden_rules.rs"]
 mod hidden_rules;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use chimera_optimizer::{
     Budget, CallError, Dataset, Example, ModelAnswer, ModelRequest, Optimization, Settings, Spend, Strategy,
@@ -160,8 +163,11 @@ fn data(path: &str) -> Value {
     })
 }
 
-/// One call over a connection of its own.
-async fn ask(address: String, request: ModelRequest) -> Result<ModelAnswer, CallError> {
+/// Connections that are free.
+type Idle = Arc<Mutex<Vec<BufReader<TcpStream>>>>;
+
+/// One call, over a connection that is free or a new one.
+async fn ask(address: String, idle: Idle, request: ModelRequest) -> Result<ModelAnswer, CallError> {
     let failed = |error: std::io::Error| CallError::transient(error.to_string());
     let body = json!({
         "model": "hidden", "seed": request.seed.map(|seed| seed >> 1),
@@ -170,12 +176,16 @@ async fn ask(address: String, request: ModelRequest) -> Result<ModelAnswer, Call
         ],
     })
     .to_string();
-    let mut stream = TcpStream::connect(&address).await.map_err(failed)?;
+    let free = idle.lock().unwrap().pop();
+    let mut stream = match free {
+        Some(stream) => stream,
+        None => BufReader::new(TcpStream::connect(&address).await.map_err(failed)?),
+    };
     let head =
         format!("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all(format!("{head}{body}").as_bytes()).await.map_err(failed)?;
-    let (_, answer) =
-        read(&mut BufReader::new(stream)).await.ok_or_else(|| CallError::transient("no answer"))?;
+    stream.get_mut().write_all(format!("{head}{body}").as_bytes()).await.map_err(failed)?;
+    let (_, answer) = read(&mut stream).await.ok_or_else(|| CallError::transient("no answer"))?;
+    idle.lock().unwrap().push(stream);
     let answer: Value =
         serde_json::from_slice(&answer).map_err(|error| CallError::transient(error.to_string()))?;
     let tokens = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
@@ -204,8 +214,8 @@ async fn optimize(
 ) {
     for task in hidden_rules::TASKS.iter().filter(|task| only.is_empty() || **task == only) {
         for seed in 0..seeds as u64 {
-            let address = address.to_owned();
-            let model = model_fn(move |request| ask(address.clone(), request));
+            let (address, idle) = (address.to_owned(), Idle::default());
+            let model = model_fn(move |request| ask(address.clone(), idle.clone(), request));
             let limits = Budget { evaluations: Some(budget), ..Budget::default() };
             let settings = Settings { seed, concurrency, width, budget: limits, ..Settings::default() };
             let job = Optimization::new(hidden_rules::task(task, seed), model, hidden_rules::evaluator())

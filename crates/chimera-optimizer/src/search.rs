@@ -59,7 +59,7 @@ pub struct Point {
 }
 
 /// Steps in a row without a roll-out, beyond which nothing new is to be hoped for.
-const IDLE: usize = 100;
+const IDLE: usize = 60;
 
 type Lane<'a> = Pin<Box<dyn Future<Output = Result<Done, Stop>> + Send + 'a>>;
 

@@ -25,7 +25,7 @@ pub struct Settings {
     /// Calls under way at once. Does not change the result. Default 16.
     pub concurrency: usize,
     /// Steps under way at once: how many proposals are made without knowing of each other. Changes the
-    /// result: more makes better use of a high concurrency and needs a larger budget to go as far. Default 4.
+    /// result: more makes better use of a high concurrency and needs a larger budget to go as far. Default 2.
     pub width: usize,
     /// What may be spent.
     pub budget: Budget,
@@ -54,7 +54,7 @@ impl Default for Settings {
         Self {
             seed: 0,
             concurrency: 16,
-            width: 4,
+            width: 2,
             budget: Budget::default(),
             race: true,
             second: Second::default(),

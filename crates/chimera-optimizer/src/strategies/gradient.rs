@@ -73,6 +73,8 @@ pub struct Gradient {
     helped: VecDeque<String>,
     hurt: VecDeque<String>,
     found: bool,
+    /// Whether the last round found none.
+    on_a_plateau: bool,
     /// Rounds in a row, at the shortest step, that found nothing.
     stuck: usize,
 }
@@ -98,6 +100,7 @@ impl Gradient {
             helped: VecDeque::new(),
             hurt: VecDeque::new(),
             found: false,
+            on_a_plateau: false,
             stuck: 0,
         }
     }
@@ -191,7 +194,11 @@ impl Gradient {
             .filter(|member| board.is_complete(member))
             .filter_map(|member| Some((member.id, board.utility(member)?)))
             .collect();
-        complete.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+        // Of equals the younger on a plateau: where two changes help only together, the first of them has to
+        // be taken on trust.
+        self.on_a_plateau = !self.found;
+        let age = |id: usize| if self.on_a_plateau { usize::MAX - id } else { id };
+        complete.sort_by(|one, other| other.1.total_cmp(&one.1).then(age(one.0).cmp(&age(other.0))));
         complete.dedup();
         self.beam = complete.into_iter().take(self.settings.beam.max(1)).map(|(member, _)| member).collect();
         if self.beam.is_empty() {
@@ -259,7 +266,11 @@ impl Strategy for Gradient {
             make,
             parents: vec![parent],
             minibatch: self.minibatches.deal_to(board, parent, size, chance),
-            accept: if by == "gradient" { Accept::Better } else { Accept::Always },
+            accept: match by {
+                "gradient" if self.on_a_plateau => Accept::NotWorse,
+                "gradient" => Accept::Better,
+                _ => Accept::Always,
+            },
             validate: Validate::First(count),
         })
     }

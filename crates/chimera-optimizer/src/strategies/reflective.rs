@@ -19,6 +19,10 @@ use crate::{
     strategy::{Accept, Make, Outcome, Plan, Step, Strategy, Validate},
 };
 
+/// Rewrites of a member in vain, after which one that is no worse will do: where two changes help only
+/// together, the first of them has to be taken on trust.
+const IN_VAIN: usize = 4;
+
 /// The knobs of [`Reflective`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReflectiveSettings {
@@ -48,6 +52,10 @@ pub struct Reflective {
     merged: BTreeSet<(usize, usize)>,
     /// Merges that are due: one for each candidate that made it.
     due: usize,
+    /// Rewrites of each member that did not pass, in a row.
+    in_vain: HashMap<usize, usize>,
+    /// A rewrite that is no better than its parent and no worse: the next one begins from there.
+    aside: Option<usize>,
     /// Steps since one was.
     waited: usize,
     /// The members that are being tried on all examples, and by how much they were ahead.
@@ -180,7 +188,9 @@ impl Strategy for Reflective {
             weights = frontier.iter().map(|(id, _)| mean(board, *id)).collect();
         }
         let drawn = chance.weighted(&weights).and_then(|place| frontier.get(place));
-        let Some((parent, _)) = drawn.copied() else { return Plan::Wait };
+        let drawn = self.aside.take().or(drawn.map(|(member, _)| *member));
+        let Some(parent) = drawn else { return Plan::Wait };
+        let on_a_plateau = self.in_vain.get(&parent).is_some_and(|times| *times >= IN_VAIN);
         let names: Vec<&str> =
             board.members().get(parent).map(|member| member.candidate.names().collect()).unwrap_or_default();
         let turn = self.turns.entry(parent).or_default();
@@ -191,7 +201,7 @@ impl Strategy for Reflective {
             make: Make::Rewrite { component, guidance: Guidance::default(), blind: false },
             parents: vec![parent],
             minibatch: self.minibatches.deal_to(board, parent, self.settings.minibatch, chance),
-            accept: Accept::Better,
+            accept: if on_a_plateau { Accept::NotWorse } else { Accept::Better },
             validate: Validate::First(self.rung(board)),
         })
     }
@@ -200,6 +210,14 @@ impl Strategy for Reflective {
         self.waited += 1;
         if let Make::Again(member) = outcome.step.make {
             self.promoted.remove(&member);
+        }
+        if let ("reflect", Some(parent)) = (outcome.step.by, outcome.step.parents.first()) {
+            let times = self.in_vain.entry(*parent).or_default();
+            let is_better = outcome.after > outcome.before + SAME;
+            *times = if is_better { 0 } else { *times + 1 };
+            if outcome.verdict == Verdict::Scored && !is_better {
+                self.aside = outcome.member;
+            }
         }
         if outcome.verdict == Verdict::Scored && outcome.step.by == "reflect" {
             self.due += 1;
