@@ -96,19 +96,13 @@ where
 {
     intake::check_head(parts)?;
     let route = route::route(&parts.method, parts.uri.path(), arrival.dialect);
-    let state = match route {
-        Route::Call(_)
-        | Route::Generate
-        | Route::Models { .. }
-        | Route::Transform { .. }
-        | Route::Optimizations(_) => gateway.shared.state.load_full(),
-        other => {
-            let answered = aside(gateway, &other, &parts.method);
-            let status = answered.as_ref().map_or(404, |response| response.status().as_u16());
-            books.ended(RequestOutcome::of_status(status));
-            return answered;
-        }
-    };
+    if !route.is_for_tenants() {
+        let answered = aside(gateway, &route, &parts.method);
+        let status = answered.as_ref().map_or(404, |response| response.status().as_u16());
+        books.ended(RequestOutcome::of_status(status));
+        return answered;
+    }
+    let state = gateway.shared.state.load_full();
     if !state.settings.tenants.require_key() {
         web_page::refuse(parts, arrival.head.has_site)?;
     }

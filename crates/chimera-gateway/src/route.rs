@@ -32,6 +32,20 @@ pub(crate) enum Route<'a> {
     BadPath { dialect: DialectId },
 }
 
+impl Route<'_> {
+    /// Whether a caller must be known as a tenant.
+    pub(crate) fn is_for_tenants(&self) -> bool {
+        matches!(
+            self,
+            Self::Call(_)
+                | Self::Generate
+                | Self::Models { .. }
+                | Self::Transform { .. }
+                | Self::Optimizations(_)
+        )
+    }
+}
+
 /// What is wanted of optimisation jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted<'a> {
