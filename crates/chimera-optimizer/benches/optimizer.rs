@@ -46,6 +46,8 @@ fn roll_outs(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("roll_out");
     group.throughput(Throughput::Elements(ROLL_OUTS as u64)).sample_size(10);
+    let found = runtime.block_on(job(None).build().unwrap().run()).unwrap();
+    assert!(found.evaluations > ROLL_OUTS * 9 / 10, "{} roll-outs are too few", found.evaluations);
     group.bench_function("in memory", |bencher| {
         bencher.iter(|| runtime.block_on(job(None).build().unwrap().run()).unwrap());
     });
