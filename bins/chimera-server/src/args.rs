@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::prelude::*;
 
-use crate::transform;
+use crate::{optimize, transform};
 
 /// What the binary is asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(crate) enum Command {
     /// Replays a trace against the configured cache.
     Simulate(Options, Trace),
     Transform(transform::Options),
+    Optimize(optimize::Options),
     /// Prints one page of the generated documentation: `metrics`.
     Docs(String),
     Help,
@@ -47,6 +48,8 @@ usage: chimera [serve] [--config FILE] [--listen ADDR] [--admin-listen ADDR]
        chimera transform [--config FILE] [--pipeline NAME] [--lines] [FILE...]
                                           text from the files or the standard input through a pipeline;
                                           --lines: each line is an item in JSON, and a result
+       chimera optimize TASK.toml [--config FILE] [--journal FILE] [--report FILE] [--json]
+                                          a better prompt for a task; run again, it goes on where it was
        chimera docs metrics               print docs/metrics.md
        chimera --help | --version
 
@@ -62,6 +65,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     let mut trace = Trace::default();
     let mut options = Options::default();
     let mut transform = transform::Options::default();
+    let mut optimize = optimize::Options::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("config") | Short('c') => options.config = Some(parser.value()?.into()),
@@ -76,6 +80,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Value(word) if command.as_deref() == Some("docs") && words.is_empty() => words.push(word),
             Value(word) if command.as_deref() == Some("cache") && words.len() < 2 => words.push(word),
             Value(file) if command.as_deref() == Some("transform") => transform.files.push(file.into()),
+            Value(task) if command.as_deref() == Some("optimize") && optimize.task.as_os_str().is_empty() => {
+                optimize.task = task.into();
+            }
+            Long("journal") => optimize.journal = Some(parser.value()?.into()),
+            Long("report") => optimize.report = Some(parser.value()?.into()),
+            Long("json") => optimize.json = true,
             Long("pipeline") => transform.pipeline = Some(parser.value()?.string()?),
             Long("lines") => transform.lines = true,
             other => return Err(other.unexpected()),
@@ -86,6 +96,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
     if transform != transform::Options::default() {
         return Err("--pipeline and --lines belong to transform".into());
+    }
+    if command.as_deref() == Some("optimize") {
+        return match optimize.task.as_os_str().is_empty() {
+            true => Err("optimize wants a task: TASK.toml".into()),
+            false => Ok(Command::Optimize(optimize::Options { config: options.config, ..optimize })),
+        };
+    }
+    if optimize != optimize::Options::default() {
+        return Err("--journal, --report and --json belong to optimize".into());
     }
     match command.as_deref() {
         None | Some("serve") => Ok(Command::Serve(options)),
@@ -137,6 +156,9 @@ mod tests {
         assert!(parsed(&["serve", "again"]).is_err());
         assert!(parsed(&["docs"]).is_err());
         assert!(parsed(&["serve", "--lines"]).is_err());
+        assert!(parsed(&["serve", "--json"]).is_err());
+        assert!(parsed(&["optimize"]).is_err());
+        assert!(parsed(&["optimize", "a.toml", "b.toml"]).is_err());
         assert!(parsed(&["cache", "simulate"]).is_err());
         assert!(parsed(&["cache", "forget", "x"]).is_err());
     }

@@ -6,8 +6,10 @@ mod cache;
 mod config;
 mod connection;
 mod disk;
+mod jobs;
 mod keep;
 mod metrics;
+mod optimize;
 mod process;
 mod random;
 mod redis;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Check(options) => run::check(&options).and_then(|shown| print(&shown)),
         Command::Simulate(options, trace) => simulate::run(&options, &trace).and_then(|shown| print(&shown)),
         Command::Transform(options) => transform::run(&options),
+        Command::Optimize(options) => optimize::run(&options),
         Command::Serve(options) => run::serve(options),
     };
     match result {

@@ -15,11 +15,15 @@ const WORK: &[f64] =
 const CACHE: &[f64] =
     &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.1];
 
-const BUCKETS: [(&str, &[f64]); 8] = [
+/// Seconds of optimisation jobs.
+const JOBS: &[f64] = &[1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+
+const BUCKETS: [(&str, &[f64]); 9] = [
     ("chimera_request_duration_seconds", ANSWERS),
     ("chimera_attempt_duration_seconds", ANSWERS),
     ("chimera_first_chunk_seconds", ANSWERS),
     ("chimera_pool_wait_seconds", ANSWERS),
+    ("chimera_optimizer_job_duration_seconds", JOBS),
     ("chimera_overhead_seconds", OURS),
     ("chimera_transform_duration_seconds", WORK),
     ("chimera_worker_pool_wait_seconds", WORK),
@@ -115,6 +119,7 @@ fn all() -> impl Iterator<Item = &'static Described> {
         .chain(chimera_circuit_breaker::METRICS)
         .chain(chimera_cache::METRICS)
         .chain(chimera_transform::METRICS)
+        .chain(chimera_optimizer::METRICS)
         .chain(OWN)
 }
 

@@ -164,6 +164,7 @@ pub(crate) fn settings(
     settings.cache = cache::settings(file)?;
     settings.transforms = transform::transforms(file)?;
     transform::check_moderators(&settings)?;
+    settings.optimizer = file.optimizer.settings()?;
     settings.worker_pool = transform::pool(file)?;
     crate::redis::second_tier(file)?;
     crate::disk::check(file)?;
@@ -220,6 +221,7 @@ fn timeouts(file: &File) -> Result<Timeouts, ConfigError> {
         ("standard", timeouts.standard.0),
         ("llm", timeouts.llm.0),
         ("stream_idle", timeouts.stream_idle.0),
+        ("optimization", timeouts.optimization.0),
         ("health", timeouts.health.0),
         ("connect", timeouts.connect.0),
         ("request_body", timeouts.request_body.0),
@@ -232,6 +234,7 @@ fn timeouts(file: &File) -> Result<Timeouts, ConfigError> {
         llm: timeouts.llm.0,
         first_event: timeouts.first_event.map(|span| span.0),
         stream_idle: timeouts.stream_idle.0,
+        optimization: timeouts.optimization.0,
         health: timeouts.health.0,
         request_body: timeouts.request_body.0,
         request_body_idle: timeouts.request_body_idle.0,

@@ -26,6 +26,7 @@ use crate::{
     config::{self, ConfigError, File, LogFormat, LogLevel},
     connection::Patience,
     disk,
+    jobs::Jobs,
     keep::InForce,
     metrics,
     process::Process,
@@ -126,7 +127,8 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
-    let around = Arc::new(surroundings(workers)?);
+    // One more than there are: the loop that works on optimisation jobs has connections of its own.
+    let around = Arc::new(surroundings(workers + 1)?);
     let mut settings = resolve::settings(&file, &addresses, &around, None)?;
     let (tracer, mut exporter) = traces::start(&file, &around)?.unzip();
     settings.tracer = tracer;
@@ -157,6 +159,10 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         drain: (file.server.drain_min.0, file.server.drain_max.0),
     };
     let ended = server.gateway.clone();
+    let jobs = match file.optimizer.running {
+        0 => None,
+        _ => Some(Jobs::start(ended.worker(workers))?),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let data = TcpListener::from_std(data)?;
@@ -168,6 +174,9 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         }
         Ok::<_, Error>(())
     })?;
+    if let Some(jobs) = jobs {
+        jobs.finish();
+    }
     if let Some(background) = background {
         background.finish(&ended);
     }

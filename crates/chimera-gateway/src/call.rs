@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     alias::RawRequest,
     asked::{Asked, KeepFor, load_of},
+    auth::Denied,
     body::Body,
     books::Books,
     context::{Arrival, Context},
@@ -24,10 +25,11 @@ use crate::{
     metrics::RequestOutcome,
     mixed::Asking,
     models_list,
+    optimize::{self, ActingFor},
     plan::{self, Plan},
     renew, reply,
     respond::{self, names},
-    route::{self, Call, Route},
+    route::{self, Call, Route, Wanted},
     transforms,
     upstream::{Framing, forwarded},
     web_page,
@@ -94,23 +96,23 @@ where
 {
     intake::check_head(parts)?;
     let route = route::route(&parts.method, parts.uri.path(), arrival.dialect);
-    let state = match route {
-        Route::Call(_) | Route::Generate | Route::Models { .. } | Route::Transform { .. } => {
-            gateway.shared.state.load_full()
-        }
-        other => {
-            let answered = aside(gateway, &other, &parts.method);
-            let status = answered.as_ref().map_or(404, |response| response.status().as_u16());
-            books.ended(RequestOutcome::of_status(status));
-            return answered;
-        }
-    };
+    if !route.is_for_tenants() {
+        let answered = aside(gateway, &route, &parts.method);
+        let status = answered.as_ref().map_or(404, |response| response.status().as_u16());
+        books.ended(RequestOutcome::of_status(status));
+        return answered;
+    }
+    let state = gateway.shared.state.load_full();
     if !state.settings.tenants.require_key() {
         web_page::refuse(parts, arrival.head.has_site)?;
     }
-    let tenant =
-        state.settings.tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
-    let tenant = tenant.clone();
+    let tenants = &state.settings.tenants;
+    let tenant = match parts.extensions.get::<ActingFor>() {
+        // A job of ours, for a tenant who may have lost its key since it began.
+        Some(job) => tenants.tenant(&job.0).ok_or(Denied::Unknown),
+        None => tenants.authenticate(&parts.headers, parts.uri.query()),
+    };
+    let tenant = tenant.map_err(Failure::denied)?.clone();
     if let Some(tracer) = &state.settings.tracer {
         books.tracing = tracer.begin(parts);
         if let Some(tracing) = &mut books.tracing {
@@ -144,6 +146,15 @@ where
                 true => transforms::batch(&context, &parts.headers, bytes, books).await,
                 false => transforms::one(&context, bytes, books).await,
             }
+        }
+        Route::Optimizations(Wanted::Start) => {
+            books.label = route::RouteLabel::Optimizations;
+            let (bytes, _in_flight) = read(&context, parts, body).await?;
+            optimize::start(&context, bytes, books).await
+        }
+        Route::Optimizations(wanted) => {
+            books.label = route::RouteLabel::Optimizations;
+            optimize::look(&context, wanted, books)
         }
         _ => Err(Failure::new(Code::Internal, "an unmatched route")),
     }

@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chimera_cache::{FlightSettings, Flights};
+use chimera_optimizer::SharedModel;
 use chimera_transform::{PoolSnapshot, WorkerPool};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
@@ -30,6 +31,7 @@ use crate::{
     metrics::{GatewayMetrics, Tokens},
     models::{ModelProvider, Models},
     models_list::ModelLists,
+    optimize::{self, Jobs},
     renew::Renewals,
     request_id::{RequestId, RequestIds},
     respond,
@@ -46,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) renewals: Renewals,
     pub(crate) metrics: GatewayMetrics,
     pub(crate) lists: ModelLists,
+    pub(crate) jobs: Jobs,
     /// Threads for what would hold up the event loops.
     pub(crate) pool: WorkerPool,
     /// Keys the fingerprints of this process, and of those that share its second tier: nobody outside can
@@ -136,6 +139,7 @@ impl Gateway {
             renewals: Renewals::default(),
             metrics: GatewayMetrics::new(),
             lists: ModelLists::default(),
+            jobs: Jobs::default(),
             pool: WorkerPool::new(settings.worker_pool),
             fingerprint_key: seed,
             request_ids: RequestIds::new(),
@@ -151,6 +155,10 @@ impl Gateway {
     /// The handle of one worker thread: its requests use its own idle connections first.
     pub fn worker(&self, index: usize) -> Self {
         Self { shared: self.shared.clone(), worker: index }
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>, worker: usize) -> Self {
+        Self { shared, worker }
     }
 
     pub(crate) fn worker_index(&self) -> usize {
@@ -218,6 +226,18 @@ impl Gateway {
         self.shared.pool.snapshot()
     }
 
+    /// Runs optimisation jobs, those that an earlier process had not finished first. Never ends; dropping it
+    /// ends the calls of all jobs, which go on where they were when it is called again. Give it an event loop
+    /// of its own: without it, jobs are refused.
+    pub async fn run_jobs(&self) {
+        optimize::run(self).await;
+    }
+
+    /// A model of this gateway for an optimisation job of a tenant: its calls go the way of all requests.
+    pub fn model(&self, tenant: &str, name: &str) -> Result<SharedModel, String> {
+        optimize::model(self, tenant, name)
+    }
+
     /// Waits until the answers on their way to the second tier are there: for a clean end.
     pub async fn flush(&self) {
         self.shared.cache.flush().await;
@@ -260,9 +280,9 @@ impl Gateway {
 
 pin_project_lite::pin_project! {
     /// Polls a future and turns a panic in it into `None`, so that it ends one request and nothing else.
-    struct CatchPanic<F> {
+    pub(crate) struct CatchPanic<F> {
         #[pin]
-        future: F,
+        pub(crate) future: F,
     }
 }
 

@@ -66,6 +66,7 @@ mod metrics;
 mod mixed;
 mod models;
 mod models_list;
+mod optimize;
 mod passing;
 mod plan;
 mod probe;
@@ -95,6 +96,7 @@ pub use gateway::{Gateway, GatewayError};
 pub use limits::Limits;
 pub use metrics::METRICS;
 pub use models::{ModelProvider, Models};
+pub use optimize::OptimizerSettings;
 pub use second_tier::{DiskCache, SecondTier};
 pub use settings::{
     CachePolicy, CacheSettings, CompressionSettings, RouteCache, RouteCaches, Settings, SizeLimits, Timeouts,

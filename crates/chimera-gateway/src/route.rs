@@ -16,6 +16,8 @@ pub(crate) enum Route<'a> {
     Generate,
     /// The transform pipeline as an API of its own, for one item or many.
     Transform { batch: bool },
+    /// Optimisation jobs.
+    Optimizations(Wanted<'a>),
     /// Liveness.
     Live,
     /// Readiness.
@@ -28,6 +30,31 @@ pub(crate) enum Route<'a> {
     NotFound { dialect: DialectId },
     /// The path cannot be decoded.
     BadPath { dialect: DialectId },
+}
+
+impl Route<'_> {
+    /// Whether a caller must be known as a tenant.
+    pub(crate) fn is_for_tenants(&self) -> bool {
+        matches!(
+            self,
+            Self::Call(_)
+                | Self::Generate
+                | Self::Models { .. }
+                | Self::Transform { .. }
+                | Self::Optimizations(_)
+        )
+    }
+}
+
+/// What is wanted of optimisation jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted<'a> {
+    Start,
+    List,
+    Look(&'a str),
+    Follow(&'a str),
+    Report(&'a str),
+    Cancel(&'a str),
 }
 
 /// A call that a provider answers.
@@ -76,12 +103,13 @@ pub(crate) enum RouteLabel {
     Generate,
     Models,
     Transform,
+    Optimizations,
     Other,
 }
 
 impl RouteLabel {
     /// Every label, in order of its number.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::ChatCompletions,
         Self::Responses,
         Self::Embeddings,
@@ -94,12 +122,13 @@ impl RouteLabel {
         Self::Generate,
         Self::Models,
         Self::Transform,
+        Self::Optimizations,
         Self::Other,
     ];
 
     /// Whether answers of this route are ever cached.
     pub(crate) fn is_cached(self) -> bool {
-        !matches!(self, Self::Models | Self::Other)
+        !matches!(self, Self::Models | Self::Optimizations | Self::Other)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -116,6 +145,7 @@ impl RouteLabel {
             Self::Generate => "generate",
             Self::Models => "models",
             Self::Transform => "transform",
+            Self::Optimizations => "optimizations",
             Self::Other => "other",
         }
     }
@@ -170,6 +200,7 @@ pub(crate) fn route<'a>(method: &Method, path: &'a str, caller: DialectId) -> Ro
             (Some(rest), _) if is_gemini(path) => gemini(method, rest),
             (Some(model), _) => one_model(method, models, model),
             (_, Some(rest)) => gemini(method, rest),
+            _ if path.starts_with(OPTIMIZATIONS) => optimizations(method, path),
             _ if is_admin(path) => Route::Admin,
             _ if path.starts_with("/v1beta/") => Route::NotFound { dialect: Gemini },
             _ if path.starts_with("/v1/messages") => Route::NotFound { dialect: Anthropic },
@@ -189,6 +220,34 @@ pub(crate) fn is_gemini(path: &str) -> bool {
     ];
     path.starts_with("/v1beta/")
         || (path.starts_with("/v1/models/") && VERBS.iter().any(|verb| path.ends_with(verb)))
+}
+
+const OPTIMIZATIONS: &str = "/api/v1/optimizations";
+
+/// A job, what is wanted of it after its id.
+fn optimizations<'a>(method: &Method, path: &'a str) -> Route<'a> {
+    let rest = path.strip_prefix(OPTIMIZATIONS).unwrap_or_default();
+    let not_allowed = |allow| Route::MethodNotAllowed { allow, dialect: OpenAi };
+    let (id, verb) = match rest.strip_prefix('/').map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+        None if rest.is_empty() => {
+            return match *method {
+                Method::POST => Route::Optimizations(Wanted::Start),
+                Method::GET | Method::HEAD => Route::Optimizations(Wanted::List),
+                _ => not_allowed("GET, HEAD, POST"),
+            };
+        }
+        None => return Route::NotFound { dialect: OpenAi },
+        Some(parts) => parts,
+    };
+    let wanted = match verb {
+        "" => Wanted::Look(id),
+        "events" => Wanted::Follow(id),
+        "report" => Wanted::Report(id),
+        "cancel" if *method == Method::POST => return Route::Optimizations(Wanted::Cancel(id)),
+        "cancel" => return not_allowed("POST"),
+        _ => return Route::NotFound { dialect: OpenAi },
+    };
+    get(method, OpenAi, Route::Optimizations(wanted))
 }
 
 fn get<'a>(method: &Method, dialect: DialectId, route: Route<'a>) -> Route<'a> {

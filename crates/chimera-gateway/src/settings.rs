@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use chimera_transform::PoolSettings;
 
-use crate::{auth::Tenants, models::Models, route::RouteLabel, traces::Tracer, transforms::Transforms};
+use crate::{
+    auth::Tenants, models::Models, optimize::OptimizerSettings, route::RouteLabel, traces::Tracer,
+    transforms::Transforms,
+};
 
 /// The timeout hierarchy: each an absolute deadline from the request's arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Timeouts {
     pub first_event: Option<Duration>,
     /// Silence between the events of a stream. Default 60 s.
     pub stream_idle: Duration,
+    /// A whole optimisation job. Default 10 min.
+    pub optimization: Duration,
     /// Health checks and model lists. Default 5 s.
     pub health: Duration,
     /// Reading a request's body. Default 30 s.
@@ -33,6 +38,7 @@ impl Default for Timeouts {
             llm: Duration::from_secs(120),
             first_event: None,
             stream_idle: Duration::from_secs(60),
+            optimization: Duration::from_secs(600),
             health: Duration::from_secs(5),
             request_body: Duration::from_secs(30),
             request_body_idle: Duration::from_secs(10),
@@ -205,6 +211,8 @@ pub struct Settings {
     pub compression: CompressionSettings,
     /// Pipelines, and which calls go through them.
     pub transforms: Transforms,
+    /// Optimisation jobs.
+    pub optimizer: OptimizerSettings,
     /// The worker pool. Its settings are those of the start.
     pub worker_pool: PoolSettings,
     /// How often whoever calls [`Gateway::probe`](crate::Gateway::probe) should; `None`: not at all.
@@ -224,6 +232,7 @@ impl Settings {
             sizes: SizeLimits::default(),
             compression: CompressionSettings::default(),
             transforms: Transforms::default(),
+            optimizer: OptimizerSettings::default(),
             worker_pool: PoolSettings::default(),
             probe_every: None,
             tracer: None,

@@ -24,7 +24,7 @@ pub use batch::transform_line;
 use moderator::Moderator;
 pub(crate) use restore::Restoring;
 pub use spec::{PipelineSpec, SpecError};
-pub(crate) use through::through;
+pub(crate) use through::{on_pool, through};
 
 /// A pipeline with what stands beside it at a call.
 #[derive(Clone)]

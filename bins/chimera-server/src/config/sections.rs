@@ -73,6 +73,7 @@ pub(crate) struct Timeouts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_event: Option<Span>,
     pub(crate) stream_idle: Span,
+    pub(crate) optimization: Span,
     pub(crate) health: Span,
     pub(crate) connect: Span,
     pub(crate) request_body: Span,
@@ -86,6 +87,7 @@ impl Default for Timeouts {
             llm: secs(120),
             first_event: None,
             stream_idle: secs(60),
+            optimization: secs(600),
             health: secs(5),
             connect: secs(2),
             request_body: secs(30),

@@ -9,6 +9,7 @@ mod disk;
 mod heads;
 mod http2;
 mod lifecycle;
+mod optimize;
 mod providers;
 mod redis;
 mod secrets;

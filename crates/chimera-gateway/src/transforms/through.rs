@@ -206,7 +206,7 @@ pub(crate) async fn pooled<T: Send + 'static>(
     }
 }
 
-pub(super) async fn on_pool<T: Send + 'static>(
+pub(crate) async fn on_pool<T: Send + 'static>(
     shared: &Shared,
     priority: Priority,
     deadline: Instant,

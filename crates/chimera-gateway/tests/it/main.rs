@@ -12,6 +12,7 @@ mod keys;
 mod mixed;
 mod native;
 mod offload;
+mod optimize;
 mod probes;
 #[path = "../../../chimera-cache/tests/redis/server.rs"]
 #[allow(dead_code)]

@@ -31,6 +31,8 @@ pub(crate) enum Act {
     /// Reads one whole request and keeps it.
     Read,
     Write(Vec<u8>),
+    /// Answers the request that was read last.
+    Reply(fn(&str) -> Vec<u8>),
     Sleep(Duration),
     /// Waits until the other side closes; notes that it did, and how much came until then.
     AwaitClose,
@@ -87,14 +89,23 @@ impl Scripted {
 
     async fn act(self: Arc<Self>, mut io: DuplexStream, acts: Vec<Act>) {
         let mut at = 0;
+        let mut last = Vec::new();
         while let Some(act) = acts.get(at).cloned() {
             at += 1;
             match act {
                 Act::Again => at = 0,
                 Act::Read => match read_request(&mut io).await {
-                    Some(request) => self.requests.lock().unwrap().push(request),
+                    Some(request) => {
+                        last.clone_from(&request);
+                        self.requests.lock().unwrap().push(request);
+                    }
                     None => break,
                 },
+                Act::Reply(reply) => {
+                    if io.write_all(&reply(&String::from_utf8_lossy(&last))).await.is_err() {
+                        break;
+                    }
+                }
                 Act::Write(bytes) => {
                     if io.write_all(&bytes).await.is_err() {
                         break;

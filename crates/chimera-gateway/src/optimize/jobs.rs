@@ -1,0 +1,236 @@
+//! The jobs of a gateway: whose they are, how they stand, and which is next.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use chimera_optimizer::{Ended, Findings, Handle, Job};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::OptimizerSettings;
+use crate::failure::{Code, Failure};
+
+/// How a job stands.
+#[derive(Clone)]
+pub(super) enum Standing {
+    Waiting,
+    Running,
+    /// It is over, and this is what it found.
+    Over(Arc<Findings>),
+    /// It is over, and found nothing.
+    Failed(String),
+    /// It was cancelled before it found anything.
+    Cancelled,
+    /// Nothing answered before it found anything.
+    Paused(String),
+}
+
+/// One job.
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) tenant: Arc<str>,
+    pub(super) name: String,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+    /// The form that it was made of, to make it again after a restart.
+    pub(super) form: Bytes,
+    pub(super) handle: Handle,
+    standing: Mutex<Standing>,
+    /// The job itself, until it is begun.
+    job: Mutex<Option<Job>>,
+}
+
+impl Entry {
+    pub(super) fn new(id: String, tenant: Arc<str>, name: String, form: Bytes, job: Job) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self {
+            id,
+            tenant,
+            name,
+            created,
+            form,
+            handle: job.handle(),
+            standing: Mutex::new(Standing::Waiting),
+            job: Mutex::new(Some(job)),
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        lock(&self.standing).clone()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        !matches!(*lock(&self.standing), Standing::Waiting | Standing::Running)
+    }
+
+    /// Begins it, unless it was cancelled.
+    pub(super) fn begin(&self) -> Option<Job> {
+        let mut standing = lock(&self.standing);
+        let job = lock(&self.job).take()?;
+        *standing = Standing::Running;
+        Some(job)
+    }
+
+    pub(super) fn end(&self, standing: Standing) {
+        *lock(&self.standing) = standing;
+    }
+
+    /// Cancels it: at once if it has not begun.
+    pub(super) fn cancel(&self) {
+        self.handle.cancel();
+        let mut standing = lock(&self.standing);
+        if matches!(*standing, Standing::Waiting) {
+            *standing = Standing::Cancelled;
+            lock(&self.job).take();
+        }
+    }
+
+    /// One word for how it stands.
+    pub(super) fn status(&self) -> &'static str {
+        match &*lock(&self.standing) {
+            Standing::Waiting => "waiting",
+            Standing::Running => "running",
+            Standing::Over(found) => found.ended.word(),
+            Standing::Failed(_) => "failed",
+            Standing::Cancelled => "cancelled",
+            Standing::Paused(_) => "paused",
+        }
+    }
+
+    /// What is told of it in a list.
+    pub(super) fn brief(&self) -> Value {
+        let progress = self.handle.progress().borrow().clone();
+        json!({
+            "id": self.id,
+            "object": "optimization",
+            "name": self.name,
+            "created": self.created,
+            "status": self.status(),
+            "progress": progress,
+        })
+    }
+
+    /// What is told of it alone.
+    pub(super) fn whole(&self) -> Value {
+        let mut told = self.brief();
+        let (result, error) = match self.standing() {
+            Standing::Over(found) => {
+                let reason = match &found.ended {
+                    Ended::Paused(reason) => Value::from(reason.as_str()),
+                    _ => Value::Null,
+                };
+                (serde_json::to_value(&*found).unwrap_or_default(), reason)
+            }
+            Standing::Failed(why) | Standing::Paused(why) => (Value::Null, Value::from(why)),
+            _ => (Value::Null, Value::Null),
+        };
+        if let Some(members) = told.as_object_mut() {
+            members.insert("result".into(), result);
+            members.insert("error".into(), error);
+        }
+        told
+    }
+}
+
+/// All jobs.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    table: Mutex<Table>,
+    /// Wakes the loop that does the work.
+    pub(super) more: Notify,
+    /// Whether there is such a loop.
+    pub(super) worked_on: AtomicBool,
+    /// The worker whose connections it uses.
+    pub(super) worker: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Table {
+    by_id: BTreeMap<String, Arc<Entry>>,
+    /// In the order in which they came.
+    order: VecDeque<String>,
+    queue: VecDeque<Arc<Entry>>,
+}
+
+impl Jobs {
+    /// Takes a job in, if there is room.
+    pub(super) fn add(&self, entry: Entry, settings: &OptimizerSettings) -> Result<Arc<Entry>, Failure> {
+        if !self.worked_on.load(Relaxed) {
+            return Err(Failure::new(Code::Overloaded, "this gateway runs no optimisation jobs"));
+        }
+        let mut table = lock(&self.table);
+        table.queue.retain(|entry| !entry.is_over());
+        let full = |why| Err(Failure::new(Code::RateLimited, why));
+        if table.queue.len() >= settings.waiting {
+            return full("too many optimisation jobs wait already");
+        }
+        let own = table.by_id.values().filter(|other| other.tenant == entry.tenant && !other.is_over());
+        if own.count() >= settings.per_client {
+            return full("you have as many optimisation jobs under way as you may");
+        }
+        let entry = Arc::new(entry);
+        table.insert(&entry);
+        table.forget(settings.kept);
+        drop(table);
+        self.more.notify_one();
+        Ok(entry)
+    }
+
+    /// Takes in a job of an earlier process, whatever room there is.
+    pub(super) fn restore(&self, entry: Entry) {
+        lock(&self.table).insert(&Arc::new(entry));
+        self.more.notify_one();
+    }
+
+    /// The next job to begin.
+    pub(super) fn next(&self) -> Option<Arc<Entry>> {
+        lock(&self.table).queue.pop_front()
+    }
+
+    /// A tenant's job; that of another is not there.
+    pub(super) fn get(&self, tenant: &str, id: &str) -> Option<Arc<Entry>> {
+        lock(&self.table).by_id.get(id).filter(|entry| *entry.tenant == *tenant).cloned()
+    }
+
+    /// A tenant's jobs, the newest first.
+    pub(super) fn of(&self, tenant: &str) -> Vec<Arc<Entry>> {
+        let table = lock(&self.table);
+        let entries = table.order.iter().rev().filter_map(|id| table.by_id.get(id));
+        entries.filter(|entry| *entry.tenant == *tenant).cloned().collect()
+    }
+}
+
+impl Table {
+    fn insert(&mut self, entry: &Arc<Entry>) {
+        self.by_id.insert(entry.id.clone(), entry.clone());
+        self.order.push_back(entry.id.clone());
+        self.queue.push_back(entry.clone());
+    }
+
+    /// Forgets the oldest jobs that are over, beyond those that are kept.
+    fn forget(&mut self, kept: usize) {
+        let over =
+            |by_id: &BTreeMap<String, Arc<Entry>>, id: &String| by_id.get(id).is_none_or(|one| one.is_over());
+        let mut surplus = self.order.iter().filter(|id| over(&self.by_id, id)).count().saturating_sub(kept);
+        let by_id = &mut self.by_id;
+        self.order.retain(|id| {
+            let goes = surplus > 0 && over(by_id, id);
+            if goes {
+                surplus -= 1;
+                by_id.remove(id);
+            }
+            !goes
+        });
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

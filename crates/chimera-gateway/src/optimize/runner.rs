@@ -1,0 +1,107 @@
+//! The loop that works on jobs.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use chimera_optimizer::{Ended, OptimizeError};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::{
+    api, files,
+    jobs::{Entry, Jobs, Standing},
+};
+use crate::gateway::{CatchPanic, Gateway};
+
+/// Jobs are refused when this is gone.
+struct WorkedOn<'j>(&'j Jobs);
+
+impl Drop for WorkedOn<'_> {
+    fn drop(&mut self) {
+        self.0.worked_on.store(false, Relaxed);
+    }
+}
+
+/// Works on jobs for ever.
+pub(crate) async fn run(gateway: &Gateway) {
+    let jobs = &gateway.shared.jobs;
+    jobs.worker.store(gateway.worker_index(), Relaxed);
+    restore(gateway).await;
+    jobs.worked_on.store(true, Relaxed);
+    let _worked_on = WorkedOn(jobs);
+    let mut under_way = FuturesUnordered::new();
+    let mut places: Vec<bool> = Vec::new();
+    loop {
+        let most = gateway.with_settings(|settings| settings.optimizer.running);
+        while under_way.len() < most
+            && let Some(entry) = jobs.next()
+        {
+            let place = places.iter().position(|taken| !taken).unwrap_or(places.len());
+            if place == places.len() {
+                places.push(false);
+            }
+            places.get_mut(place).into_iter().for_each(|taken| *taken = true);
+            under_way.push(one(gateway, entry, place));
+        }
+        tokio::select! {
+            () = jobs.more.notified() => {}
+            Some(place) = under_way.next(), if !under_way.is_empty() => {
+                places.get_mut(place).into_iter().for_each(|taken| *taken = false);
+            }
+        }
+    }
+}
+
+/// Works on a job; gives its place back.
+async fn one(gateway: &Gateway, entry: Arc<Entry>, place: usize) -> usize {
+    let Some(mut job) = entry.begin() else { return place };
+    let directory = gateway.with_settings(|settings| settings.optimizer.directory.clone());
+    if let Some(directory) = &directory {
+        let (kept, to) = (entry.clone(), directory.clone());
+        if let Some(Err(error)) = aside(move || files::keep(&to, &kept)).await {
+            entry.end(Standing::Failed(format!("the job could not be kept on disk: {error}")));
+            return place;
+        }
+        job.set_journal(files::journal(directory, &entry.id));
+    }
+    job.set_label((place + 1).to_string());
+    let ended = CatchPanic { future: Box::pin(job.run()) }.await;
+    let (standing, goes_on) = match ended {
+        Some(Ok(found)) => {
+            let goes_on = matches!(found.ended, Ended::Paused(_));
+            (Standing::Over(Arc::new(found)), goes_on)
+        }
+        Some(Err(OptimizeError::CancelledAtStart)) => (Standing::Cancelled, false),
+        Some(Err(OptimizeError::PausedAtStart(why))) => (Standing::Paused(why), true),
+        Some(Err(error)) => (Standing::Failed(error.to_string()), false),
+        None => (Standing::Failed("the job was ended by a panic".into()), false),
+    };
+    tracing::info!(id = %entry.id, tenant = %entry.tenant, "an optimisation job is over");
+    // A paused one is taken up again by the next process.
+    if let (Some(directory), false) = (directory, goes_on) {
+        let id = entry.id.clone();
+        aside(move || files::forget(&directory, &id)).await;
+    }
+    entry.end(standing);
+    place
+}
+
+/// Takes up what an earlier process had not finished.
+async fn restore(gateway: &Gateway) {
+    let Some(directory) = gateway.with_settings(|settings| settings.optimizer.directory.clone()) else {
+        return;
+    };
+    let from: PathBuf = directory;
+    for kept in aside(move || files::all(&from)).await.unwrap_or_default() {
+        match api::entry(gateway, &kept.tenant, kept.id.clone(), &kept.bytes()) {
+            Ok(entry) => gateway.shared.jobs.restore(entry),
+            Err(error) => tracing::warn!(id = %kept.id, %error, "an optimisation job cannot go on"),
+        }
+    }
+}
+
+/// What blocks, on a thread for that. Nothing comes of it when the process is ending.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
