@@ -1,5 +1,6 @@
 //! The configuration file: what may stand in it, and its defaults.
 
+mod console;
 mod providers;
 mod read;
 mod sections;
@@ -9,6 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chimera_gateway::PipelineSpec;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use console::*;
 pub(crate) use providers::*;
 pub(crate) use read::*;
 pub(crate) use sections::*;
@@ -33,6 +35,7 @@ pub(crate) struct File {
     pub(crate) transforms: BTreeMap<String, PipelineSpec>,
     pub(crate) worker_pool: Pool,
     pub(crate) traces: Traces,
+    pub(crate) console: Console,
 }
 
 pub(crate) const fn secs(seconds: u64) -> Span {

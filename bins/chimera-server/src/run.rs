@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use chimera_gateway::{Admin, AdminHooks, Gateway, GatewayError, KeyDigest, Settings};
+use chimera_console::Console;
+use chimera_gateway::{Admin, AdminHooks, Gateway, GatewayError, KeyDigest, Proof, Settings};
 use chimera_provider_pool::{Resolver, SharedConnect, TcpConnect};
 use chimera_sim::Sim;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -25,12 +26,14 @@ use crate::{
     banner,
     config::{self, ConfigError, File, LogFormat, LogLevel},
     connection::Patience,
-    disk,
+    console, disk,
     keep::InForce,
     metrics,
+    plane::{self, Plane},
     process::Process,
     random,
     redis::{self, Background},
+    reports::Reports,
     resolve,
     serve::{self, Shared, Workers},
     sim::SimConnect,
@@ -217,24 +220,31 @@ struct Reloader {
 }
 
 impl Reloader {
-    fn reload(&self) -> Result<(), String> {
-        let loaded = load(&Options {
+    /// A new configuration, resolved over the one in force.
+    fn load(&self) -> Result<(File, Settings), ConfigError> {
+        let file = load(&Options {
             config: self.options.config.clone(),
             listen: self.options.listen.clone(),
             admin_listen: self.options.admin_listen.clone(),
-        });
-        let result = loaded.and_then(|file| {
-            resolve::unchanged_since_start(&self.in_force(), &file)?;
-            resolve::addresses(&file)?;
-            let settings = self.gateway.with_settings(|settings| {
-                let before = InForce { file: &self.in_force(), settings };
-                let mut new = resolve::settings(&file, &self.listening, &self.around, Some(&before))?;
-                new.tracer.clone_from(&settings.tracer);
-                Ok::<_, ConfigError>(new)
-            })?;
-            Ok((file, settings))
-        });
-        match result {
+        })?;
+        resolve::unchanged_since_start(&self.in_force(), &file)?;
+        resolve::addresses(&file)?;
+        let settings = self.gateway.with_settings(|settings| {
+            let before = InForce { file: &self.in_force(), settings };
+            let mut new = resolve::settings(&file, &self.listening, &self.around, Some(&before))?;
+            new.tracer.clone_from(&settings.tracer);
+            Ok::<_, ConfigError>(new)
+        })?;
+        Ok((file, settings))
+    }
+
+    /// Whether a reload would be taken.
+    fn check(&self) -> Result<(), String> {
+        self.load().map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        match self.load() {
             Ok((file, settings)) => {
                 self.gateway.reload(settings);
                 *self.in_force() = file;
@@ -279,22 +289,39 @@ impl Server {
         handle: PrometheusHandle,
         exporter: Option<&mut Exporter>,
     ) -> Result<(), Error> {
-        let [for_config, for_reload, for_key] = [(); 3].map(|()| self.reloader.clone());
+        let [for_config, for_reload, for_key, for_check] = [(); 4].map(|()| self.reloader.clone());
         let render = handle.clone();
+        let key: plane::Key = Arc::new(move || for_key.admin_key());
+        let (hook_key, proof_key) = (key.clone(), key.clone());
+        let (console, reports) = self.console(&handle)?;
+        let prover = console.clone();
         let hooks = AdminHooks {
-            key: Box::new(move || for_key.admin_key()),
+            key: Box::new(move || hook_key()),
             metrics: Box::new(move || render.render()),
             config: Box::new(move || for_config.shown()),
             reload: Box::new(move || for_reload.reload()),
+            check: Box::new(move || for_check.check()),
+            proof: Box::new(move |headers| proof(prover.as_ref(), headers, proof_key())),
         };
-        let plane = Admin::new(self.gateway.clone(), hooks);
+        let plane = Plane { admin: Admin::new(self.gateway.clone(), hooks), console, reports, key };
+        let looking = look(plane.console.clone());
         let serving = serve::serve_admin(admin, plane, self.shared.clone());
         tokio::select! {
             never = serving => match never {},
+            () = looking => Ok(()),
             () = self.upkeep(&handle) => Ok(()),
             () = export(exporter) => Ok(()),
             result = self.live(data) => result,
         }
+    }
+
+    /// The console, if there is to be one, and the reports that it shows.
+    fn console(&self, handle: &PrometheusHandle) -> Result<(Option<Console>, Reports), Error> {
+        let file = self.reloader.in_force();
+        let reports = Reports::new(file.console.load_reports.as_deref());
+        let Some(settings) = console::settings(&file)? else { return Ok((None, reports)) };
+        let console = console::console(settings, &self.gateway, handle.clone(), random::seed()?);
+        Ok((Some(console), reports))
     }
 
     /// What must be done now and then.
@@ -370,6 +397,19 @@ async fn export(exporter: Option<&mut Exporter>) {
         Some(exporter) => exporter.run().await,
         None => std::future::pending().await,
     }
+}
+
+/// Looks at the gateway for the console, without end.
+async fn look(console: Option<Console>) {
+    match console {
+        Some(console) => console.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn proof(console: Option<&Console>, headers: &http::HeaderMap, key: Option<KeyDigest>) -> Proof {
+    let proof = console.map(|console| console.proof(headers, key)).unwrap_or_default();
+    Proof { session: proof.session, token: proof.token }
 }
 
 /// SIGTERM or SIGINT.

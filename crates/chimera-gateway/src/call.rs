@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     alias::RawRequest,
     asked::{Asked, KeepFor, load_of},
+    auth::{Tenant, Tenants},
     body::Body,
     books::Books,
     context::{Arrival, Context},
@@ -105,12 +106,7 @@ where
             return answered;
         }
     };
-    if !state.settings.tenants.require_key() {
-        web_page::refuse(parts, arrival.head.has_site)?;
-    }
-    let tenant =
-        state.settings.tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
-    let tenant = tenant.clone();
+    let tenant = tenant_of(&state.settings.tenants, parts, arrival)?;
     if let Some(tracer) = &state.settings.tracer {
         books.tracing = tracer.begin(parts);
         if let Some(tracing) = &mut books.tracing {
@@ -146,6 +142,17 @@ where
         }
         _ => Err(Failure::new(Code::Internal, "an unmatched route")),
     }
+}
+
+/// Whose a request is.
+fn tenant_of(tenants: &Tenants, parts: &Parts, arrival: &Arrival<'_>) -> Result<Arc<Tenant>, Failure> {
+    if let Some(caller) = &arrival.caller {
+        return Ok(caller.clone());
+    }
+    if !tenants.require_key() {
+        web_page::refuse(parts, arrival.head.has_site)?;
+    }
+    tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied).cloned()
 }
 
 /// Routes that need neither a key nor a provider.
