@@ -26,11 +26,11 @@ function objectives({ hour = {}, about }) {
 function objective({ name, value, target, met, room, note }) {
   const kind = met === undefined ? "soft" : met ? "good" : "bad";
   const word = met === undefined ? "not known yet" : met ? "met" : "missed";
-  return h("li", { class: "card" },
-    h("div", { class: "row apart" }, h("span", { class: "label" }, name), h("span", { class: `badge ${kind}` }, word)),
-    h("p", { class: "big" }, value, h("small", {}, target)),
+  return h("li", { class: "card goal" },
+    h("span", { class: "label" }, name),
+    h("p", { class: "big" }, value),
     meter(met === undefined ? 0 : Math.max(0, room ?? 0), met === false ? "bad" : room < 0.25 ? "warn" : "", note || `${name}: ${word}`),
-    note && h("p", { class: "label" }, note));
+    h("div", { class: "row apart small" }, h("span", { class: "soft" }, target), h("span", { class: `badge ${kind}` }, word), note && h("span", { class: "soft" }, note)));
 }
 
 // What somebody should look at.
@@ -68,8 +68,7 @@ function tiles({ now = {}, hour = {}, about }) {
 export default function overview(root) {
   const goals = h("ul", { class: "grid", "aria-label": "Objectives over the last hour" });
   const care = h("ul", { class: "card", "aria-label": "What needs care", hidden: true });
-  const strip = h("ul", { class: "grid", "aria-label": "The last seconds" });
-  strip.style.setProperty("--least", "8.5rem");
+  const strip = h("ul", { class: "card strip", "aria-label": "The last seconds" });
   const plots = [
     historyPlot({ title: "Requests a second", format: number, series: [{ key: "rate", label: "all", fill: true }, { key: "refused", label: "refused" }, { key: "failed", label: "failed" }] }),
     historyPlot({ title: "Time of generations", format: took, series: [{ key: "p50", label: "p50" }, { key: "p95", label: "p95" }, { key: "p99", label: "p99" }] }),
@@ -92,7 +91,7 @@ export default function overview(root) {
     put(goals, objectives(state).map(objective));
     const wanted = tiles(state);
     if (strip.children.length !== wanted.length) {
-      put(strip, wanted.map(([name]) => h("li", { class: "card" }, h("span", { class: "label" }, name), h("p", { class: "big" }, h("span", {}), h("small", {})))));
+      put(strip, wanted.map(([name]) => h("li", {}, h("span", { class: "label" }, name), h("p", { class: "big" }, h("span", {}), h("small", {})))));
     }
     wanted.forEach(([, value, unit], at) => {
       const [shown, after] = strip.children[at].lastChild.children;

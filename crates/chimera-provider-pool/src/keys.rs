@@ -9,7 +9,11 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use crate::{metrics::KeyMetrics, pace::Pace, settings::ProviderSettings};
+use crate::{
+    metrics::KeyMetrics,
+    pace::{Left, Pace},
+    settings::ProviderSettings,
+};
 
 /// A secret that is never printed and is wiped when dropped.
 #[derive(Clone)]
@@ -119,6 +123,18 @@ pub struct RestingKey {
     pub why: KeyRest,
     /// For how long still.
     pub remaining: Duration,
+}
+
+/// What is left of the allowance of a key that has one by configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Headroom {
+    /// Its place in the configuration, from 0.
+    pub index: usize,
+    /// Of its requests.
+    pub requests: Option<Left>,
+    /// Of its tokens.
+    pub tokens: Option<Left>,
 }
 
 /// That no key may be used.
@@ -257,6 +273,15 @@ impl KeyRing {
             (!remaining.is_zero()).then(|| RestingKey { index, why: key.why(), remaining })
         };
         self.keys.iter().enumerate().filter_map(rests).collect()
+    }
+
+    /// What is left of each key's allowance; nothing of keys that have none.
+    pub fn headroom(&self, now: Instant) -> Vec<Headroom> {
+        let left = |(index, key): (usize, &Key)| {
+            let [requests, tokens] = key.pace.as_ref()?.left(now);
+            Some(Headroom { index, requests, tokens })
+        };
+        self.keys.iter().enumerate().filter_map(left).collect()
     }
 
     /// Keeps a provider without keys unused for `wait`.

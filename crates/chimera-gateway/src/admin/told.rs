@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use chimera_circuit_breaker::Forced;
-use chimera_provider_pool::{Deployment, RestingKey};
+use chimera_provider_pool::{Deployment, Headroom, Left, RestingKey};
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
@@ -25,6 +25,7 @@ pub(super) fn providers(gateway: &Gateway) -> Value {
                 let connections = provider.connections();
                 let (keys, parked) = provider.keys().counts(now);
                 let resting: Vec<_> = provider.keys().resting(now).iter().map(resting_key).collect();
+                let headroom: Vec<_> = provider.keys().headroom(now).iter().map(room).collect();
                 let dialects: Vec<_> = model_provider.dialects.iter().map(|d| d.as_str()).collect();
                 json!({
                     "name": provider.name(), "dialects": dialects,
@@ -32,7 +33,7 @@ pub(super) fn providers(gateway: &Gateway) -> Value {
                     "connections": {
                         "open": connections.open, "idle": connections.idle, "waiting": connections.waiting,
                     },
-                    "keys": { "configured": keys, "parked": parked, "resting": resting },
+                    "keys": { "configured": keys, "parked": parked, "resting": resting, "headroom": headroom },
                     "deployments": deployments.iter().filter(|(of, _)| *of == provider.name()).map(|(_, seen)| seen).collect::<Vec<_>>(),
                 })
             })
@@ -77,6 +78,12 @@ pub(super) fn seen(deployment: &Deployment, now: Instant) -> Value {
 /// A key by its place, never by itself.
 fn resting_key(key: &RestingKey) -> Value {
     json!({ "key": key.index + 1, "why": key.why.as_str(), "remaining_seconds": key.remaining.as_secs_f64() })
+}
+
+/// What is left of a key's allowance.
+fn room(room: &Headroom) -> Value {
+    let left = |left: Left| json!({ "left": left.now, "most": left.most, "per_minute": left.per_minute });
+    json!({ "key": room.index + 1, "requests": room.requests.map(left), "tokens": room.tokens.map(left) })
 }
 
 fn forced_as_str(forced: Forced) -> &'static str {
