@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    docs, layers, monitoring,
+    console, docs, layers, monitoring,
     process::{Outcome, cargo, run},
     redis, sdk, tidy,
 };
@@ -44,6 +44,7 @@ pub(crate) fn all() -> Outcome {
         }),
         part("examples run", examples),
         part("official SDKs", sdk::run),
+        part("the console in a browser", || console::run(&[])),
         part("rules and dashboards", monitoring::at_rest),
     ];
     summary(&parts)

@@ -50,6 +50,11 @@ export function bytes(value) {
   return `${digits(size)} GiB`;
 }
 
+// Of whatever currency the prices are.
+export function money(value) {
+  return known(value) ? value.toFixed(value < 0.1 ? 4 : 2) : NONE;
+}
+
 export function clock(time) {
   return new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 }

@@ -9,7 +9,7 @@ const PERCENTILES = ["p50", "p90", "p95", "p99", "p999", "max"];
 
 export default function load(root) {
   const list = h("div", {});
-  const report = h("div", { class: "grid" });
+  const report = h("div", { class: "stack" });
   put(root, h("div", { class: "head" }, h("h1", {}, "Load"), h("p", {}, "Reports of chimera-load")), h("section", { class: "card" }, list), report);
 
   async function open(name) {

@@ -3,6 +3,7 @@
 import { ask, call, data, tell } from "./api.js";
 import { diff } from "./diff.js";
 import { announce, confirm, field, h, pairs, put, say, table } from "./dom.js";
+import { seen } from "./feed.js";
 import { number, percent, span } from "./format.js";
 import { plot } from "./plot.js";
 import { events } from "./sse.js";
@@ -18,7 +19,7 @@ const RUNNING = ["queued", "running", "paused"];
 
 export default function optimizer(root) {
   const list = h("div", {});
-  const one = h("div", { class: "grid" });
+  const one = h("div", { class: "stack" });
   const client = h("select", { change: () => load() });
   const who = field("As the client", client);
   const task = h("textarea", { rows: 10, spellcheck: "false", id: "task" });
@@ -40,6 +41,7 @@ export default function optimizer(root) {
   } }, h("h2", {}, "Start a job"), field("The task, as JSON", task), said, h("div", { class: "row" }, h("button", { class: "main", type: "submit", id: "start" }, "Start")));
 
   async function load() {
+    if (!seen.state.optimizer) return put(list, h("p", { class: "soft" }, "There is no optimizer on this gateway."));
     try {
       const answer = await ask(data(JOBS), { headers: as(name()) });
       const jobs = Array.isArray(answer) ? answer : answer.optimizations ?? answer.jobs ?? answer.data ?? [];
@@ -69,8 +71,8 @@ export default function optimizer(root) {
   let before;
   const update = ({ state }) => {
     const clients = state.clients ?? [];
-    if (JSON.stringify(clients) === before) return;
-    before = JSON.stringify(clients);
+    if (JSON.stringify([clients, state.optimizer]) === before) return;
+    before = JSON.stringify([clients, state.optimizer]);
     put(client, clients.map((name) => h("option", { value: name }, name)));
     who.hidden = !clients.some((name) => name !== "open");
     load();
@@ -86,7 +88,7 @@ async function follow(id, root, headers, signal, changed) {
   const curve = plot({ title: "Best score by roll-outs", format: number, x: (at) => `${number(at)} roll-outs`, series: [{ key: "best", label: "best", fill: true }] });
   const points = { xs: [], columns: { best: [] } };
   const lineage = [];
-  const [state, facts, tree, result] = [h("span", { class: "badge" }), h("div", {}), h("div", {}), h("div", { class: "grid" })];
+  const [state, facts, tree, result] = [h("span", { class: "badge" }), h("div", {}), h("div", {}), h("div", { class: "stack" })];
   const cancel = h("button", { class: "danger", type: "button", id: "cancel", click: async () => {
     if (!(await confirm("Cancel the job?", "Its calls end at once. What was found so far stays.", "Cancel the job"))) return;
     try {

@@ -1,7 +1,7 @@
 // Overview: does the gateway do what it is to do, and what is going on?
 
 import { h, meter, put, say } from "./dom.js";
-import { bytes, number, percent, took } from "./format.js";
+import { bytes, money, number, percent, took } from "./format.js";
 import { historyPlot } from "./plot.js";
 
 // The objectives: what is, what is to be, and how much room there is.
@@ -61,7 +61,7 @@ function tiles({ now = {}, hour = {}, about }) {
     ["In flight", number(now.in_flight), ""],
     ["Memory", bytes(now.memory), ""],
   ];
-  if (about?.priced) shown.push(["Spent, last hour", number(hour.spent), ""]);
+  if (about?.priced) shown.push(["Spent, last hour", money(hour.spent), ""]);
   return shown;
 }
 

@@ -44,7 +44,7 @@ export default function playground(root) {
   const body = h("textarea", { rows: 9, spellcheck: "false", id: "body" });
   const send = h("button", { class: "main", type: "submit", id: "send" }, "Send");
   const stop = h("button", { type: "button", disabled: true, click: () => running?.abort() }, "Stop");
-  const out = h("div", { class: "grid" });
+  const out = h("div", { class: "stack" });
   let running;
 
   function compose() {
@@ -59,8 +59,8 @@ export default function playground(root) {
     const [status, answer, raw] = [h("p", { role: "status" }, "Waiting for the first byte…"), h("pre", { tabindex: 0, id: "answer" }), h("pre", { tabindex: 0 })];
     const about = h("div", {});
     put(out, h("section", { class: "card" }, h("h2", {}, "Answer"), status, answer),
-      h("section", { class: "card" }, h("h2", {}, "Headers"), about),
-      h("section", { class: "card" }, h("h2", {}, "As it came"), raw));
+      h("section", { class: "card" }, h("h2", {}, "As it came"), raw),
+      h("section", { class: "card" }, h("h2", {}, "Headers"), about));
     running = new AbortController();
     stop.disabled = false;
     send.disabled = true;
@@ -128,7 +128,7 @@ export default function playground(root) {
 // Headers as they came, and where the time went.
 function headers(all) {
   const timing = (all.get("server-timing") ?? "").split(",").map((part) => part.trim().match(/^([\w-]+);dur=([\d.]+)/)).filter(Boolean);
-  return h("div", { class: "grid" },
+  return h("div", { class: "stack small" },
     timing.length ? table("Server timing", [["Part"], ["Took", true]], timing.map(([, name, ms]) => [name, took(Number(ms) / 1000)])) : null,
     table("Headers", [["Header"], ["Value"]], [...all].map(([name, value]) => [name, value])));
 }

@@ -84,7 +84,7 @@ function provider(name) {
 export default function providers(root) {
   const list = h("div", { class: "grid" });
   const groups = h("p", {});
-  list.style.setProperty("--least", "40rem");
+  list.style.setProperty("--least", "36rem");
   const made = new Map();
   put(root, h("div", { class: "head" }, h("h1", {}, "Providers"), groups), list);
   return ({ state }) => {

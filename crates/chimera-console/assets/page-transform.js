@@ -17,7 +17,7 @@ export default function transform(root) {
   const pipeline = h("select", { id: "pipeline", change: () => { own.hidden = pipeline.value !== OWN; } });
   const boxes = STEPS.map((step) => h("input", { type: "checkbox", value: step, checked: ["normalize", "redact"].includes(step) }));
   const own = h("fieldset", { class: "row" }, boxes.map((box, at) => h("label", { class: "check" }, box, STEPS[at])));
-  const result = h("div", { class: "grid", "aria-live": "polite" });
+  const result = h("div", { class: "stack", "aria-live": "polite" });
   const run = h("button", { class: "main", type: "submit" }, "Transform");
   const as = field("As the client", client);
 

@@ -14,18 +14,23 @@ export function nice(most) {
   return [1, 2, 5, 10].find((step) => step * power >= most) * power;
 }
 
-function line(xs, values, most) {
-  let d = "";
-  let gap = true;
+// Runs of neighbours that are known, as points of a path.
+function runs(places, values, most) {
+  const all = [];
+  let run;
   values.forEach((value, at) => {
-    if (value === null || value === undefined) gap = true;
+    if (value === null || value === undefined) run = undefined;
     else {
-      d += `${gap ? "M" : "L"}${xs[at].toFixed(1)} ${(HEIGHT - (HEIGHT * Math.min(value, most)) / most).toFixed(2)}`;
-      gap = false;
+      if (!run) all.push((run = []));
+      run.push(`${places[at].toFixed(1)} ${(HEIGHT - (HEIGHT * Math.min(value, most)) / most).toFixed(2)}`);
     }
   });
-  return d;
+  return all;
 }
+
+// A single point is drawn as a dash, or it would not be seen.
+const line = (all) => all.map((run) => `M${run.length === 1 ? [...run, run[0]].join("h-2L") : run.join("L")}`).join("");
+const under = (all) => all.map((run) => `M${run.join("L")}L${run.at(-1).split(" ")[0]} ${HEIGHT}L${run[0].split(" ")[0]} ${HEIGHT}Z`).join("");
 
 // A plot: `series` is a list of { key, label }. `update({ xs, columns })` draws anew; xs are times unless `x` puts
 // them into words.
@@ -86,9 +91,9 @@ export function plot({ title, series, format, x = clock, top, lowest = 0.001 }) 
     const [first, last] = [xs[0], xs.at(-1)];
     const places = xs.map((place) => (last > first ? ((place - first) / (last - first)) * WIDTH : WIDTH));
     drawn = { xs: [...xs], places, columns };
-    series.forEach(({ key }, n) => paths[n].setAttribute("d", line(places, columns[key] ?? [], most)));
-    const filled = series.length === 1 || series[0].fill ? line(places, (columns[series[0].key] ?? []).map((value) => value ?? 0), most) : "";
-    area.setAttribute("d", filled ? `${filled}L${WIDTH} ${HEIGHT}L${places[0]} ${HEIGHT}Z` : "");
+    const known = series.map(({ key }) => runs(places, columns[key] ?? [], most));
+    known.forEach((all, n) => paths[n].setAttribute("d", line(all)));
+    area.setAttribute("d", series.length === 1 || series[0].fill ? under(known[0]) : "");
     say(high, format(most));
     say(middle, format(most / 2));
     say(empty, all.length ? "" : "Nothing to show yet");

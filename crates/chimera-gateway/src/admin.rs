@@ -13,13 +13,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use chimera_protocol::DialectId;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use serde_json::{Value, json};
 
 pub use gate::Proof;
 
-use crate::{auth::KeyDigest, body::Body, cache_page, gateway::Gateway};
+use crate::{
+    auth::KeyDigest,
+    body::Body,
+    cache_page,
+    gateway::Gateway,
+    route::{self, Route},
+};
 
 /// An answer of the admin plane on its way.
 pub type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -140,14 +147,16 @@ impl Admin {
         }
     }
 
-    /// What the pages of providers, cache and worker pool tell, together with whether the gateway is ready and with
-    /// the names that a caller may use: of clients, pipelines and groups.
+    /// What the pages of providers, cache and worker pool tell, together with whether the gateway is ready, whether
+    /// it runs optimization jobs, and the names that a caller may use: of clients, pipelines and groups.
     pub fn overview(&self) -> Value {
         let (clients, pipelines) = self.gateway.with_settings(|settings| {
             (settings.tenants.names(), settings.transforms.names().map(str::to_owned).collect::<Vec<_>>())
         });
+        let path = route::route(&Method::GET, "/api/v1/optimizations", DialectId::OpenAi);
         json!({
             "ready": self.gateway.is_ready(),
+            "optimizer": !matches!(path, Route::NotFound { .. } | Route::BadPath { .. }),
             "providers": told::providers(&self.gateway),
             "cache": cache_page::metrics(&self.gateway),
             "worker_pool": told::worker_pool(&self.gateway),
