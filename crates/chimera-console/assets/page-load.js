@@ -24,7 +24,7 @@ export default function load(root) {
     if (!configured) return put(list, h("p", { class: "soft" }, "No folder of reports is configured. Set console.load_reports to where chimera-load writes its JSON."));
     if (!reports.length) return put(list, h("p", { class: "soft" }, "There are no reports in the folder yet."));
     put(list, table("Reports", [["Report"], ["Written"], ["Size", true]], reports.map(({ name, modified, bytes: size }) => [
-      h("button", { type: "button", class: "quiet", click: () => open(name) }, name), day(modified), bytes(size)])));
+      h("button", { type: "button", class: "link", click: () => open(name) }, name), day(modified), bytes(size)])));
     return open(reports[0].name);
   }).catch((error) => put(list, h("p", { class: "bad" }, error.message)));
   return () => {};

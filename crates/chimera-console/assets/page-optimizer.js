@@ -48,7 +48,7 @@ export default function optimizer(root) {
       start.hidden = false;
       if (!jobs.length) return put(list, h("p", { class: "soft" }, "No jobs yet."));
       put(list, table("Jobs", [["Job"], ["State"], ["Best score", true], ["Roll-outs", true]], jobs.map((job) => [
-        h("button", { type: "button", class: "quiet", click: () => open(idOf(job)) }, String(job.name ?? job.task ?? idOf(job))),
+        h("button", { type: "button", class: "link", click: () => open(idOf(job)) }, String(job.name ?? job.task ?? idOf(job))),
         h("span", { class: KINDS[stateOf(job)] ?? "" }, stateOf(job)), number(job.best ?? job.progress?.best ?? undefined), number(job.evaluations ?? job.progress?.evaluations)])));
     } catch (error) {
       const none = error.status === 404 || error.status === 405;

@@ -36,7 +36,7 @@ function deployment(name) {
     say(badge, forced ? `held ${forced}` : word);
     say(why, state !== "closed" && reason && !forced ? `Why: ${reason}` : "");
     const next = state === "open" && probe && !forced ? `; next probe ${probe > now ? `in ${span(probe - now)}` : "with the next request"}` : "";
-    say(since, `For ${span(now - from)}${next}${probes ? `; ${probes} probes under way` : ""}`);
+    say(since, forced ? "By an operator, until it is let go" : `For ${span(now - from)}${next}${probes ? `; ${probes} probes under way` : ""}`);
     const share = window.calls ? `, ${percent(window.failures / window.calls)} of them failed${window.slow ? `, ${number(window.slow)} slow` : ""}` : "";
     say(calls, `${number(window.calls)} calls in the window${share}`);
     put(full, meter(limit ? in_flight / limit : 0, in_flight / limit > 0.8 ? "warn" : "", `${in_flight} of ${limit} slots are taken`));

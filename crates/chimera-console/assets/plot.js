@@ -94,8 +94,8 @@ export function plot({ title, series, format, x = clock, top, lowest = 0.001 }) 
     const known = series.map(({ key }) => runs(places, columns[key] ?? [], most));
     known.forEach((all, n) => paths[n].setAttribute("d", line(all)));
     area.setAttribute("d", series.length === 1 || series[0].fill ? under(known[0]) : "");
-    say(high, format(most));
-    say(middle, format(most / 2));
+    say(high, all.length ? format(most) : "");
+    say(middle, all.length ? format(most / 2) : "");
     say(empty, all.length ? "" : "Nothing to show yet");
     say(from, xs.length ? x(first) : "");
     show();
