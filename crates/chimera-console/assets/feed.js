@@ -21,7 +21,9 @@ function changed() {
 // A JSON merge patch (RFC 7396): null takes away.
 export function merge(target, patch) {
   if (patch === null || typeof patch !== "object" || Array.isArray(patch)) return patch;
-  const merged = target !== null && typeof target === "object" && !Array.isArray(target) ? { ...target } : {};
+  // Names come from the configuration, and `__proto__` may be one.
+  const known = target !== null && typeof target === "object" && !Array.isArray(target) ? target : {};
+  const merged = Object.assign(Object.create(null), known);
   for (const [name, change] of Object.entries(patch)) {
     if (change === null) delete merged[name];
     else merged[name] = merge(merged[name], change);
