@@ -249,6 +249,38 @@ class Suite:
         self.shot(page, "transform-done")
         self.clean(page)
 
+    def test_modules_keep_their_word(self):
+        """What can be said of a module without a page: patches, differences, numbers."""
+        page = self.open("transform")
+        page.until("performance.getEntriesByType('resource').some(({ name }) => name.includes('/diff-'))")
+        wrong = page.js("""(async () => {
+            const at = (name) => performance.getEntriesByType('resource').find((one) => one.name.includes(`/${name}-`)).name;
+            const [{ merge }, { compare }, { number, percent, took, bytes }, { nice }] =
+                await Promise.all(['feed', 'diff', 'format', 'plot'].map((name) => import(at(name))));
+            const wrong = [];
+            const is = (got, wanted) => { if (JSON.stringify(got) !== JSON.stringify(wanted)) wrong.push([got, wanted]); };
+            is(merge({ a: 1, b: { c: [1], d: 2 } }, { a: null, b: { c: [2] }, e: { f: 1 } }), { b: { c: [2], d: 2 }, e: { f: 1 } });
+            is(merge({ a: [1] }, { a: { b: 1 } }), { a: { b: 1 } });
+            const named = merge({}, JSON.parse('{"__proto__": {"polluted": 1}}'));
+            is([({}).polluted, named.polluted, Object.keys(named)], [undefined, undefined, ['__proto__']]);
+            const words = ['a', 'b', ' ', '\\n', 'é', '.', 'cc'];
+            for (let n = 0; n < 300; n += 1) {
+                const [one, other] = [0, 1].map(() => Array.from({ length: n % 23 }, () => words[Math.floor(Math.random() * words.length)]).join(''));
+                const runs = compare(one, other);
+                is(runs.filter(([kind]) => kind !== 'ins').map(([, text]) => text).join(''), one);
+                is(runs.filter(([kind]) => kind !== 'del').map(([, text]) => text).join(''), other);
+            }
+            is(compare('the old dog', 'the new dog'), [['same', 'the '], ['del', 'old'], ['ins', 'new'], ['same', ' dog']]);
+            is([0, 5, 0.1234, 1234.5, 12345, 1.5e6, NaN, undefined].map(number), ['0', '5', '0.12', '1235', '12.3 k', '1.50 M', '–', '–']);
+            is([0, 0.5, 0.9996, 1].map((share) => percent(share)), ['0.0 %', '50.0 %', '99.96 %', '100.0 %']);
+            is([0, 0.0000005, 0.0123, 2.5, 600].map(took), ['0 s', '0.50 µs', '12.3 ms', '2.50 s', '10 min']);
+            is([512, 2048, 5 * 1024 ** 3].map(bytes), ['512 B', '2 KiB', '5 GiB']);
+            is([0, 0.3, 1, 3, 7, 120].map(nice), [1, 0.5, 1, 5, 10, 200]);
+            return wrong;
+        })()""")
+        assert not wrong, wrong
+        self.clean(page)
+
     def test_playground_speaks_every_dialect(self):
         page = self.open("playground", gateway=self.simulated)
         set_value = lambda selector, value, event: page.js(
