@@ -46,12 +46,19 @@ function deployment(name) {
   return { element, update };
 }
 
-// What is left of a key's allowance, where one is set.
+// What is left of a key: of the pace that is set for it, and as its provider last told.
 function headroom(list) {
-  return (list ?? []).map(({ key, requests, tokens }) => h("li", {},
-    [["requests", requests], ["tokens", tokens]].filter(([, left]) => left).map(([of, { left, most, per_minute: minute }]) => [
-      h("p", { class: "label" }, `Key ${key}: ${number(left)} of ${number(most)} ${of} are left at once, at ${number(minute)} a minute`),
-      meter(left / most, left / most < 0.2 ? "warn" : "", `Key ${key}: ${percent(left / most)} of its ${of} are left`)])));
+  return (list ?? []).map(({ key, requests, tokens, told_requests: toldRequests, told_tokens: toldTokens }) => {
+    const known = [
+      [requests, (left) => `requests at once, at ${number(left.per_minute)} a minute`], [tokens, (left) => `tokens at once, at ${number(left.per_minute)} a minute`],
+      [toldRequests, () => "requests, says the provider"], [toldTokens, () => "tokens, says the provider"],
+    ];
+    return known.filter(([left]) => left).map(([left, of]) => {
+      const share = left.left / left.most;
+      const text = `Key ${key}: ${number(left.left)} of ${number(left.most)} ${of(left)}`;
+      return h("li", {}, h("p", { class: "label" }, text), meter(share, share < 0.2 ? "warn" : "", text));
+    });
+  });
 }
 
 function provider(name) {

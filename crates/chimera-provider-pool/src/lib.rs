@@ -77,6 +77,7 @@ pub use connect::{Connect, Connected, Connecting, Io, SharedConnect, TcpConnect,
 pub use deployment::{Connections, Deployment, Group, Provider};
 pub use error::{BodyError, ConnectError, SendError, SettingsError, Stage};
 pub use keys::{Credential, Headroom, KeyIndex, KeyRest, KeyRing, Resting, RestingKey, Secret};
+pub use learnt::Told;
 pub use metrics::{AttemptOutcome, METRICS};
 pub use pace::Left;
 pub use picker::{InOrder, LeastLatency, Picker, RoundRobin, SharedPicker, Tried, Weighted};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use chimera_circuit_breaker::Forced;
-use chimera_provider_pool::{Deployment, Headroom, Left, RestingKey};
+use chimera_provider_pool::{Deployment, Headroom, Left, RestingKey, Told};
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
@@ -80,10 +80,14 @@ fn resting_key(key: &RestingKey) -> Value {
     json!({ "key": key.index + 1, "why": key.why.as_str(), "remaining_seconds": key.remaining.as_secs_f64() })
 }
 
-/// What is left of a key's allowance.
+/// What is left of a key.
 fn room(room: &Headroom) -> Value {
     let left = |left: Left| json!({ "left": left.now, "most": left.most, "per_minute": left.per_minute });
-    json!({ "key": room.index + 1, "requests": room.requests.map(left), "tokens": room.tokens.map(left) })
+    let told = |told: Told| json!({ "left": told.left, "most": told.most });
+    json!({
+        "key": room.index + 1, "requests": room.requests.map(left), "tokens": room.tokens.map(left),
+        "told_requests": room.told_requests.map(told), "told_tokens": room.told_tokens.map(told),
+    })
 }
 
 fn forced_as_str(forced: Forced) -> &'static str {
