@@ -20,8 +20,10 @@ const PAGES = [
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 let leave = () => {};
+let wanted = 0;
 
 async function show(moved) {
+  const mine = (wanted += 1);
   const path = location.hash.replace(/^#\/?/, "").split("/")[0];
   const [name, title, make] = PAGES.find(([name]) => name === path) ?? PAGES[0];
   for (const link of document.querySelectorAll("#pages a")) {
@@ -31,9 +33,10 @@ async function show(moved) {
   leave();
   leave = () => {};
   const page = await make().catch(() => null);
+  // Somebody may have gone on to another one while this one came.
+  if (mine !== wanted) return;
   const root = h("div", { class: "page" });
   const update = page ? page(root) : put(root, h("p", {}, "This page could not be loaded. Is the gateway there?"));
-  // The page before may have been left for yet another one meanwhile.
   put(main, ...root.childNodes);
   document.title = `${title} · Chimera`;
   if (typeof update === "function") {

@@ -67,7 +67,12 @@ export function listen() {
   clearTimeout(lost);
   if (document.hidden) return;
   source = new EventSource("/api/v1/console/events");
-  source.addEventListener("state", (event) => { set("live"); take(JSON.parse(event.data)); });
+  source.addEventListener("state", (event) => {
+    // What came to pass meanwhile is in the history, and in no event.
+    if (seen.is === "lost") load().catch(() => {});
+    set("live");
+    take(JSON.parse(event.data));
+  });
   source.addEventListener("delta", (event) => { set("live"); take(merge(seen.state, JSON.parse(event.data))); });
   source.addEventListener("error", () => {
     set("lost");
