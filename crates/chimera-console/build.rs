@@ -44,9 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes one asset in its three forms; gives its line of the table.
+/// Writes one asset in its two forms; gives its line of the table. Whoever takes neither gets the second unpacked.
 fn entry(out: &Path, name: &str, kind: &str, plain: &[u8]) -> Result<String, Box<dyn Error>> {
-    fs::write(out.join(name), plain)?;
     let mut brotli = brotli::CompressorWriter::new(Vec::new(), 4096, 11, 22);
     brotli.write_all(plain)?;
     fs::write(out.join(format!("{name}.br")), brotli.into_inner())?;
@@ -63,8 +62,7 @@ fn entry(out: &Path, name: &str, kind: &str, plain: &[u8]) -> Result<String, Box
     let bytes = |ending: &str| format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}{ending}\"))");
     let tag = hash(plain);
     Ok(format!(
-        "Asset {{ name: \"{name}\", kind: \"{kind}\", tag: \"\\\"{tag:016x}\\\"\", plain: {}, brotli: {}, gzip: {} }},\n",
-        bytes(""),
+        "Asset {{ name: \"{name}\", kind: \"{kind}\", tag: \"\\\"{tag:016x}\\\"\", brotli: {}, gzip: {} }},\n",
         bytes(".br"),
         bytes(".gz"),
     ))

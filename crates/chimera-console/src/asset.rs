@@ -1,5 +1,7 @@
 //! What is delivered, in the forms in which it was made when the crate was built.
 
+use std::io::Read as _;
+
 /// One asset.
 #[derive(Debug)]
 pub(crate) struct Asset {
@@ -8,9 +10,20 @@ pub(crate) struct Asset {
     pub(crate) kind: &'static str,
     /// Its entity tag, quotes included.
     pub(crate) tag: &'static str,
-    pub(crate) plain: &'static [u8],
     pub(crate) brotli: &'static [u8],
     pub(crate) gzip: &'static [u8],
+}
+
+impl Asset {
+    /// For the few who take no encoding: the binary does not hold everything a third time for them.
+    pub(crate) fn plain(&self) -> Vec<u8> {
+        let mut plain = Vec::new();
+        match flate2::read::GzDecoder::new(self.gzip).read_to_end(&mut plain) {
+            Ok(_) => plain,
+            // It was made by the build.
+            Err(_) => Vec::new(),
+        }
+    }
 }
 
 /// Everything under `/assets/`.
@@ -30,12 +43,12 @@ mod tests {
 
     use super::*;
 
-    fn text(asset: &Asset) -> &str {
-        std::str::from_utf8(asset.plain).unwrap()
+    fn text(asset: &Asset) -> &'static str {
+        String::from_utf8(asset.plain()).unwrap().leak()
     }
 
     /// Names of modules that a module imports before it runs.
-    fn imports(text: &str) -> impl Iterator<Item = &str> {
+    fn imports(text: &'static str) -> impl Iterator<Item = &'static str> {
         text.lines()
             .filter(|line| line.starts_with("import ") || line.starts_with("} from "))
             .filter_map(|line| line.split("\"./").nth(1)?.split('"').next())

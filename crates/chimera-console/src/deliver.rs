@@ -88,7 +88,7 @@ impl Page {
     pub(crate) fn new(prefix: Option<&str>) -> Self {
         let Some(prefix) = prefix else { return Self { moved: None, policy: policy(None) } };
         let prefix = prefix.trim_end_matches('/');
-        let page = String::from_utf8_lossy(PAGE.plain).replace("/assets/", &format!("{prefix}/assets/"));
+        let page = String::from_utf8_lossy(&PAGE.plain()).replace("/assets/", &format!("{prefix}/assets/"));
         Self { moved: Some(page.into()), policy: policy(origin(prefix)) }
     }
 
@@ -121,9 +121,9 @@ fn body_of(asset: &'static Asset, headers: &HeaderMap) -> Response<Answer> {
     let tag = HeaderValue::from_static(asset.tag);
     let is_known = has(headers, asset.tag);
     let (bytes, encoding) = match coding(headers) {
-        Coding::Brotli => (asset.brotli, Some("br")),
-        Coding::Gzip => (asset.gzip, Some("gzip")),
-        Coding::Plain => (asset.plain, None),
+        Coding::Brotli => (Bytes::from_static(asset.brotli), Some("br")),
+        Coding::Gzip => (Bytes::from_static(asset.gzip), Some("gzip")),
+        Coding::Plain => (asset.plain().into(), None),
     };
     let mut response = Response::new(Answer::Whole(Bytes::new()));
     let headers = response.headers_mut();
@@ -138,7 +138,7 @@ fn body_of(asset: &'static Asset, headers: &HeaderMap) -> Response<Answer> {
     if let Some(encoding) = encoding {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
-    *response.body_mut() = Answer::Whole(Bytes::from_static(bytes));
+    *response.body_mut() = Answer::Whole(bytes);
     response
 }
 
