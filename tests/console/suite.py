@@ -5,6 +5,7 @@ Usage: suite.py --chimera PROGRAM --out FOLDER [--chromium PROGRAM] [--only NAME
 
 import argparse
 import hashlib
+import json
 import os
 import sys
 import threading
@@ -319,6 +320,60 @@ class Suite:
     def test_optimizer_says_whether_there_is_one(self):
         page = self.open("optimizer")
         page.until("/There is no optimizer|Start a job/.test(document.querySelector('main').innerText)")
+        self.clean(page)
+
+    def test_optimizer_follows_a_job(self):
+        """The page against the jobs that it expects. They are stood in for: this says nothing of a gateway's own."""
+        jobs = {}
+        events = [{"type": "started", "resumed": 0}]
+        for n in range(1, 6):
+            events.append({"type": "accepted", "member": n, "parent": n - 1, "validation": n / 10, "note": HOSTILE})
+            events.append({"type": "best", "member": n, "score": n / 10})
+            events.append({"type": "budget", "evaluations": n * 20, "evaluations_left": 100 - n * 20, "best": n / 10,
+                           "tried": n, "accepted": n, "seconds": n, "last_accepted": HOSTILE})
+
+        def gateway(method, path, body):
+            parts = path.removeprefix("/api/v1/data/api/v1/optimizations").strip("/").split("/")
+            if parts == [""]:
+                if method == "POST":
+                    jobs["j1"] = {"id": "j1", "name": json.loads(body)["name"], "state": "running", "progress": {}}
+                    return 200, "application/json", json.dumps(jobs["j1"])
+                return 200, "application/json", json.dumps({"optimizations": list(jobs.values())})
+            job = jobs[parts[0]]
+            if parts[1:] == ["events"]:
+                job["read"] = True
+                return 200, "text/event-stream", "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+            if parts[1:] == ["cancel"]:
+                job["state"] = "cancelled"
+                return 200, "application/json", "{}"
+            if job.get("read") and job["state"] == "running" and job["name"] == "to its end":
+                job["state"] = "finished"
+                job["result"] = {"seed": {"instruction": "Answer."}, "best": {"instruction": "Answer briefly. " + HOSTILE}}
+            return 200, "application/json", json.dumps(job)
+
+        page = self.open("cache")
+        page.until("document.querySelector('#live').dataset.state === 'live'")
+        page.stand("*/api/v1/data/api/v1/optimizations*", gateway)
+        page.js("""import(performance.getEntriesByType('resource').find(({ name }) => name.includes('/feed-')).name)
+            .then(({ seen }) => { seen.state.optimizer = true; location.hash = '#/optimizer'; })""")
+        page.until("document.querySelector('#task') && !document.querySelector('#task').closest('form').hidden")
+
+        def start(name):
+            page.js(f"document.querySelector('#task').value = JSON.stringify({{ name: {name!r} }})")
+            page.click("#start")
+            page.until(f"[...document.querySelectorAll('main h2')].some((one) => one.textContent === {name!r})")
+
+        start("to its end")
+        page.until("document.querySelector('.diff ins')?.textContent.includes('briefly')", "the best prompt beside the first")
+        assert page.js("document.querySelectorAll('[aria-label=Candidates] tbody tr').length") == 5
+        assert page.js("document.querySelector('figure path.one:not(.fill)').getAttribute('d').split('L').length") >= 5
+        assert page.js("document.querySelector('#cancel').hidden"), "what has ended is not cancelled"
+        self.shot(page, "optimizer-done")
+        start("to be cancelled")
+        page.click("#cancel")
+        page.click("button:Cancel the job")
+        page.until("document.querySelector('main .badge').textContent === 'cancelled'")
+        assert jobs["j1"]["state"] == "cancelled"
         self.clean(page)
 
     def test_hostile_names_are_text_on_every_page(self):

@@ -3,11 +3,17 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chimera_console::{Console, Price, Settings, Source, Targets};
-use chimera_gateway::{Admin, AdminHooks, Gateway};
+use chimera_gateway::{Admin, AdminHooks, Gateway, KeyDigest, Proof};
+use http::HeaderMap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Map, Value};
 
-use crate::config::{ConfigError, File};
+use crate::{
+    config::{ConfigError, File},
+    random,
+    reports::Reports,
+    run::Error,
+};
 
 /// The settings of the console; `None` where there is none.
 pub(crate) fn settings(file: &File) -> Result<Option<Settings>, ConfigError> {
@@ -57,15 +63,31 @@ fn is_prefix(prefix: &str) -> bool {
     }
 }
 
-/// A console over a gateway.
-pub(crate) fn console(
-    settings: Settings,
+/// The console over a gateway, if there is to be one, and the reports that it shows.
+pub(crate) fn start(
+    file: &File,
     gateway: &Gateway,
-    metrics: PrometheusHandle,
-    seed: [u8; 32],
-) -> Console {
+    metrics: &PrometheusHandle,
+) -> Result<(Option<Console>, Reports), Error> {
+    let reports = Reports::new(file.console.load_reports.as_deref());
+    let Some(settings) = settings(file)? else { return Ok((None, reports)) };
     let admin = Admin::new(gateway.clone(), AdminHooks::default());
-    Console::new(settings, OfGateway { admin, metrics }, seed)
+    let source = OfGateway { admin, metrics: metrics.clone() };
+    Ok((Some(Console::new(settings, source, random::seed()?)), reports))
+}
+
+/// Looks at the gateway for the console, without end.
+pub(crate) async fn look(console: Option<Console>) {
+    match console {
+        Some(console) => console.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the headers of a request prove, where `key` is asked for.
+pub(crate) fn proof(console: Option<&Console>, headers: &HeaderMap, key: Option<KeyDigest>) -> Proof {
+    let proof = console.map(|console| console.proof(headers, key)).unwrap_or_default();
+    Proof { session: proof.session, token: proof.token }
 }
 
 /// What a gateway shows.

@@ -9,8 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chimera_console::Console;
-use chimera_gateway::{Admin, AdminHooks, Gateway, GatewayError, KeyDigest, Proof, Settings};
+use chimera_gateway::{Admin, AdminHooks, Gateway, GatewayError, KeyDigest, Settings};
 use chimera_provider_pool::{Resolver, SharedConnect, TcpConnect};
 use chimera_sim::Sim;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -33,7 +32,6 @@ use crate::{
     process::Process,
     random,
     redis::{self, Background},
-    reports::Reports,
     resolve,
     serve::{self, Shared, Workers},
     sim::SimConnect,
@@ -293,7 +291,7 @@ impl Server {
         let render = handle.clone();
         let key: plane::Key = Arc::new(move || for_key.admin_key());
         let (hook_key, proof_key) = (key.clone(), key.clone());
-        let (console, reports) = self.console(&handle)?;
+        let (console, reports) = console::start(&self.reloader.in_force(), &self.gateway, &handle)?;
         let prover = console.clone();
         let hooks = AdminHooks {
             key: Box::new(move || hook_key()),
@@ -301,10 +299,10 @@ impl Server {
             config: Box::new(move || for_config.shown()),
             reload: Box::new(move || for_reload.reload()),
             check: Box::new(move || for_check.check()),
-            proof: Box::new(move |headers| proof(prover.as_ref(), headers, proof_key())),
+            proof: Box::new(move |headers| console::proof(prover.as_ref(), headers, proof_key())),
         };
         let plane = Plane { admin: Admin::new(self.gateway.clone(), hooks), console, reports, key };
-        let looking = look(plane.console.clone());
+        let looking = console::look(plane.console.clone());
         let serving = serve::serve_admin(admin, plane, self.shared.clone());
         tokio::select! {
             never = serving => match never {},
@@ -313,15 +311,6 @@ impl Server {
             () = export(exporter) => Ok(()),
             result = self.live(data) => result,
         }
-    }
-
-    /// The console, if there is to be one, and the reports that it shows.
-    fn console(&self, handle: &PrometheusHandle) -> Result<(Option<Console>, Reports), Error> {
-        let file = self.reloader.in_force();
-        let reports = Reports::new(file.console.load_reports.as_deref());
-        let Some(settings) = console::settings(&file)? else { return Ok((None, reports)) };
-        let console = console::console(settings, &self.gateway, handle.clone(), random::seed()?);
-        Ok((Some(console), reports))
     }
 
     /// What must be done now and then.
@@ -397,19 +386,6 @@ async fn export(exporter: Option<&mut Exporter>) {
         Some(exporter) => exporter.run().await,
         None => std::future::pending().await,
     }
-}
-
-/// Looks at the gateway for the console, without end.
-async fn look(console: Option<Console>) {
-    match console {
-        Some(console) => console.run().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn proof(console: Option<&Console>, headers: &http::HeaderMap, key: Option<KeyDigest>) -> Proof {
-    let proof = console.map(|console| console.proof(headers, key)).unwrap_or_default();
-    Proof { session: proof.session, token: proof.token }
 }
 
 /// SIGTERM or SIGINT.
