@@ -148,7 +148,7 @@ async function follow(id, root, headers, signal, changed) {
     if (type === "budget" || type === "paused" || type === "resumed") show(progress.paused ? "paused" : "running", progress);
   });
   const ended = await ask(path, { headers, signal });
-  show(stateOf(ended), ended.progress ?? progress);
+  show(stateOf(ended), { ...progress, ...ended.progress });
   outcome(result, ended);
   changed();
 }

@@ -62,7 +62,7 @@ impl History {
         while self.recent.get(1).is_some_and(|second| at.duration_since(second.at) >= LIVE) {
             self.recent.pop_front();
         }
-        let measure = self.recent.front().unwrap_or(&oldest).clone();
+        let measure = self.recent.front().unwrap_or(&look).clone();
         self.recent.push_back(look.clone());
         let span =
             |before: &Look| look.totals.since(&before.totals, at.duration_since(before.at).as_secs_f64());
@@ -71,7 +71,8 @@ impl History {
 
     fn add_row(&mut self, look: &Look, time: u64) -> Option<Value> {
         let Some(last) = self.looks.back() else {
-            self.looks.push_back(look.clone());
+            // The console begins with what it looks at: what was counted before the first look counts.
+            self.looks.push_back(Look { at: look.at, totals: Arc::default() });
             return None;
         };
         // A tick may come a little early.
@@ -139,6 +140,16 @@ mod tests {
         assert_eq!(rates.len(), ROWS);
         assert!(rates.iter().all(|rate| rate.as_f64() == Some(2.0)), "ten requests in five seconds");
         assert_eq!((told["times"][0].as_u64(), told["times"][1].as_u64()), (Some(2280 * 5), Some(5)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_counted_before_the_first_look_is_of_the_last_hour_and_makes_no_rate() {
+        let (mut history, began) = (History::default(), Instant::now());
+        let shown = history.add(totals(7), began, 0);
+        assert_eq!(shown.hour.sums()["requests"].as_f64(), Some(7.0));
+        assert_eq!(shown.now.told()["rate"].as_f64(), Some(0.0));
+        let shown = history.add(totals(7), began + EVERY, 5);
+        assert_eq!(shown.row.unwrap()["rate"].as_f64(), Some(1.4));
     }
 
     #[tokio::test(start_paused = true)]

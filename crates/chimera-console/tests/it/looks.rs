@@ -124,5 +124,5 @@ async fn the_overview_is_not_sent_to_one_who_has_it() {
     let (later, body) = running.overview(&headers);
     assert_eq!(later.status(), 200, "there is something new");
     assert_eq!(body["history"]["columns"]["rate"].as_array().unwrap().len(), 1);
-    assert_eq!(body["history"]["columns"]["rate"][0].as_f64(), Some(0.2), "one more in five seconds");
+    assert_eq!(body["history"]["columns"]["rate"][0].as_f64(), Some(0.4), "two in the first five seconds");
 }
