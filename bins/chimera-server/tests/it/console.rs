@@ -264,6 +264,8 @@ fn the_feed_tells_the_state_and_then_what_changed() {
     };
     let head = until(&|text| text.contains("event: state"));
     assert!(head.to_ascii_lowercase().contains("content-type: text/event-stream"), "{head}");
+    // One that comes before the first look is told nothing first, and all with that look.
+    until(&|text| text.contains("base_url"));
     let mut client = Client::connect(server.data);
     client.send(chat("gpt-test", "hello", false));
     assert_eq!(client.answer().status, 200);
