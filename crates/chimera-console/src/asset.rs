@@ -89,7 +89,7 @@ mod tests {
         assert!(seen.len() > 4, "{seen:?}");
     }
 
-    /// What the mission allows for the first page; the browser's own count is in the console's browser test.
+    /// What the first page may weigh; the browser's own count is in the console's browser test.
     #[test]
     fn the_first_page_is_small() {
         let page = text(&PAGE);

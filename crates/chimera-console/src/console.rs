@@ -31,8 +31,8 @@ pub trait Source: Send + Sync + 'static {
     fn metrics(&self) -> String;
 
     /// What is not a count: an object with a member for each topic. What is of a kind should be an object by name
-    /// and not an array, so that one that changes does not tell all of them again. Names that begin with the ones of
-    /// [`Console`]'s own topics (`now`, `hour`, `row`, `about`) are lost.
+    /// and not an array, so that one that changes does not tell all of them again. Members called `now`, `hour`, `row`,
+    /// `about` or `time` are the console's own, and replaced.
     fn state(&self) -> Value;
 }
 
