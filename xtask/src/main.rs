@@ -1,5 +1,6 @@
 //! The tasks of this workspace. `cargo xtask help` lists them.
 
+mod console;
 mod dialects;
 mod docs;
 mod layers;
@@ -31,6 +32,8 @@ cargo xtask TASK
   load        gateway and simulated provider under the load tester: PROFILE [its options] [--dev]
   sdk         the vendors' Python SDKs against a running gateway (part of test)
   monitoring  a real Prometheus beside a gateway under load and under faults: rules, dashboards, alerts
+  console     the operator's console in a real headless Chromium (part of test); pictures in target/console
+              [--only NAME] [--soak MINUTES: the heap of a page that stays open]
   real-model  a real small model behind the gateway, and how fast its answers come back
 ";
 
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         "layers" => layers::check(),
         "tidy" => tidy::check(),
         "sdk" => sdk::run().map(|outcome| println!("{outcome}")),
+        "console" => console::run(&rest).map(|outcome| println!("{outcome}")),
         "real-model" => real_model::run(),
         "monitoring" => monitoring::run(),
         "" | "help" | "--help" => {

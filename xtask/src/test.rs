@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    docs, layers, monitoring,
+    console, docs, layers, monitoring,
     process::{Outcome, cargo, run},
     redis, sdk, tidy,
 };
@@ -44,6 +44,7 @@ pub(crate) fn all() -> Outcome {
         }),
         part("examples run", examples),
         part("official SDKs", sdk::run),
+        part("the console in a browser", || console::run(&[])),
         part("rules and dashboards", monitoring::at_rest),
     ];
     summary(&parts)
@@ -51,12 +52,13 @@ pub(crate) fn all() -> Outcome {
 
 /// One runnable example per library crate.
 fn examples() -> Outcome<String> {
-    const EXAMPLES: [(&str, &str); 5] = [
+    const EXAMPLES: [(&str, &str); 6] = [
         ("chimera-circuit-breaker", "guarded_call"),
         ("chimera-cache", "cached_computation"),
         ("chimera-protocol", "look_over"),
         ("chimera-provider-pool", "failover"),
         ("chimera-gateway", "embedded"),
+        ("chimera-console", "one_look"),
     ];
     for (package, example) in EXAMPLES {
         run(cargo().args(["run", "--quiet", "--locked", "--package", package, "--example", example]))?;

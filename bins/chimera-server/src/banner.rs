@@ -18,7 +18,7 @@ pub(crate) fn text(file: &File, listening: &Addresses) -> String {
     };
     let mut text = format!(
         "chimera {}\n  listening  http://{}   OpenAI, Anthropic and Gemini APIs\n  admin      http://{}   \
-         /metrics, /api/v1/cache/metrics, …\n  providers  {providers}\n",
+         console, /metrics, /api/v1/cache/metrics, …\n  providers  {providers}\n",
         env!("CARGO_PKG_VERSION"),
         listening.data,
         listening.admin,

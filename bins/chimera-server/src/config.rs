@@ -1,5 +1,6 @@
 //! The configuration file: what may stand in it, and its defaults.
 
+mod console;
 mod optimizer;
 mod providers;
 mod read;
@@ -10,6 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chimera_gateway::PipelineSpec;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use console::*;
 pub(crate) use optimizer::*;
 pub(crate) use providers::*;
 pub(crate) use read::*;
@@ -36,6 +38,7 @@ pub(crate) struct File {
     pub(crate) worker_pool: Pool,
     pub(crate) traces: Traces,
     pub(crate) optimizer: Optimizer,
+    pub(crate) console: Console,
 }
 
 pub(crate) const fn secs(seconds: u64) -> Span {

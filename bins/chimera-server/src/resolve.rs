@@ -10,6 +10,7 @@ use toml::Value;
 use crate::{
     cache,
     config::{self, ConfigError, Dialect, File},
+    console,
     keep::InForce,
     surroundings::{Addresses, Surroundings},
     transform,
@@ -130,6 +131,7 @@ pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), Co
             ("cache", bounds.into()),
             ("worker_pool", Value::try_from(&file.worker_pool)?),
             ("traces", Value::try_from(&file.traces)?),
+            ("console", Value::try_from(&file.console)?),
         ];
         Ok::<_, toml::ser::Error>(
             sections.map(|(section, keys)| (section, keys.as_table().cloned().unwrap_or_default())),
@@ -154,6 +156,7 @@ pub(crate) fn settings(
 ) -> Result<Settings, ConfigError> {
     server(file)?;
     admin_key(file)?;
+    console::settings(file)?;
     let mut settings = Settings::new(models(file, addresses, around, before)?);
     settings.tenants = tenants(file, before)?;
     settings.timeouts = timeouts(file)?;

@@ -25,10 +25,11 @@ use crate::{
     banner,
     config::{self, ConfigError, File, LogFormat, LogLevel},
     connection::Patience,
-    disk,
+    console, disk,
     jobs::Jobs,
     keep::InForce,
     metrics,
+    plane::{self, Plane},
     process::Process,
     random,
     redis::{self, Background},
@@ -226,24 +227,31 @@ struct Reloader {
 }
 
 impl Reloader {
-    fn reload(&self) -> Result<(), String> {
-        let loaded = load(&Options {
+    /// A new configuration, resolved over the one in force.
+    fn load(&self) -> Result<(File, Settings), ConfigError> {
+        let file = load(&Options {
             config: self.options.config.clone(),
             listen: self.options.listen.clone(),
             admin_listen: self.options.admin_listen.clone(),
-        });
-        let result = loaded.and_then(|file| {
-            resolve::unchanged_since_start(&self.in_force(), &file)?;
-            resolve::addresses(&file)?;
-            let settings = self.gateway.with_settings(|settings| {
-                let before = InForce { file: &self.in_force(), settings };
-                let mut new = resolve::settings(&file, &self.listening, &self.around, Some(&before))?;
-                new.tracer.clone_from(&settings.tracer);
-                Ok::<_, ConfigError>(new)
-            })?;
-            Ok((file, settings))
-        });
-        match result {
+        })?;
+        resolve::unchanged_since_start(&self.in_force(), &file)?;
+        resolve::addresses(&file)?;
+        let settings = self.gateway.with_settings(|settings| {
+            let before = InForce { file: &self.in_force(), settings };
+            let mut new = resolve::settings(&file, &self.listening, &self.around, Some(&before))?;
+            new.tracer.clone_from(&settings.tracer);
+            Ok::<_, ConfigError>(new)
+        })?;
+        Ok((file, settings))
+    }
+
+    /// Whether a reload would be taken.
+    fn check(&self) -> Result<(), String> {
+        self.load().map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        match self.load() {
             Ok((file, settings)) => {
                 self.gateway.reload(settings);
                 *self.in_force() = file;
@@ -288,18 +296,26 @@ impl Server {
         handle: PrometheusHandle,
         exporter: Option<&mut Exporter>,
     ) -> Result<(), Error> {
-        let [for_config, for_reload, for_key] = [(); 3].map(|()| self.reloader.clone());
+        let [for_config, for_reload, for_key, for_check] = [(); 4].map(|()| self.reloader.clone());
         let render = handle.clone();
+        let key: plane::Key = Arc::new(move || for_key.admin_key());
+        let (hook_key, proof_key) = (key.clone(), key.clone());
+        let (console, reports) = console::start(&self.reloader.in_force(), &self.gateway, &handle)?;
+        let prover = console.clone();
         let hooks = AdminHooks {
-            key: Box::new(move || for_key.admin_key()),
+            key: Box::new(move || hook_key()),
             metrics: Box::new(move || render.render()),
             config: Box::new(move || for_config.shown()),
             reload: Box::new(move || for_reload.reload()),
+            check: Box::new(move || for_check.check()),
+            proof: Box::new(move |headers| console::proof(prover.as_ref(), headers, proof_key())),
         };
-        let plane = Admin::new(self.gateway.clone(), hooks);
+        let plane = Plane { admin: Admin::new(self.gateway.clone(), hooks), console, reports, key };
+        let looking = console::look(plane.console.clone());
         let serving = serve::serve_admin(admin, plane, self.shared.clone());
         tokio::select! {
             never = serving => match never {},
+            () = looking => Ok(()),
             () = self.upkeep(&handle) => Ok(()),
             () = export(exporter) => Ok(()),
             result = self.live(data) => result,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chimera_gateway::{Admin, Body, Gateway};
+use chimera_gateway::{Body, Gateway};
 use http::Version;
 use http_body::{Frame, SizeHint};
 use tokio::{
@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     connection::{Activity, Answering, Guarded, Patience, Watched},
+    plane::Plane,
     spoken::{Asked, Spoken},
     stream::Stream,
 };
@@ -251,9 +252,9 @@ fn serve_data(
 }
 
 /// Serves the admin listener until the future is dropped; its connections end with it.
-pub(crate) async fn serve_admin(listener: TcpListener, admin: Admin, shared: Shared) -> Infallible {
-    /// More than a scraper, a person and a script ever need.
-    const MOST: usize = 64;
+pub(crate) async fn serve_admin(listener: TcpListener, plane: Plane, shared: Shared) -> Infallible {
+    /// More than a scraper, some scripts, and browsers with six connections each ever need.
+    const MOST: usize = 256;
     let mut connections = tokio::task::JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -261,14 +262,14 @@ pub(crate) async fn serve_admin(listener: TcpListener, admin: Admin, shared: Sha
             connections.join_next().await;
         }
         let stream = accept_one(&listener).await;
-        let admin = admin.clone();
+        let plane = plane.clone();
         let activity = Activity::new();
         let io = Watched::new(stream, activity.clone());
         let noted = activity.clone();
         let service = move |request: http::Request<Asked>| {
             let answering = noted.request();
-            let response = admin.handle(&request);
             let version = request.version();
+            let response = plane.handle(request);
             async move { response.await.map(|body| Answer::new(version, body, answering)) }
         };
         let connection = Spoken::new(io, service);

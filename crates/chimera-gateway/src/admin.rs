@@ -1,5 +1,10 @@
 //! The admin listener: what the gateway is doing, and a few levers.
 
+mod gate;
+mod levers;
+mod through;
+mod told;
+
 use std::{
     fmt,
     future::{Future, ready},
@@ -8,17 +13,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use chimera_provider_pool::{Deployment, RestingKey};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use chimera_protocol::DialectId;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use serde_json::{Value, json};
 
+pub use gate::Proof;
+
 use crate::{
-    auth::{KeyDigest, key_digest},
+    auth::KeyDigest,
     body::Body,
     cache_page,
     gateway::Gateway,
-    web_page::{is_cross_site, is_for_this_machine},
+    route::{self, Route},
 };
 
 /// An answer of the admin plane on its way.
@@ -34,6 +41,26 @@ pub struct AdminHooks {
     pub config: Box<dyn Fn() -> Value + Send + Sync>,
     /// Loads the configuration anew; the error names the key at fault.
     pub reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Whether a reload would be taken; the error names the key at fault.
+    pub check: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What the headers of a request prove of a browser. Where nobody gives sessions and tokens out, nothing: no
+    /// page can then change anything.
+    pub proof: Box<dyn Fn(&HeaderMap) -> Proof + Send + Sync>,
+}
+
+impl Default for AdminHooks {
+    /// No key, nothing to show, and a configuration that cannot be loaded.
+    fn default() -> Self {
+        let none = || Err("there is no configuration to load".to_owned());
+        Self {
+            key: Box::new(|| None),
+            metrics: Box::new(String::new),
+            config: Box::new(|| Value::Null),
+            reload: Box::new(none),
+            check: Box::new(none),
+            proof: Box::new(|_| Proof::default()),
+        }
+    }
 }
 
 /// The admin plane of one gateway.
@@ -56,216 +83,125 @@ impl Admin {
     }
 
     /// Answers one request of the admin listener.
-    pub fn handle<B: HttpBody<Data = Bytes>>(&self, request: &Request<B>) -> Answering {
-        if request.uri().path() == "/api/v1/cache/purge"
-            && *request.method() == Method::POST
-            && self.refusal(request.uri(), request.headers()).is_none()
-        {
-            return self.purge(request.headers(), request.uri().query());
+    pub fn handle<B>(&self, request: Request<B>) -> Answering
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: fmt::Display,
+    {
+        match self.refusal(request.method(), request.uri(), request.headers(), false) {
+            Some(refusal) => Box::pin(ready(refusal)),
+            None => self.answer(request),
         }
-        Box::pin(ready(self.answer(request)))
     }
 
-    fn answer<B: HttpBody<Data = Bytes>>(&self, request: &Request<B>) -> Response<Body> {
+    /// Answers one that was looked at by [`Admin::refusal`].
+    pub fn answer<B>(&self, request: Request<B>) -> Answering
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: fmt::Display,
+    {
         let path = request.uri().path();
-        if let Some(refusal) = self.refusal(request.uri(), request.headers()) {
-            return refusal;
+        let admin = self.clone();
+        if path.strip_prefix(through::DATA).is_some_and(|rest| rest.starts_with('/')) {
+            return Box::pin(through::through(admin, request));
         }
-        let get = matches!(*request.method(), Method::GET | Method::HEAD);
-        match (path, get) {
-            ("/", true) => text(StatusCode::OK, INDEX),
-            ("/metrics", true) => {
+        if *request.method() != Method::POST {
+            return Box::pin(ready(self.read(request.method(), path)));
+        }
+        match path {
+            "/api/v1/cache/purge" => Box::pin(async move { admin.purge(request.uri().query()).await }),
+            "/api/v1/reload" => Box::pin(ready(self.reload())),
+            "/api/v1/config/check" => Box::pin(ready(self.check())),
+            _ if path.starts_with(BREAKER) => Box::pin(async move {
+                let (parts, body) = request.into_parts();
+                admin.force(parts.uri.path().trim_start_matches(BREAKER), body).await
+            }),
+            _ => Box::pin(ready(nothing(path))),
+        }
+    }
+
+    fn read(&self, method: &Method, path: &str) -> Response<Body> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return nothing(path);
+        }
+        match path {
+            "/" => text(StatusCode::OK, INDEX),
+            "/metrics" => {
                 self.gateway.maintain();
                 let mut response = Response::new(Body::whole((self.hooks.metrics)()));
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 response
             }
-            ("/health/live" | "/health", true) => json_answer(StatusCode::OK, &json!({ "status": "live" })),
-            ("/health/ready", true) if self.gateway.is_ready() => {
+            "/health/live" | "/health" => json_answer(StatusCode::OK, &json!({ "status": "live" })),
+            "/health/ready" if self.gateway.is_ready() => {
                 json_answer(StatusCode::OK, &json!({ "status": "ready" }))
             }
-            ("/health/ready", true) => {
-                json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }))
-            }
-            ("/api/v1/cache/metrics", true) => {
-                json_answer(StatusCode::OK, &cache_page::metrics(&self.gateway))
-            }
-            ("/api/v1/providers", true) => json_answer(StatusCode::OK, &self.providers()),
-            ("/api/v1/circuit-breakers", true) => json_answer(StatusCode::OK, &self.breakers()),
-            ("/api/v1/worker-pool", true) => json_answer(StatusCode::OK, &self.worker_pool()),
-            ("/api/v1/config", true) => json_answer(StatusCode::OK, &(self.hooks.config)()),
-            ("/api/v1/reload", false) if *request.method() == Method::POST => self.reload(request.headers()),
-            _ if KNOWN.contains(&path) => another_method(path),
-            _ => json_answer(
-                StatusCode::NOT_FOUND,
-                &json!({ "error": "there is nothing at this path of the admin listener; model calls go to the data listener" }),
-            ),
+            "/health/ready" => json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" })),
+            "/api/v1/cache/metrics" => json_answer(StatusCode::OK, &cache_page::metrics(&self.gateway)),
+            "/api/v1/providers" => json_answer(StatusCode::OK, &told::providers(&self.gateway)),
+            "/api/v1/circuit-breakers" => json_answer(StatusCode::OK, &told::breakers(&self.gateway)),
+            "/api/v1/worker-pool" => json_answer(StatusCode::OK, &told::worker_pool(&self.gateway)),
+            "/api/v1/config" => json_answer(StatusCode::OK, &(self.hooks.config)()),
+            _ => nothing(path),
         }
     }
 
-    /// Host names other than our own are refused, so that no web page reaches us by rebinding its
-    /// name; then the key, where there is one. Liveness and readiness need none.
-    fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<Response<Body>> {
-        let Some(key) = (self.hooks.key)() else {
-            let local = is_for_this_machine(headers, uri);
-            let why = "the host is not this machine; set admin.key_sha256 to allow others";
-            return (!local).then(|| json_answer(StatusCode::MISDIRECTED_REQUEST, &json!({ "error": why })));
-        };
-        let sent = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-            .map(|sent| key_digest(sent.trim()));
-        if uri.path().starts_with("/health") || sent == Some(key) {
-            return None;
-        }
-        Some(json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "the admin key is missing or wrong" })))
-    }
-
-    fn purge(&self, headers: &HeaderMap, query: Option<&str>) -> Answering {
-        if is_cross_site(headers) {
-            return Box::pin(ready(cross_site()));
-        }
-        let purge = match cache_page::asked(query) {
-            Ok(purge) => purge,
-            Err(why) => {
-                let refused = json_answer(StatusCode::BAD_REQUEST, &json!({ "error": why }));
-                return Box::pin(ready(refused));
-            }
-        };
-        let gateway = self.gateway.clone();
-        Box::pin(async move {
-            match gateway.shared.cache.purge(&purge).await {
-                Ok((near, far)) if gateway.shared.cache.has_far() => {
-                    json_answer(StatusCode::OK, &json!({ "purged": near, "purged_l2": far }))
-                }
-                Ok((near, _)) => json_answer(StatusCode::OK, &json!({ "purged": near })),
-                Err(error) => json_answer(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    &json!({ "error": "memory was purged, the second tier was not", "why": error.why() }),
-                ),
-            }
-        })
-    }
-
-    fn reload(&self, headers: &HeaderMap) -> Response<Body> {
-        if is_cross_site(headers) {
-            return cross_site();
-        }
-        match (self.hooks.reload)() {
-            Ok(()) => json_answer(StatusCode::OK, &json!({ "reloaded": true })),
-            Err(why) => json_answer(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                &json!({ "reloaded": false, "error": why, "note": "the old configuration is still in force" }),
-            ),
-        }
-    }
-
-    fn providers(&self) -> Value {
-        let now = std::time::Instant::now();
-        self.gateway.with_models(|models| {
-            let deployments: Vec<_> = models
-                .deployments()
-                .iter()
-                .map(|deployment| (deployment.provider().name().to_owned(), seen(deployment, now)))
-                .collect();
-            let providers: Vec<_> = models
-                .providers()
-                .iter()
-                .map(|model_provider| {
-                    let provider = &model_provider.provider;
-                    let connections = provider.connections();
-                    let (keys, parked) = provider.keys().counts(now);
-                    let resting: Vec<_> = provider.keys().resting(now).iter().map(resting_key).collect();
-                    let dialects: Vec<_> = model_provider.dialects.iter().map(|d| d.as_str()).collect();
-                    json!({
-                        "name": provider.name(), "dialects": dialects,
-                        "base_url": format!("{:?}", provider.settings().target),
-                        "connections": {
-                            "open": connections.open, "idle": connections.idle, "waiting": connections.waiting,
-                        },
-                        "keys": { "configured": keys, "parked": parked, "resting": resting },
-                        "deployments": deployments.iter().filter(|(of, _)| *of == provider.name()).map(|(_, seen)| seen).collect::<Vec<_>>(),
-                    })
-                })
-                .collect();
-            json!({ "providers": providers, "groups": models.group_names() })
-        })
-    }
-
-    fn worker_pool(&self) -> Value {
-        let seen = self.gateway.worker_pool();
+    /// What the pages of providers, cache and worker pool tell, together with whether the gateway is ready, whether
+    /// it runs optimization jobs, and the names that a caller may use: of clients, pipelines and groups.
+    pub fn overview(&self) -> Value {
+        let (clients, pipelines) = self.gateway.with_settings(|settings| {
+            (settings.tenants.names(), settings.transforms.names().map(str::to_owned).collect::<Vec<_>>())
+        });
+        let path = route::route(&Method::GET, "/api/v1/optimizations", DialectId::OpenAi);
         json!({
-            "threads": seen.threads, "busy": seen.busy, "queued": seen.queued, "capacity": seen.capacity,
-            "oldest_seconds": seen.oldest.map(|age| age.as_secs_f64()),
-            "done": seen.done, "rejected": seen.rejected, "cancelled": seen.cancelled, "panicked": seen.panicked,
-        })
-    }
-
-    fn breakers(&self) -> Value {
-        let now = std::time::Instant::now();
-        self.gateway.with_models(|models| {
-            let breakers: Vec<_> =
-                models.deployments().iter().map(|deployment| seen(deployment, now)).collect();
-            json!({ "circuit_breakers": breakers })
+            "ready": self.gateway.is_ready(),
+            "optimizer": !matches!(path, Route::NotFound { .. } | Route::BadPath { .. }),
+            "providers": told::providers(&self.gateway),
+            "cache": cache_page::metrics(&self.gateway),
+            "worker_pool": told::worker_pool(&self.gateway),
+            "clients": clients,
+            "pipelines": pipelines,
         })
     }
 }
 
-/// How a deployment is: its breaker's state, why, since when, and when it is tried again; and its slots.
-fn seen(deployment: &Deployment, now: std::time::Instant) -> Value {
-    let seen = deployment.breaker().snapshot(now);
-    json!({
-        "deployment": deployment.name(), "state": seen.state.as_str(),
-        "since_seconds": seen.since.as_secs_f64(), "why": seen.why.map(|why| why.as_str()),
-        "window": { "calls": seen.calls, "failures": seen.failures, "slow": seen.slow },
-        "probes_in_flight": seen.probes_in_flight,
-        "next_probe_seconds": seen.next_probe.map(|wait| wait.as_secs_f64()),
-        "in_flight": deployment.in_flight(), "limit": deployment.limit(), "waiting": deployment.waiting(),
-    })
-}
-
-/// A key by its place, never by itself.
-fn resting_key(key: &RestingKey) -> Value {
-    json!({ "key": key.index + 1, "why": key.why.as_str(), "remaining_seconds": key.remaining.as_secs_f64() })
-}
-
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 10] = [
     "/",
     "/metrics",
     "/health",
     "/health/live",
     "/health/ready",
     "/api/v1/cache/metrics",
-    "/api/v1/cache/purge",
     "/api/v1/providers",
     "/api/v1/circuit-breakers",
     "/api/v1/worker-pool",
     "/api/v1/config",
-    "/api/v1/reload",
 ];
 
-/// Paths that change something.
-const LEVERS: [&str; 2] = ["/api/v1/cache/purge", "/api/v1/reload"];
+/// Paths that change something, and what the path of a breaker begins with.
+const LEVERS: [&str; 3] = ["/api/v1/cache/purge", "/api/v1/reload", "/api/v1/config/check"];
+const BREAKER: &str = "/api/v1/circuit-breakers/";
 
 const INDEX: &str = "\
 chimera admin
 
+GET  /                          with a browser: the console
 GET  /metrics                   Prometheus
 GET  /api/v1/cache/metrics      the cache's tiers
 POST /api/v1/cache/purge        forget every cached answer; or one of ?tenant=NAME ?model=NAME ?tag=NAME
                                 ?key=HEX ?prefix=HEX (x-chimera-cache: show-key tells it)
 GET  /api/v1/providers          connections and keys
 GET  /api/v1/circuit-breakers   one per deployment
+POST /api/v1/circuit-breakers/DEPLOYMENT
+                                hold it: {\"force\": \"open\"}, \"closed\", or \"none\" to let it go
 GET  /api/v1/worker-pool        threads and queue for transforms
 GET  /api/v1/config             the configuration in force, secrets redacted
+POST /api/v1/config/check       whether a reload would be taken
 POST /api/v1/reload             load the configuration anew
+ANY  /api/v1/data/PATH          a call of the data listener, as the client that x-chimera-tenant names
 GET  /health/live, /health/ready
 ";
-
-fn cross_site() -> Response<Body> {
-    json_answer(StatusCode::FORBIDDEN, &json!({ "error": "requests from other sites are refused" }))
-}
 
 fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(Body::whole(value.to_string()));
@@ -273,12 +209,29 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, crate::respond::JSON);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    guard(headers);
     response
 }
 
-fn another_method(path: &str) -> Response<Body> {
-    let allow = if LEVERS.contains(&path) { "POST" } else { "GET, HEAD" };
+/// A browser that is led here shows nothing, runs nothing, and guesses at no content type.
+fn guard(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+}
+
+/// What there is at a path that was asked in another way; or nothing.
+fn nothing(path: &str) -> Response<Body> {
+    let allow = match path {
+        _ if KNOWN.contains(&path) => "GET, HEAD",
+        _ if LEVERS.contains(&path) || path.starts_with(BREAKER) => "POST",
+        _ => {
+            let why =
+                "there is nothing at this path of the admin listener; model calls go to the data listener";
+            return json_answer(StatusCode::NOT_FOUND, &json!({ "error": why }));
+        }
+    };
     let why = format!("this path takes {allow}");
     let mut response = json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": why }));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));

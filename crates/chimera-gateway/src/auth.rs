@@ -67,6 +67,13 @@ impl Tenants {
         self.open.iter().chain(self.by_digest.values()).find(|tenant| *tenant.name == *name)
     }
 
+    /// Their configured names, in order.
+    pub fn names(&self) -> Vec<String> {
+        let all = self.open.iter().chain(self.by_digest.values());
+        let names: std::collections::BTreeSet<_> = all.map(|tenant| tenant.name.to_string()).collect();
+        names.into_iter().collect()
+    }
+
     /// Whether callers need a key.
     pub fn require_key(&self) -> bool {
         self.open.is_none()

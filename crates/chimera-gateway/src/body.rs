@@ -48,8 +48,8 @@ struct Lines {
     books: Option<Books>,
 }
 
-/// What brings such pieces.
-pub(crate) type LineStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+/// What brings the pieces of a body that is made piece by piece.
+pub type LineStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// Why a body was cut: the caller sees an aborted transfer, never a proper end.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ impl Body {
     }
 
     /// A body that is made piece by piece.
-    pub(crate) fn lines(stream: LineStream) -> Self {
+    pub fn lines(stream: LineStream) -> Self {
         Self(Kind::Lines(Box::new(Lines { stream, books: None })))
     }
 

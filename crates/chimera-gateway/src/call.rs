@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     alias::RawRequest,
     asked::{Asked, KeepFor, load_of},
-    auth::Denied,
+    auth::{Tenant, Tenants},
     body::Body,
     books::Books,
     context::{Arrival, Context},
@@ -24,8 +24,7 @@ use crate::{
     look::{self, Language},
     metrics::RequestOutcome,
     mixed::Asking,
-    models_list,
-    optimize::{self, ActingFor},
+    models_list, optimize,
     plan::{self, Plan},
     renew, reply,
     respond::{self, names},
@@ -103,16 +102,7 @@ where
         return answered;
     }
     let state = gateway.shared.state.load_full();
-    if !state.settings.tenants.require_key() {
-        web_page::refuse(parts, arrival.head.has_site)?;
-    }
-    let tenants = &state.settings.tenants;
-    let tenant = match parts.extensions.get::<ActingFor>() {
-        // A job of ours, for a tenant who may have lost its key since it began.
-        Some(job) => tenants.tenant(&job.0).ok_or(Denied::Unknown),
-        None => tenants.authenticate(&parts.headers, parts.uri.query()),
-    };
-    let tenant = tenant.map_err(Failure::denied)?.clone();
+    let tenant = tenant_of(&state.settings.tenants, parts, arrival)?;
     if let Some(tracer) = &state.settings.tracer {
         books.tracing = tracer.begin(parts);
         if let Some(tracing) = &mut books.tracing {
@@ -158,6 +148,17 @@ where
         }
         _ => Err(Failure::new(Code::Internal, "an unmatched route")),
     }
+}
+
+/// Whose a request is.
+fn tenant_of(tenants: &Tenants, parts: &Parts, arrival: &Arrival<'_>) -> Result<Arc<Tenant>, Failure> {
+    if let Some(caller) = &arrival.caller {
+        return Ok(caller.clone());
+    }
+    if !tenants.require_key() {
+        web_page::refuse(parts, arrival.head.has_site)?;
+    }
+    tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied).cloned()
 }
 
 /// Routes that need neither a key nor a provider.

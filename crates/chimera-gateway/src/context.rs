@@ -20,6 +20,8 @@ pub(crate) struct Arrival<'a> {
     /// The dialect in which it wants its errors, as far as its head tells.
     pub(crate) dialect: DialectId,
     pub(crate) head: Head<'a>,
+    /// Whose it is, where whoever handed it in knows: no key is looked for then.
+    pub(crate) caller: Option<Arc<Tenant>>,
 }
 
 /// A request's own facts, handed down its way.

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     alias::Aliases,
+    auth::Tenant,
     body::{Body, FlightKey},
     call,
     context::Arrival,
@@ -260,6 +261,23 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send + Unpin,
         B::Error: std::fmt::Display,
     {
+        self.handle_for(None, request).await
+    }
+
+    /// The same for a tenant that is known already, whatever the request says.
+    pub(crate) async fn handle_as<B>(&self, tenant: Arc<Tenant>, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        self.handle_for(Some(tenant), request).await
+    }
+
+    async fn handle_for<B>(&self, caller: Option<Arc<Tenant>>, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin,
+        B::Error: std::fmt::Display,
+    {
         let arrived = Instant::now();
         let (parts, body) = request.into_parts();
         let head = Head::of(&parts.headers);
@@ -268,6 +286,7 @@ impl Gateway {
             request_id: self.shared.request_ids.of(head.request_id),
             dialect: head.dialect(parts.uri.path()),
             head,
+            caller,
         };
         let handled = CatchPanic { future: call::handle(self, &parts, body, &arrival) };
         handled.await.unwrap_or_else(|| {

@@ -87,9 +87,9 @@ mod translating;
 mod upstream;
 mod web_page;
 
-pub use admin::{Admin, AdminHooks, Answering};
+pub use admin::{Admin, AdminHooks, Answering, Proof};
 pub use auth::{KeyDigest, Tenant, Tenants, key_digest};
-pub use body::{Aborted, Body};
+pub use body::{Aborted, Body, LineStream};
 pub use chimera_protocol::DialectId;
 pub use chimera_transform::{PoolSettings, PoolSnapshot};
 pub use gateway::{Gateway, GatewayError};

@@ -18,7 +18,7 @@ use chimera_optimizer::Price;
 
 pub(crate) use api::{look, start};
 pub(crate) use jobs::Jobs;
-pub(crate) use model::{ActingFor, model};
+pub(crate) use model::model;
 pub(crate) use runner::run;
 
 /// How many optimisation jobs there may be, and where they are kept.

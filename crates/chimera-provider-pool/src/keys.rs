@@ -9,7 +9,12 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use crate::{metrics::KeyMetrics, pace::Pace, settings::ProviderSettings};
+use crate::{
+    learnt::Told,
+    metrics::KeyMetrics,
+    pace::{Left, Pace},
+    settings::ProviderSettings,
+};
 
 /// A secret that is never printed and is wiped when dropped.
 #[derive(Clone)]
@@ -121,6 +126,22 @@ pub struct RestingKey {
     pub remaining: Duration,
 }
 
+/// What is left of a key: of its allowance by configuration, and as its provider tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Headroom {
+    /// Its place in the configuration, from 0.
+    pub index: usize,
+    /// Of its requests.
+    pub requests: Option<Left>,
+    /// Of its tokens.
+    pub tokens: Option<Left>,
+    /// Of its requests, as the provider last told.
+    pub told_requests: Option<Told>,
+    /// Of the tokens of which the smallest share is left, as the provider last told.
+    pub told_tokens: Option<Told>,
+}
+
 /// That no key may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,6 +159,29 @@ struct Key {
     /// Why it was last parked, as its place in [`KeyRest::ALL`].
     why: AtomicU8,
     pace: Option<Pace>,
+    /// What the provider last said is left of its requests and tokens.
+    told: [LastTold; 2],
+}
+
+/// Two numbers that are written together; whoever reads them in between sees one of each, which is good enough to be
+/// looked at.
+#[derive(Default)]
+struct LastTold {
+    left: AtomicU64,
+    /// Zero while nothing was told.
+    most: AtomicU64,
+}
+
+impl LastTold {
+    fn get(&self) -> Option<Told> {
+        let told = Told { left: self.left.load(Relaxed), most: self.most.load(Relaxed) };
+        (told.most > 0).then_some(told)
+    }
+
+    fn set(&self, told: Told) {
+        self.left.store(told.left, Relaxed);
+        self.most.store(told.most, Relaxed);
+    }
 }
 
 impl Key {
@@ -172,6 +216,7 @@ impl KeyRing {
                 parked_until: AtomicU64::new(0),
                 why: AtomicU8::new(0),
                 pace: Pace::new(settings.requests_per_minute, settings.tokens_per_minute, now),
+                told: Default::default(),
             })
             .collect();
         Self {
@@ -259,6 +304,27 @@ impl KeyRing {
         self.keys.iter().enumerate().filter_map(rests).collect()
     }
 
+    /// Notes what the provider says is left of a key.
+    pub(crate) fn note(&self, key: KeyIndex, told: [Option<Told>; 2]) {
+        let Some(key) = self.keys.get(key.0) else { return };
+        for (last, told) in key.told.iter().zip(told) {
+            if let Some(told) = told {
+                last.set(told);
+            }
+        }
+    }
+
+    /// What is left of each key of which something is known.
+    pub fn headroom(&self, now: Instant) -> Vec<Headroom> {
+        let left = |(index, key): (usize, &Key)| {
+            let [requests, tokens] = key.pace.as_ref().map_or([None; 2], |pace| pace.left(now));
+            let [told_requests, told_tokens] = key.told.each_ref().map(LastTold::get);
+            let known = requests.or(tokens).is_some() || told_requests.or(told_tokens).is_some();
+            known.then_some(Headroom { index, requests, tokens, told_requests, told_tokens })
+        };
+        self.keys.iter().enumerate().filter_map(left).collect()
+    }
+
     /// Keeps a provider without keys unused for `wait`.
     pub fn park_keyless(&self, wait: Duration, now: Instant) {
         self.keyless_until.fetch_max(self.until(wait, now), Relaxed);
@@ -328,6 +394,21 @@ mod tests {
         ring.park(key, Duration::from_secs(1), KeyRest::Throttled, now);
         assert_eq!(ring.resting(now)[0].why, KeyRest::Quota);
         assert_eq!(ring.counts(now + Duration::from_secs(30)), (2, 1));
+    }
+
+    #[test]
+    fn what_a_provider_told_of_a_key_is_kept() {
+        let now = Instant::now();
+        let ring = ring(now);
+        assert_eq!(ring.headroom(now), []);
+        let told = Told { left: 3, most: 9 };
+        ring.note(KeyIndex(1), [Some(told), None]);
+        ring.note(KeyIndex(1), [None, None]);
+        let [one] = ring.headroom(now)[..] else { panic!("one key") };
+        assert_eq!(
+            (one.index, one.told_requests, one.told_tokens, one.requests),
+            (1, Some(told), None, None)
+        );
     }
 
     #[test]

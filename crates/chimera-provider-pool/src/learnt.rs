@@ -65,6 +65,35 @@ pub(crate) struct Low {
     pub(crate) reset: Duration,
 }
 
+/// What a provider says is left, and of how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Told {
+    /// What is left.
+    pub left: u64,
+    /// Of how much.
+    pub most: u64,
+}
+
+/// What is told of requests, and of the tokens of which the smallest share is left.
+pub(crate) fn told(headers: &HeaderMap) -> [Option<Told>; 2] {
+    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let mut told: [Option<Told>; 2] = [None; 2];
+    for limit in &LIMITS {
+        let (Some(left), Some(most)) = (number(&limit.remaining), number(&limit.limit)) else { continue };
+        let [requests, tokens] = &mut told;
+        let place = if limit.limit.as_str().contains("requests") { requests } else { tokens };
+        // left / most, without a division.
+        let less = |known: &Told| {
+            u128::from(left) * u128::from(known.most) < u128::from(known.left) * u128::from(most)
+        };
+        if most > 0 && place.as_ref().is_none_or(less) {
+            *place = Some(Told { left: left.min(most), most });
+        }
+    }
+    told
+}
+
 /// The limit that is nearest to its end, if any is near.
 pub(crate) fn low(headers: &HeaderMap, now: SystemTime) -> Option<Low> {
     let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
@@ -127,6 +156,28 @@ fn until(text: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_is_told_of_requests_and_of_the_scarcest_tokens() {
+        let headers: HeaderMap = [
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-requests-remaining", "49"),
+            ("anthropic-ratelimit-input-tokens-limit", "1000"),
+            ("anthropic-ratelimit-input-tokens-remaining", "900"),
+            ("anthropic-ratelimit-output-tokens-limit", "100"),
+            ("anthropic-ratelimit-output-tokens-remaining", "20"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+        .collect();
+        let of = |left, most| Some(Told { left, most });
+        assert_eq!(told(&headers), [of(49, 50), of(20, 100)]);
+        assert_eq!(told(&HeaderMap::new()), [None, None]);
+        let mut odd = HeaderMap::new();
+        odd.insert("x-ratelimit-limit-requests", http::HeaderValue::from_static("0"));
+        odd.insert("x-ratelimit-remaining-requests", http::HeaderValue::from_static("many"));
+        assert_eq!(told(&odd), [None, None]);
+    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()

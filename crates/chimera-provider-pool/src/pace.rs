@@ -36,11 +36,29 @@ impl Pace {
         self.requests.as_ref().map_or(Ok(()), |requests| requests.take(now))
     }
 
+    /// What is left of the requests and of the tokens.
+    pub(crate) fn left(&self, now: Instant) -> [Option<Left>; 2] {
+        [&self.requests, &self.tokens]
+            .map(|allowance| allowance.as_ref().map(|allowance| allowance.left(now)))
+    }
+
     pub(crate) fn debit(&self, tokens: u64, now: Instant) {
         if let Some(allowance) = &self.tokens {
             allowance.debit(tokens, now);
         }
     }
+}
+
+/// What is left of an allowance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Left {
+    /// What may be used at once, now.
+    pub now: u64,
+    /// What may be used at once after a pause.
+    pub most: u64,
+    /// What may be used in a minute.
+    pub per_minute: u64,
 }
 
 #[derive(Debug)]
@@ -73,6 +91,16 @@ impl Allowance {
         match paid_at.saturating_sub(now.saturating_add(self.burst())) {
             0 => Ok(()),
             excess => Err(Duration::from_micros(excess)),
+        }
+    }
+
+    fn left(&self, now: Instant) -> Left {
+        let owed = self.paid_at.load(Relaxed).saturating_sub(self.micros(now));
+        let units = |micros: u64| micros.saturating_mul(self.per_minute) / MINUTE_MICROS;
+        Left {
+            now: units(self.burst().saturating_sub(owed)),
+            most: units(self.burst()),
+            per_minute: self.per_minute,
         }
     }
 
@@ -127,6 +155,22 @@ mod tests {
         let slow = Pace::new(Some(1), None, start).unwrap();
         assert!(slow.take(start).is_ok());
         assert_eq!(slow.take(start), Err(60 * SECOND));
+    }
+
+    #[test]
+    fn what_is_left_falls_with_use_and_comes_back() {
+        let start = Instant::now();
+        let pace = Pace::new(Some(60), Some(6000), start).unwrap();
+        let left = |now| pace.left(now).map(|left| left.unwrap().now);
+        assert_eq!(left(start), [10, 1000]);
+        for _ in 0..4 {
+            pace.take(start).unwrap();
+        }
+        pace.debit(5000, start);
+        assert_eq!(left(start), [6, 0]);
+        assert_eq!(left(start + 60 * SECOND), [10, 1000]);
+        let most = Left { now: 10, most: 10, per_minute: 60 };
+        assert_eq!(Pace::new(Some(60), None, start).unwrap().left(start), [Some(most), None]);
     }
 
     #[test]

@@ -68,11 +68,12 @@ pub(crate) fn stand_back(deployment: &Deployment, refusal: &Refusal, random: &Ra
     }
 }
 
-/// Rests a key of which the provider says that next to nothing is left: while others have more, or when
-/// nothing is left at all.
+/// Notes what the provider says is left of a key, and rests one of which that is next to nothing: while others have
+/// more, or when nothing is left at all.
 pub(crate) fn learn(deployment: &Deployment, key: Option<KeyIndex>, parts: &response::Parts) {
     let provider = deployment.provider();
     let Some(key) = key.filter(|_| provider.learns) else { return };
+    provider.keys.note(key, learnt::told(&parts.headers));
     let Some(low) = learnt::low(&parts.headers, SystemTime::now()) else { return };
     let now = Instant::now().into_std();
     let (count, parked) = provider.keys.counts(now);

@@ -28,7 +28,10 @@ fn providers_tell_their_connections_and_their_keys_and_never_a_key() {
     assert_eq!((one["name"].as_str(), one["dialects"][0].as_str()), (Some("openai"), Some("openai")));
     assert!(one["base_url"].as_str().unwrap().contains(&provider.address.to_string()), "{body}");
     assert_eq!(one["connections"], serde_json::json!({ "open": 1, "idle": 1, "waiting": 0 }));
-    assert_eq!(one["keys"], serde_json::json!({ "configured": 1, "parked": 0, "resting": [] }));
+    assert_eq!(
+        one["keys"],
+        serde_json::json!({ "configured": 1, "parked": 0, "resting": [], "headroom": [] })
+    );
     assert_eq!(one["deployments"][0]["state"], "closed");
     assert_eq!(body["groups"], serde_json::json!(["fast"]));
     assert!(!told.text().contains("sk-test"));

@@ -2,6 +2,7 @@
 
 use std::{
     io::Read,
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -29,7 +30,11 @@ struct Connection(Client);
 impl Connection {
     /// Connects, with a window for each stream.
     fn new(server: &Server, window: u32) -> Self {
-        let mut client = Client::connect(server.data);
+        Self::to(server.data, window)
+    }
+
+    fn to(address: SocketAddr, window: u32) -> Self {
+        let mut client = Client::connect(address);
         client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let mut connection = Self(client);
         let initial_window_size = [&[0, 4][..], &window.to_be_bytes()].concat();
@@ -185,4 +190,29 @@ fn c05_a_stream_that_an_http2_client_resets_takes_its_upstream_call_with_it() {
     await_idle(&server);
     connection.frame(PING, 0, 0, &[7; 8]);
     assert_eq!(connection.await_frame(PING, 0).payload, [7; 8], "the connection goes on");
+}
+
+/// Behind a proxy that ends TLS, browsers' HTTP/2 reaches the admin listener as it is: page and assets go over one
+/// connection.
+#[test]
+fn the_console_is_delivered_over_http2() {
+    let server = Server::start("");
+    let mut connection = Connection::to(server.admin, 1 << 20);
+    // By the static table: GET, http, /, and the names of authority and accept.
+    let mut block = vec![0x82, 0x86, 0x84];
+    block.extend([&[0x01, 9], &b"localhost"[..]].concat());
+    block.extend([&[0x0f, 0x04, 9], &b"text/html"[..]].concat());
+    for stream in [1, 3] {
+        connection.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
+    }
+    let (mut ended, mut page) = (0, Vec::new());
+    while ended < 2 {
+        let frame = connection.read();
+        if frame.kind == 0 {
+            page.extend_from_slice(&frame.payload);
+        }
+        ended += usize::from(frame.kind == 0 && frame.flags & END_STREAM != 0);
+    }
+    let page = String::from_utf8(page).unwrap();
+    assert_eq!(page.matches("<!doctype html>").count(), 2, "{page}");
 }

@@ -5,6 +5,7 @@
 mod admin;
 mod clients;
 mod commands;
+mod console;
 mod disk;
 mod heads;
 mod http2;

@@ -74,15 +74,10 @@ fn gateway(url: &str) -> Gateway {
 
 /// Whether the second tier is up and told of changes.
 async fn page(gateway: &Gateway) -> (bool, bool) {
-    let hooks = AdminHooks {
-        metrics: Box::new(String::new),
-        config: Box::new(|| serde_json::Value::Null),
-        reload: Box::new(|| Ok(())),
-        key: Box::new(|| None),
-    };
+    let hooks = AdminHooks::default();
     let request = Request::get("/api/v1/cache/metrics").header("host", "localhost");
     let answer =
-        Admin::new(gateway.clone(), hooks).handle(&request.body(Empty::<Bytes>::new()).unwrap()).await;
+        Admin::new(gateway.clone(), hooks).handle(request.body(Empty::<Bytes>::new()).unwrap()).await;
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
     (page["tiers"][1]["up"] == true, page["tracking"]["state"] == "on")

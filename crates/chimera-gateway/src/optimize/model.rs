@@ -15,11 +15,6 @@ use serde_json::{Map, Value, json};
 
 use crate::gateway::{Gateway, Shared};
 
-/// The tenant for whom a call is made from inside, in its extensions: nothing that comes over a connection can
-/// have it.
-#[derive(Clone)]
-pub(crate) struct ActingFor(pub(crate) Arc<str>);
-
 /// A model of the gateway, for a tenant.
 struct Inside {
     /// Jobs lie in what they call: they must not hold it.
@@ -50,7 +45,9 @@ impl LanguageModel for Inside {
         let shared = self.shared.upgrade().ok_or_else(|| CallError::unusable("the gateway has ended"))?;
         let gateway = Gateway::of(shared, self.worker);
         let request = self.request(request).map_err(|error| CallError::refused(error.to_string()))?;
-        let response = Box::pin(gateway.handle(request)).await;
+        let tenant = gateway.with_settings(|settings| settings.tenants.tenant(&self.tenant).cloned());
+        let tenant = tenant.ok_or_else(|| CallError::unusable("the client of the job is gone"))?;
+        let response = Box::pin(gateway.handle_as(tenant, request)).await;
         let body = response.body().as_bytes().unwrap_or_default();
         if response.status() != StatusCode::OK {
             return Err(failed(response.status(), response.headers(), body));
@@ -83,12 +80,10 @@ impl Inside {
                 body.insert(name.into(), value);
             }
         }
-        let mut request = Request::post("/v1/chat/completions")
+        Request::post("/v1/chat/completions")
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(Value::Object(body).to_string())))?;
-        request.extensions_mut().insert(ActingFor(self.tenant.clone()));
-        Ok(request)
+            .body(Full::new(Bytes::from(Value::Object(body).to_string())))
     }
 }
 

@@ -90,6 +90,7 @@ impl Moderator {
             request_id: context.arrival.request_id.clone(),
             dialect: DialectId::OpenAi,
             head: Head::default(),
+            caller: None,
         };
         let inner = Context {
             gateway: context.gateway,

@@ -288,12 +288,7 @@ fn decoded(encoding: &str, bytes: &[u8]) -> String {
 #[tokio::test]
 async fn m01_forms_that_are_made_weigh_when_they_are_made() {
     let admin = |gateway: &Gateway| {
-        let hooks = chimera_gateway::AdminHooks {
-            key: Box::new(|| None),
-            metrics: Box::new(String::new),
-            config: Box::new(|| serde_json::Value::Null),
-            reload: Box::new(|| Ok(())),
-        };
+        let hooks = chimera_gateway::AdminHooks::default();
         chimera_gateway::Admin::new(gateway.clone(), hooks)
     };
     let text = (0..4000).map(|n| format!("word{} ", n % 37)).collect::<String>();
@@ -308,7 +303,7 @@ async fn m01_forms_that_are_made_weigh_when_they_are_made() {
     let held = async || {
         let request = http::Request::get("/api/v1/cache/metrics").body(http_body_util::Empty::new()).unwrap();
         let told: serde_json::Value =
-            serde_json::from_slice(admin.handle(&request).await.body().as_bytes().unwrap()).unwrap();
+            serde_json::from_slice(admin.handle(request).await.body().as_bytes().unwrap()).unwrap();
         (told["tiers"][0]["entries"].as_u64().unwrap(), told["tiers"][0]["bytes"].as_u64().unwrap())
     };
     let ask = |stream: bool, accept: &'static str| {

@@ -43,18 +43,13 @@ fn behind(url: &str, settings: Settings) -> Gateway {
 }
 
 fn admin(gateway: &Gateway) -> Admin {
-    let hooks = AdminHooks {
-        metrics: Box::new(String::new),
-        config: Box::new(|| serde_json::Value::Null),
-        reload: Box::new(|| Ok(())),
-        key: Box::new(|| None),
-    };
+    let hooks = AdminHooks::default();
     Admin::new(gateway.clone(), hooks)
 }
 
 async fn ask(gateway: &Gateway, method: &str, path: &str) -> Answer {
     let request = Request::builder().method(method).uri(path).header("host", "localhost");
-    finish(admin(gateway).handle(&request.body(Empty::<bytes::Bytes>::new()).unwrap()).await).await
+    finish(admin(gateway).handle(request.body(Empty::<bytes::Bytes>::new()).unwrap()).await).await
 }
 
 async fn page(gateway: &Gateway) -> serde_json::Value {

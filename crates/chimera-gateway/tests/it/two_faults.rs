@@ -45,15 +45,10 @@ fn without_its_redis(settings: Settings) -> Gateway {
 }
 
 async fn page(gateway: &Gateway) -> serde_json::Value {
-    let hooks = AdminHooks {
-        metrics: Box::new(String::new),
-        config: Box::new(|| serde_json::Value::Null),
-        reload: Box::new(|| Ok(())),
-        key: Box::new(|| None),
-    };
+    let hooks = AdminHooks::default();
     let request = Request::get("/api/v1/cache/metrics").header("host", "localhost");
     let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
-    finish(Admin::new(gateway.clone(), hooks).handle(&request).await).await.json()
+    finish(Admin::new(gateway.clone(), hooks).handle(request).await).await.json()
 }
 
 fn acts(acts: Vec<Act>) -> Arc<Scripted> {
