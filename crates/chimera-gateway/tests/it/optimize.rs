@@ -212,7 +212,8 @@ async fn cancelling_ends_upstream_calls_at_once() {
     .await;
 }
 
-#[tokio::test(start_paused = true)]
+/// In real time: what is started is looked over on a thread, for which simulated time does not wait.
+#[tokio::test]
 async fn there_is_room_for_so_many_and_no_more() {
     let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::AwaitClose])]);
     let gateway = gateway(&upstream, |settings| {
