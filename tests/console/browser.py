@@ -56,8 +56,6 @@ class Page:
         self.next = 0
         # Answers that came while another call, made from within, was waited for.
         self.answers = {}
-        # Stands in for the gateway where a test says so: from method and path to status, content type and body.
-        self.stand_in = None
         self.requests = {}
         self.errors = []
         self.violations = []
@@ -95,13 +93,6 @@ class Page:
             request["cached"] = bool(response.get("fromDiskCache"))
         elif method == "Network.loadingFinished" and params["requestId"] in self.requests:
             self.requests[params["requestId"]]["bytes"] = params["encodedDataLength"]
-        elif method == "Fetch.requestPaused":
-            request = params["request"]
-            path = "/" + request["url"].split("/", 3)[3]
-            status, kind, body = self.stand_in(request["method"], path, request.get("postData"))
-            headers = [{"name": "content-type", "value": kind}]
-            self.call("Fetch.fulfillRequest", requestId=params["requestId"], responseCode=status, responseHeaders=headers,
-                      body=base64.b64encode(body.encode()).decode())
         elif method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description") or details["text"])
@@ -122,11 +113,6 @@ class Page:
             except websocket.WebSocketTimeoutException:
                 break
         self.socket.settimeout(PATIENCE)
-
-    def stand(self, pattern, stand_in):
-        """Has requests of a pattern answered by a function instead of the gateway."""
-        self.stand_in = stand_in
-        self.call("Fetch.enable", patterns=[{"urlPattern": pattern}])
 
     def go(self, url):
         self.call("Page.navigate", url=url)

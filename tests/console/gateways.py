@@ -1,7 +1,9 @@
 """Gateways for the console's tests to look at."""
 
+import http.server
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -64,6 +66,69 @@ class Gateway:
         self.process.wait()
 
 
+class Pupil(http.server.ThreadingHTTPServer):
+    """A model that does what its instruction has a rule for, and finds missing rules by feedback, one at a time.
+
+    It stands behind a gateway as any provider does; its models differ in the time that they take.
+    """
+
+    daemon_threads = True
+    SECONDS = {"quick": 0.1, "steady": 0.4, "slow": 1.0}
+    KINDS = {"up": str.upper, "back": lambda word: word[::-1], "twice": lambda word: word * 2}
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Pupil.Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def task(name, model, evaluations):
+        """A job for it, in the form that the gateway takes."""
+        words = iter(f"{a}{b}{c}" for a in "kmprst" for b in "aeiou" for c in "lnx")
+
+        def examples(each):
+            pairs = [(kind, next(words)) for kind in Pupil.KINDS for _ in range(each)]
+            return [{"input": f"{kind} {word}", "expected": Pupil.KINDS[kind](word)} for kind, word in pairs]
+
+        return {"name": name, "model": model, "prompt": "Answer.", "evaluators": [{"kind": "exact"}],
+                "data": {"train": examples(3), "validation": examples(4), "held_out": examples(2)},
+                "budget": {"evaluations": evaluations}}
+
+    @staticmethod
+    def answer(system, user):
+        if not system.startswith("You improve prompts"):
+            kind, word = user.split()
+            return Pupil.KINDS[kind](word) if f"Rule {kind}." in system else word
+        prompt = re.search(r"```\n(.*?)\n```", user, re.DOTALL).group(1)
+        failed = re.findall(r"## Input\n(\w+) \w+\n## Output\n.*?\n## Score\n0\.00", user)
+        kind = failed[0] if failed else "nothing"
+        return f"It lacks the rule {kind}. {HOSTILE}\n```\n{prompt}\nRule {kind}. {HOSTILE}\n```"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            system, user = [message["content"] for message in asked["messages"]]
+            time.sleep(Pupil.SECONDS[asked["model"]])
+            message = {"role": "assistant", "content": Pupil.answer(system, user)}
+            body = json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": asked["model"],
+                               "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                               "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            try:
+                self.end_headers()
+                self.wfile.write(body)
+            except ConnectionError:
+                # The calls of a job that is cancelled are dropped.
+                self.close_connection = True
+
+        def log_message(self, *_):
+            pass
+
+
 def report(folder):
     """A load report such as chimera-load writes, from somebody who cannot be trusted."""
     times = {"count": 10, "mean": 0.1, "p50": 0.1, "p90": 0.2, "p95": 0.3, "p99": 0.4, "p999": 0.5, "max": 0.6}
@@ -80,7 +145,7 @@ def report(folder):
         json.dump(made, file)
 
 
-def config(simulated, reports):
+def config(simulated, reports, pupil):
     """Everything that the pages can show, with hostile names where names are free."""
     name = json.dumps(HOSTILE)
     return f"""
@@ -100,6 +165,9 @@ requests_per_minute = 6000
 [providers.ill]
 dialect = "openai"
 base_url = "http://127.0.0.1:9/v1"
+[providers.pupil]
+dialect = "openai"
+base_url = "{pupil}/v1"
 [groups.strange]
 deployments = [{{ provider = "sim", model = {name} }}]
 [groups.ill]

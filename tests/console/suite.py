@@ -7,13 +7,15 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import traceback
 
 from browser import Browser, find
-from gateways import HOSTILE, Gateway, config, report
+from gateways import HOSTILE, Gateway, Pupil, config, report
 from looks import CONTRAST, NAMES
 
 PAGES = ["", "cache", "providers", "transform", "optimizer", "load", "playground", "config"]
@@ -33,7 +35,8 @@ class Suite:
         reports = os.path.join(out, "reports")
         report(reports)
         self.simulated = Gateway(chimera, out, "simulated")
-        self.gateway = Gateway(chimera, out, "gateway", config(self.simulated.data, reports))
+        self.pupil = Pupil()
+        self.gateway = Gateway(chimera, out, "gateway", config(self.simulated.data, reports, self.pupil.url))
         digest = lambda key: hashlib.sha256(key.encode()).hexdigest()
         keyed = f'[admin]\nkey_sha256 = "{digest(ADMIN_KEY)}"\n[clients.app]\nkey_sha256 = ["{digest(CLIENT_KEY)}"]\n'
         self.keyed = Gateway(chimera, out, "keyed", keyed)
@@ -317,63 +320,137 @@ class Suite:
         self.shot(page, "load-hostile")
         self.clean(page)
 
-    def test_optimizer_says_whether_there_is_one(self):
+    def jobs(self):
+        """The gateway's own account of its jobs, by name."""
+        path = self.gateway.data + "/api/v1/optimizations"
+        return {job["name"]: json.loads(self.gateway.ask(f"{path}/{job['id']}")[1])
+                for job in json.loads(self.gateway.ask(path)[1])["data"]}
+
+    def start_job(self, page, task):
+        page.js(f"document.querySelector('#task').value = {json.dumps(json.dumps(task))}")
+        page.click("#start")
+        page.until(f"document.querySelector('#job h2')?.textContent === {json.dumps(task['name'])}", "the job")
+
+    def test_optimizer_says_what_is_wrong_with_a_task(self):
         page = self.open("optimizer")
-        page.until("/There is no optimizer|Start a job/.test(document.querySelector('main').innerText)")
+        page.until("document.querySelector('#start')?.offsetParent")
+        said = "document.querySelector('form [role=alert]').textContent"
+        page.js("document.querySelector('#task').value = '{'")
+        page.click("#start")
+        page.until(f"{said}.startsWith('The task is not JSON')")
+        page.click("button:Fill in an example")
+        assert json.loads(page.js("document.querySelector('#task').value"))["budget"]
+        page.click("#start")
+        page.until(f"{said} === 'model: no provider serves this model'", "the field that is wrong")
+        self.clean(page, allow=["400"])
+
+    def test_optimizer_fills_in_an_example_that_runs(self):
+        page = self.open("optimizer", gateway=self.simulated)
+        page.until("document.querySelector('#start')?.offsetParent")
+        page.click("button:Fill in an example")
+        page.js("document.querySelector('#task').value = document.querySelector('#task').value.replace('gpt-4o-mini', 'sim-small')")
+        page.click("#start")
+        page.until("/finished|budget used/.test(document.querySelector('#job .badge')?.textContent)", "the end", 60)
+        page.until("[...document.querySelectorAll('main h2')].some((one) => one.textContent === 'Best prompt' || one.textContent === 'Best instruction')")
+        assert page.js("document.querySelector('[aria-label=Jobs]').innerText").count("moods") == 1
+        self.clean(page, gateway=self.simulated)
+
+    def test_optimizer_follows_a_job_to_its_end(self):
+        """A job of a gateway as it is: started from the page, seen while it runs, and what it found."""
+        page = self.open("optimizer")
+        page.until("document.querySelector('#start')?.offsetParent")
+        page.js("""globalThis.stages = []; setInterval(() => {
+            const [job, line] = [document.querySelector('#job'), document.querySelector('figure path.one:not(.fill)')];
+            if (job) stages.push([job.querySelector('.badge').textContent, Number(job.innerText.match(/Roll-outs, left\\s+(\\d+)/)?.[1]),
+                line.getAttribute('d').split('L').length, document.querySelectorAll('[aria-label=Candidates] tbody tr').length]);
+        }, 50)""")
+        self.start_job(page, Pupil.task("to its end", "pupil/quick", 200))
+        page.until("document.querySelector('.diff ins')?.textContent.includes('Rule')", "the best prompt beside the first", 60)
+        stages = [stage for stage in page.js("stages") if stage[0] == "running" and stage[1]]
+        spent, drawn, grown = [sorted({stage[at] for stage in stages}) for at in (1, 2, 3)]
+        assert len(spent) >= 4 and len(drawn) >= 3 and len(grown) >= 3, ("it was seen to come about", spent, drawn, grown)
+        job = self.jobs()["to its end"]
+        assert job["status"] in ("finished", "budget") and job["result"]["best"]["instruction"].count("Rule") == 3, job
+        text = page.js("document.querySelector('main').innerText")
+        assert job["result"]["best"]["instruction"] in text
+        assert page.js("document.querySelectorAll('[aria-label=Candidates] tbody tr').length") == len(job["result"]["lineage"])
+        assert f"{job['progress']['evaluations']}, {job['progress']['evaluations_left']}" in text, text
+        held_out = page.js("[...document.querySelectorAll('[aria-label=Scores] tbody tr')].map((row) => row.lastChild.textContent)")
+        assert [cell.split(" (")[0] for cell in held_out] == ["0", "1"] and all("6 examples" in cell for cell in held_out), held_out
+        assert page.js("document.querySelector('#cancel').hidden"), "what has ended is not cancelled"
+        page.until("/to its end\\s+(finished|budget used)\\s+1\\s/.test(document.querySelector('[aria-label=Jobs]').innerText)", "the list")
+        assert not page.js(CONTRAST) and not page.js(NAMES)
+        self.shot(page, "optimizer-done")
+        # Looked at later, it is the same.
+        later = self.open("optimizer", width=360)
+        later.until("document.querySelector('[aria-label=Jobs]')")
+        later.click("button:to its end")
+        later.until("document.querySelector('.diff ins')")
+        assert later.js("document.querySelectorAll('figure path.one:not(.fill)')[0].getAttribute('d').split('L').length >= 4")
+        wide = "[...document.querySelectorAll('main *')].filter((one) => one.getBoundingClientRect().right > 360 && !one.closest('.scroll, svg'))"
+        assert later.js("document.documentElement.scrollWidth") <= 360, later.js(f"{wide}.map((one) => one.outerHTML.slice(0, 80))")
+        self.shot(later, "optimizer-done-360")
+        self.clean(later)
         self.clean(page)
 
-    def test_optimizer_follows_a_job(self):
-        """The page against the jobs that it expects. They are stood in for: this says nothing of a gateway's own."""
-        jobs = {}
-        events = [{"type": "started", "resumed": 0}]
-        for n in range(1, 6):
-            events.append({"type": "accepted", "member": n, "parent": n - 1, "validation": n / 10, "note": HOSTILE})
-            events.append({"type": "best", "member": n, "score": n / 10})
-            events.append({"type": "budget", "evaluations": n * 20, "evaluations_left": 100 - n * 20, "best": n / 10,
-                           "tried": n, "accepted": n, "seconds": n, "last_accepted": HOSTILE})
+    def test_optimizer_goes_on_with_a_job_after_a_restart(self):
+        kept = tempfile.mkdtemp(prefix="chimera-jobs-")
+        own = f'[optimizer]\ndirectory = "{kept}"\n[providers.pupil]\ndialect = "openai"\nbase_url = "{self.pupil.url}/v1"\n'
+        gateway = Gateway(self.chimera, self.out, "jobs", own)
+        try:
+            page = self.open("optimizer", gateway=gateway)
+            page.until("document.querySelector('#start')?.offsetParent")
+            self.start_job(page, Pupil.task("kept", "pupil/steady", 200))
+            page.until("document.querySelector('[aria-label=Candidates]')", "a candidate")
+            addresses = [url.removeprefix("http://") for url in (gateway.data, gateway.admin)]
+            gateway.stop()
+            page.until("document.querySelector('#live').dataset.state === 'lost'")
+            assert page.js("document.querySelector('#job .badge').textContent") == "running", "nobody said that it is over"
+            gateway.start(addresses)
+            page.until("document.querySelector('.diff ins')?.textContent.includes('Rule')", "the end", 60)
+            assert page.js("document.querySelector('#job .badge').textContent") in ("finished", "budget used")
+            self.clean(page, gateway=gateway, allow=["ERR_", "403", "Failed to fetch"])
+        finally:
+            gateway.stop()
+            shutil.rmtree(kept)
 
-        def gateway(method, path, body):
-            parts = path.removeprefix("/api/v1/data/api/v1/optimizations").strip("/").split("/")
-            if parts == [""]:
-                if method == "POST":
-                    jobs["j1"] = {"id": "j1", "name": json.loads(body)["name"], "state": "running", "progress": {}}
-                    return 200, "application/json", json.dumps(jobs["j1"])
-                return 200, "application/json", json.dumps({"optimizations": list(jobs.values())})
-            job = jobs[parts[0]]
-            if parts[1:] == ["events"]:
-                job["read"] = True
-                return 200, "text/event-stream", "".join(f"data: {json.dumps(event)}\n\n" for event in events)
-            if parts[1:] == ["cancel"]:
-                job["state"] = "cancelled"
-                return 200, "application/json", "{}"
-            if job.get("read") and job["state"] == "running" and job["name"] == "to its end":
-                job["state"] = "finished"
-                job["result"] = {"seed": {"instruction": "Answer."}, "best": {"instruction": "Answer briefly. " + HOSTILE}}
-            return 200, "application/json", json.dumps(job)
-
-        page = self.open("cache")
-        page.until("document.querySelector('#live').dataset.state === 'live'")
-        page.stand("*/api/v1/data/api/v1/optimizations*", gateway)
-        page.js("""import(performance.getEntriesByType('resource').find(({ name }) => name.includes('/feed-')).name)
-            .then(({ seen }) => { seen.state.optimizer = true; location.hash = '#/optimizer'; })""")
-        page.until("document.querySelector('#task') && !document.querySelector('#task').closest('form').hidden")
-
-        def start(name):
-            page.js(f"document.querySelector('#task').value = JSON.stringify({{ name: {name!r} }})")
-            page.click("#start")
-            page.until(f"[...document.querySelectorAll('main h2')].some((one) => one.textContent === {name!r})")
-
-        start("to its end")
-        page.until("document.querySelector('.diff ins')?.textContent.includes('briefly')", "the best prompt beside the first")
-        assert page.js("document.querySelectorAll('[aria-label=Candidates] tbody tr').length") == 5
-        assert page.js("document.querySelector('figure path.one:not(.fill)').getAttribute('d').split('L').length") >= 5
-        assert page.js("document.querySelector('#cancel').hidden"), "what has ended is not cancelled"
-        self.shot(page, "optimizer-done")
-        start("to be cancelled")
+    def test_optimizer_keeps_to_the_client_that_was_chosen(self):
+        page = self.browser.page()
+        page.go(self.keyed.admin + "/#/optimizer")
+        # Another test may have signed in: the cookie is the browser's.
+        page.until("document.querySelector('#sign-in') || document.querySelector('#start')?.offsetParent")
+        if page.js("!!document.querySelector('#sign-in')"):
+            page.type(ADMIN_KEY)
+            page.key("Enter")
+        page.until("document.querySelector('#start')?.offsetParent")
+        self.start_job(page, Pupil.task("of app", "sim-small", 1000))
+        page.until("Number(document.querySelector('#job').innerText.match(/Roll-outs, left\\s+(\\d+)/)?.[1]) > 0", "progress", 60)
+        bearer = lambda key: {"authorization": f"Bearer {key}"}
+        listed = self.keyed.ask(self.keyed.data + "/api/v1/optimizations", headers=bearer(CLIENT_KEY))
+        assert [job["name"] for job in json.loads(listed[1])["data"]] == ["of app"], listed
         page.click("#cancel")
         page.click("button:Cancel the job")
-        page.until("document.querySelector('main .badge').textContent === 'cancelled'")
-        assert jobs["j1"]["state"] == "cancelled"
+        page.until("document.querySelector('#job .badge').textContent === 'cancelled'")
+        self.clean(page, gateway=self.keyed, allow=["401"])
+
+    def test_optimizer_cancels_a_job(self):
+        page = self.open("optimizer")
+        page.until("document.querySelector('#start')?.offsetParent")
+        task = Pupil.task(HOSTILE, "pupil/slow", 5000)
+        self.start_job(page, task)
+        page.until("document.querySelector('#job .badge').textContent === 'running'")
+        page.click("#cancel")
+        page.click("button:Leave it")
+        page.listen(0.3)
+        assert self.jobs()[HOSTILE]["status"] == "running", "nothing was confirmed"
+        page.until("Number(document.querySelector('#job').innerText.match(/Roll-outs, left\\s+(\\d+)/)?.[1]) > 0", "progress")
+        self.shot(page, "optimizer-running")
+        page.click("#cancel")
+        page.click("button:Cancel the job")
+        page.until("document.querySelector('#job .badge').textContent === 'cancelled'", "the end", 5)
+        page.until("document.querySelector('#cancel').hidden")
+        assert self.jobs()[HOSTILE]["status"] == "cancelled"
+        page.until("document.querySelector('[aria-label=Jobs] tbody').innerText.includes('cancelled')", "the list")
         self.clean(page)
 
     def test_hostile_names_are_text_on_every_page(self):
