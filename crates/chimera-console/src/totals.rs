@@ -13,7 +13,7 @@ use crate::{
 const GENERATIONS: [&str; 6] =
     ["chat_completions", "responses", "messages", "generate_content", "stream_generate_content", "generate"];
 
-/// Counts since the start.
+/// Counts: since the start, or in a [`Span`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Totals {
     good: f64,
@@ -145,19 +145,21 @@ impl Totals {
         let more = |now: f64, then: f64| (now - then).max(0.0);
         Span {
             seconds,
-            requests: more(self.requests(), before.requests()),
-            failed: more(self.failed, before.failed),
-            refused: more(self.refused, before.refused),
-            cancelled: more(self.cancelled, before.cancelled),
-            generation: self.generation.since(&before.generation),
-            overhead: self.overhead.since(&before.overhead),
-            hits: more(self.hits, before.hits),
-            lookups: more(self.lookups, before.lookups),
-            input: more(self.input, before.input),
-            output: more(self.output, before.output),
-            spent: more(self.spent, before.spent),
-            in_flight: self.in_flight,
-            memory: self.memory,
+            counts: Self {
+                good: more(self.good, before.good),
+                failed: more(self.failed, before.failed),
+                refused: more(self.refused, before.refused),
+                cancelled: more(self.cancelled, before.cancelled),
+                generation: self.generation.since(&before.generation),
+                overhead: self.overhead.since(&before.overhead),
+                hits: more(self.hits, before.hits),
+                lookups: more(self.lookups, before.lookups),
+                input: more(self.input, before.input),
+                output: more(self.output, before.output),
+                spent: more(self.spent, before.spent),
+                in_flight: self.in_flight,
+                memory: self.memory,
+            },
         }
     }
 
@@ -174,19 +176,7 @@ fn bound(sample: &Sample<'_>) -> f64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Span {
     seconds: f64,
-    requests: f64,
-    failed: f64,
-    refused: f64,
-    cancelled: f64,
-    generation: Buckets,
-    overhead: Buckets,
-    hits: f64,
-    lookups: f64,
-    input: f64,
-    output: f64,
-    spent: f64,
-    in_flight: f64,
-    memory: f64,
+    counts: Totals,
 }
 
 /// The quantities of [`Span::row`], in its order.
@@ -196,48 +186,52 @@ pub(crate) const COLUMNS: [&str; 10] =
 impl Span {
     /// A row of the history: `None` where nothing is known.
     pub(crate) fn row(&self) -> [Option<f64>; 10] {
+        let counts = &self.counts;
         let each = |count: f64| Some(rounded(count / self.seconds.max(1e-9)));
-        let generation = |share: f64| self.generation.quantile(share).map(rounded);
+        let generation = |share: f64| counts.generation.quantile(share).map(rounded);
         [
-            each(self.requests),
-            each(self.failed),
-            each(self.refused),
+            each(counts.requests()),
+            each(counts.failed),
+            each(counts.refused),
             generation(0.5),
             generation(0.95),
             generation(0.99),
             self.hit_rate(),
-            each(self.input),
-            each(self.output),
-            Some(self.in_flight),
+            each(counts.input),
+            each(counts.output),
+            Some(counts.in_flight),
         ]
     }
 
     /// The same for the live state, with what has no history.
     pub(crate) fn told(&self) -> Value {
+        let counts = &self.counts;
         let mut told: serde_json::Map<_, _> =
             COLUMNS.iter().map(|name| (*name).to_owned()).zip(self.row().map(Value::from)).collect();
-        told.insert("overhead_p99".to_owned(), self.overhead.quantile(0.99).map(rounded).into());
-        told.insert("memory".to_owned(), self.memory.into());
+        told.insert("overhead_p99".to_owned(), counts.overhead.quantile(0.99).map(rounded).into());
+        told.insert("memory".to_owned(), counts.memory.into());
         Value::Object(told)
     }
 
     /// Sums, for objectives.
     pub(crate) fn sums(&self) -> Value {
+        let counts = &self.counts;
         json!({
-            "requests": self.requests, "failed": self.failed, "refused": self.refused,
-            "cancelled": self.cancelled,
+            "requests": counts.requests(), "failed": counts.failed, "refused": counts.refused,
+            "cancelled": counts.cancelled,
             // Callers' own faults and departures are not held against the gateway.
-            "counted": self.requests - self.refused - self.cancelled,
-            "p95": self.generation.quantile(0.95).map(rounded),
-            "overhead_p99": self.overhead.quantile(0.99).map(rounded),
-            "hit": self.hit_rate(), "lookups": self.lookups,
-            "input": self.input, "output": self.output, "spent": rounded(self.spent),
+            "counted": counts.requests() - counts.refused - counts.cancelled,
+            "p95": counts.generation.quantile(0.95).map(rounded),
+            "overhead_p99": counts.overhead.quantile(0.99).map(rounded),
+            "hit": self.hit_rate(), "lookups": counts.lookups,
+            "input": counts.input, "output": counts.output, "spent": rounded(counts.spent),
             "seconds": self.seconds.round(),
         })
     }
 
     fn hit_rate(&self) -> Option<f64> {
-        (self.lookups > 0.0).then(|| rounded((self.hits / self.lookups).min(1.0)))
+        let counts = &self.counts;
+        (counts.lookups > 0.0).then(|| rounded((counts.hits / counts.lookups).min(1.0)))
     }
 }
 
