@@ -1,31 +1,38 @@
 //! A value held against a schema: the first thing that does not fit, with its place.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Number, Value};
 
 use super::compile::{
     ArrayRules, Id, Node, NumberRules, ObjectRules, SchemaError, StringRules, compile, types,
 };
 
-/// A schema that values can be held against.
-#[derive(Debug)]
-pub(super) struct Validator {
-    nodes: Vec<Node>,
+/// A schema that values can be held against. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    nodes: Arc<[Node]>,
 }
 
 /// What does not fit: where, as a JSON path, and what is wanted there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Misfit {
-    pub(super) path: String,
-    pub(super) why: String,
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {why}")]
+#[non_exhaustive]
+pub struct Misfit {
+    /// Where, as a JSON path.
+    pub path: String,
+    /// What is wanted there.
+    pub why: String,
 }
 
-impl Validator {
-    pub(super) fn new(schema: &Value) -> Result<Self, SchemaError> {
-        Ok(Self { nodes: compile(schema)? })
+impl Schema {
+    /// Reads a schema. What is not understood of it is an error.
+    pub fn new(schema: &Value) -> Result<Self, SchemaError> {
+        Ok(Self { nodes: compile(schema)?.into() })
     }
 
     /// The first thing of a value that does not fit.
-    pub(super) fn check(&self, value: &Value) -> Result<(), Misfit> {
+    pub fn check(&self, value: &Value) -> Result<(), Misfit> {
         let mut check = Check { nodes: &self.nodes, path: Vec::new(), left: MOST_STEPS, alternatives: 0 };
         check.node(0, value, 0)
     }

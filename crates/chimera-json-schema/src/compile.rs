@@ -1,9 +1,4 @@
 //! A JSON Schema, read once.
-//!
-//! What is read: every assertion and applicator of draft 2020-12 that structured output knows, `$ref` to
-//! places of the same schema, and of OpenAPI `nullable` and type names in capitals, as Gemini spells
-//! them. `format` and what else only annotates is passed over. A keyword that would be an assertion and is
-//! not read is refused by name: a schema that was half understood would let pass what it forbids.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,6 +8,7 @@ use serde_json::{Map, Value};
 /// A schema that cannot be used: where, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {why}")]
+#[non_exhaustive]
 pub struct SchemaError {
     /// The place in the schema, as a JSON pointer.
     pub place: String,
@@ -21,16 +17,16 @@ pub struct SchemaError {
 }
 
 /// A type, as a bit.
-pub(super) mod types {
-    pub(in super::super) const NULL: u8 = 1;
-    pub(in super::super) const BOOLEAN: u8 = 2;
-    pub(in super::super) const INTEGER: u8 = 4;
-    pub(in super::super) const NUMBER: u8 = 8;
-    pub(in super::super) const STRING: u8 = 16;
-    pub(in super::super) const ARRAY: u8 = 32;
-    pub(in super::super) const OBJECT: u8 = 64;
+pub(crate) mod types {
+    pub(crate) const NULL: u8 = 1;
+    pub(crate) const BOOLEAN: u8 = 2;
+    pub(crate) const INTEGER: u8 = 4;
+    pub(crate) const NUMBER: u8 = 8;
+    pub(crate) const STRING: u8 = 16;
+    pub(crate) const ARRAY: u8 = 32;
+    pub(crate) const OBJECT: u8 = 64;
 
-    pub(in super::super) const NAMES: [(u8, &str); 7] = [
+    pub(crate) const NAMES: [(u8, &str); 7] = [
         (NULL, "null"),
         (BOOLEAN, "boolean"),
         (INTEGER, "integer"),
@@ -42,70 +38,70 @@ pub(super) mod types {
 }
 
 /// A schema by its number.
-pub(super) type Id = usize;
+pub(crate) type Id = usize;
 
 /// What one schema asserts.
 #[derive(Debug, Default)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// `false`: nothing fits.
-    pub(super) never: bool,
+    pub(crate) never: bool,
     /// Types, as bits; 0 for any.
-    pub(super) types: u8,
-    pub(super) one_of_values: Option<Vec<Value>>,
-    pub(super) number: Option<Box<NumberRules>>,
-    pub(super) string: Option<Box<StringRules>>,
-    pub(super) array: Option<Box<ArrayRules>>,
-    pub(super) object: Option<Box<ObjectRules>>,
-    pub(super) reference: Option<Id>,
-    pub(super) all_of: Vec<Id>,
-    pub(super) any_of: Option<Vec<Id>>,
-    pub(super) one_of: Option<Vec<Id>>,
-    pub(super) not: Option<Id>,
+    pub(crate) types: u8,
+    pub(crate) one_of_values: Option<Vec<Value>>,
+    pub(crate) number: Option<Box<NumberRules>>,
+    pub(crate) string: Option<Box<StringRules>>,
+    pub(crate) array: Option<Box<ArrayRules>>,
+    pub(crate) object: Option<Box<ObjectRules>>,
+    pub(crate) reference: Option<Id>,
+    pub(crate) all_of: Vec<Id>,
+    pub(crate) any_of: Option<Vec<Id>>,
+    pub(crate) one_of: Option<Vec<Id>>,
+    pub(crate) not: Option<Id>,
     /// `if`, `then`, `else`.
-    pub(super) condition: Option<(Id, Option<Id>, Option<Id>)>,
+    pub(crate) condition: Option<(Id, Option<Id>, Option<Id>)>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct NumberRules {
-    pub(super) minimum: Option<f64>,
-    pub(super) maximum: Option<f64>,
-    pub(super) above: Option<f64>,
-    pub(super) below: Option<f64>,
-    pub(super) multiple_of: Option<f64>,
+pub(crate) struct NumberRules {
+    pub(crate) minimum: Option<f64>,
+    pub(crate) maximum: Option<f64>,
+    pub(crate) above: Option<f64>,
+    pub(crate) below: Option<f64>,
+    pub(crate) multiple_of: Option<f64>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct StringRules {
-    pub(super) shortest: Option<u64>,
-    pub(super) longest: Option<u64>,
-    pub(super) pattern: Option<Regex>,
+pub(crate) struct StringRules {
+    pub(crate) shortest: Option<u64>,
+    pub(crate) longest: Option<u64>,
+    pub(crate) pattern: Option<Regex>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct ArrayRules {
-    pub(super) prefix: Vec<Id>,
-    pub(super) items: Option<Id>,
-    pub(super) contains: Option<(Id, u64, Option<u64>)>,
-    pub(super) fewest: Option<u64>,
-    pub(super) most: Option<u64>,
-    pub(super) unique: bool,
+pub(crate) struct ArrayRules {
+    pub(crate) prefix: Vec<Id>,
+    pub(crate) items: Option<Id>,
+    pub(crate) contains: Option<(Id, u64, Option<u64>)>,
+    pub(crate) fewest: Option<u64>,
+    pub(crate) most: Option<u64>,
+    pub(crate) unique: bool,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct ObjectRules {
-    pub(super) properties: BTreeMap<String, Id>,
-    pub(super) patterns: Vec<(Regex, Id)>,
-    pub(super) additional: Option<Id>,
-    pub(super) names: Option<Id>,
-    pub(super) required: Vec<String>,
+pub(crate) struct ObjectRules {
+    pub(crate) properties: BTreeMap<String, Id>,
+    pub(crate) patterns: Vec<(Regex, Id)>,
+    pub(crate) additional: Option<Id>,
+    pub(crate) names: Option<Id>,
+    pub(crate) required: Vec<String>,
     /// What a member wants beside itself.
-    pub(super) dependent: BTreeMap<String, Vec<String>>,
-    pub(super) fewest: Option<u64>,
-    pub(super) most: Option<u64>,
+    pub(crate) dependent: BTreeMap<String, Vec<String>>,
+    pub(crate) fewest: Option<u64>,
+    pub(crate) most: Option<u64>,
 }
 
 /// Keywords that say nothing about what fits.
-const ANNOTATIONS: [&str; 22] = [
+const ANNOTATIONS: [&str; 23] = [
     "$schema",
     "$id",
     "$anchor",
@@ -128,6 +124,7 @@ const ANNOTATIONS: [&str; 22] = [
     "minContains",
     "maxContains",
     "then",
+    "else",
 ];
 
 /// Keywords by the type of what they say something about.
@@ -151,7 +148,7 @@ const DEEPEST: usize = 64;
 const MOST: usize = 10_000;
 
 /// Reads a schema: its root is the first of the nodes.
-pub(super) fn compile(schema: &Value) -> Result<Vec<Node>, SchemaError> {
+pub(crate) fn compile(schema: &Value) -> Result<Vec<Node>, SchemaError> {
     let mut compiler = Compiler { root: schema, nodes: Vec::new(), known: HashMap::new() };
     compiler.at("#".to_owned(), schema, 0)?;
     Ok(compiler.nodes)
@@ -188,6 +185,31 @@ fn pattern(place: &str, text: &str) -> Result<Regex, SchemaError> {
     built.map_err(|_| error(place, "it is not a regular expression that can be used (ASCII, no look-around)"))
 }
 
+/// A keyword of a schema.
+struct Keyword<'a> {
+    key: &'a str,
+    value: &'a Value,
+    /// Its place.
+    here: String,
+    /// All keywords of the same schema.
+    beside: &'a Map<String, Value>,
+    depth: usize,
+}
+
+impl Keyword<'_> {
+    fn error(&self, why: &str) -> SchemaError {
+        error(&self.here, why)
+    }
+
+    fn count(&self) -> Result<u64, SchemaError> {
+        count(&self.here, self.value)
+    }
+
+    fn members(&self) -> Result<&Map<String, Value>, SchemaError> {
+        self.value.as_object().ok_or_else(|| self.error("it must be an object"))
+    }
+}
+
 impl Compiler<'_> {
     /// The schema at a place.
     fn at(&mut self, place: String, schema: &Value, depth: usize) -> Result<Id, SchemaError> {
@@ -214,14 +236,14 @@ impl Compiler<'_> {
     fn node(&mut self, place: &str, members: &Map<String, Value>, depth: usize) -> Result<Node, SchemaError> {
         let mut node = Node::default();
         for (key, value) in members {
-            let here = format!("{place}/{key}");
-            let known = self.general(&mut node, &here, key, value, depth)?
-                || numbers(&mut node, &here, key, value)?
-                || texts(&mut node, &here, key, value)?
-                || self.arrays(&mut node, &here, key, value, members, depth)?
-                || self.objects(&mut node, &here, key, value, depth)?;
-            if !known && !ANNOTATIONS.contains(&key.as_str()) && key != "else" {
-                return Err(error(&here, "this keyword is not read"));
+            let word = Keyword { key, value, here: format!("{place}/{key}"), beside: members, depth };
+            let known = self.general(&mut node, &word)?
+                || numbers(&mut node, &word)?
+                || texts(&mut node, &word)?
+                || self.arrays(&mut node, &word)?
+                || self.objects(&mut node, &word)?;
+            if !known && !ANNOTATIONS.contains(&word.key) {
+                return Err(word.error("this keyword is not read"));
             }
         }
         if let Some(condition) = members.get("if") {
@@ -238,32 +260,31 @@ impl Compiler<'_> {
     }
 
     /// A list of schemas.
-    fn list(&mut self, here: &str, value: &Value, depth: usize) -> Result<Vec<Id>, SchemaError> {
-        let all = value.as_array().ok_or_else(|| error(here, "it must be a list of schemas"))?;
-        all.iter().enumerate().map(|(index, one)| self.at(format!("{here}/{index}"), one, depth)).collect()
+    fn list(&mut self, word: &Keyword<'_>) -> Result<Vec<Id>, SchemaError> {
+        let all = word.value.as_array().ok_or_else(|| word.error("it must be a list of schemas"))?;
+        let place = |index| format!("{}/{index}", word.here);
+        all.iter().enumerate().map(|(index, one)| self.at(place(index), one, word.depth)).collect()
+    }
+
+    /// A schema.
+    fn one(&mut self, word: &Keyword<'_>) -> Result<Id, SchemaError> {
+        self.at(word.here.clone(), word.value, word.depth)
     }
 
     /// What is said of a value of any type.
-    fn general(
-        &mut self,
-        node: &mut Node,
-        here: &str,
-        key: &str,
-        value: &Value,
-        depth: usize,
-    ) -> Result<bool, SchemaError> {
-        match key {
-            "type" => node.types = type_bits(here, value)?,
+    fn general(&mut self, node: &mut Node, word: &Keyword<'_>) -> Result<bool, SchemaError> {
+        match word.key {
+            "type" => node.types = type_bits(word)?,
             "enum" => {
-                let values = value.as_array().ok_or_else(|| error(here, "it must be a list"))?;
+                let values = word.value.as_array().ok_or_else(|| word.error("it must be a list"))?;
                 node.one_of_values = Some(values.clone());
             }
-            "const" => node.one_of_values = Some(vec![value.clone()]),
-            "$ref" => node.reference = Some(self.referred(here, value, depth)?),
-            "allOf" => node.all_of = self.list(here, value, depth)?,
-            "anyOf" => node.any_of = Some(self.list(here, value, depth)?),
-            "oneOf" => node.one_of = Some(self.list(here, value, depth)?),
-            "not" => node.not = Some(self.at(here.to_owned(), value, depth)?),
+            "const" => node.one_of_values = Some(vec![word.value.clone()]),
+            "$ref" => node.reference = Some(self.referred(word)?),
+            "allOf" => node.all_of = self.list(word)?,
+            "anyOf" => node.any_of = Some(self.list(word)?),
+            "oneOf" => node.one_of = Some(self.list(word)?),
+            "not" => node.not = Some(self.one(word)?),
             "if" => {}
             _ => return Ok(false),
         }
@@ -271,131 +292,116 @@ impl Compiler<'_> {
     }
 
     /// The schema that a reference leads to.
-    fn referred(&mut self, here: &str, value: &Value, depth: usize) -> Result<Id, SchemaError> {
-        let place = value.as_str().ok_or_else(|| error(here, "it must be a string"))?;
+    fn referred(&mut self, word: &Keyword<'_>) -> Result<Id, SchemaError> {
+        let place = word.value.as_str().ok_or_else(|| word.error("it must be a string"))?;
         let pointer =
             place.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
         let pointer =
-            pointer.ok_or_else(|| error(here, "only places of the same schema can be referred to"))?;
+            pointer.ok_or_else(|| word.error("only places of the same schema can be referred to"))?;
         let root = self.root;
-        let target = root.pointer(pointer).ok_or_else(|| error(here, "it leads nowhere"))?;
-        self.at(place.to_owned(), target, depth)
+        let target = root.pointer(pointer).ok_or_else(|| word.error("it leads nowhere"))?;
+        self.at(place.to_owned(), target, word.depth)
     }
 
-    fn arrays(
-        &mut self,
-        node: &mut Node,
-        here: &str,
-        key: &str,
-        value: &Value,
-        members: &Map<String, Value>,
-        depth: usize,
-    ) -> Result<bool, SchemaError> {
-        if !ARRAYS.contains(&key) {
+    fn arrays(&mut self, node: &mut Node, word: &Keyword<'_>) -> Result<bool, SchemaError> {
+        if !ARRAYS.contains(&word.key) {
             return Ok(false);
         }
         let rules = node.array.get_or_insert_default();
-        match key {
-            "prefixItems" => rules.prefix = self.list(here, value, depth)?,
-            "items" => rules.items = Some(self.at(here.to_owned(), value, depth)?),
+        match word.key {
+            "prefixItems" => rules.prefix = self.list(word)?,
+            "items" => rules.items = Some(self.one(word)?),
             "contains" => {
-                let bound = |name: &str| members.get(name).map(|bound| count(here, bound)).transpose();
+                let bound =
+                    |name: &str| word.beside.get(name).map(|bound| count(&word.here, bound)).transpose();
                 let (fewest, most) = (bound("minContains")?.unwrap_or(1), bound("maxContains")?);
-                rules.contains = Some((self.at(here.to_owned(), value, depth)?, fewest, most));
+                rules.contains = Some((self.one(word)?, fewest, most));
             }
-            "minItems" => rules.fewest = Some(count(here, value)?),
-            "maxItems" => rules.most = Some(count(here, value)?),
-            "uniqueItems" => rules.unique = value.as_bool().unwrap_or(false),
+            "minItems" => rules.fewest = Some(word.count()?),
+            "maxItems" => rules.most = Some(word.count()?),
+            "uniqueItems" => rules.unique = word.value.as_bool().unwrap_or(false),
             _ => {}
         }
         Ok(true)
     }
 
-    fn objects(
-        &mut self,
-        node: &mut Node,
-        here: &str,
-        key: &str,
-        value: &Value,
-        depth: usize,
-    ) -> Result<bool, SchemaError> {
-        if !OBJECTS.contains(&key) {
+    fn objects(&mut self, node: &mut Node, word: &Keyword<'_>) -> Result<bool, SchemaError> {
+        if !OBJECTS.contains(&word.key) {
             return Ok(false);
         }
         let rules = node.object.get_or_insert_default();
-        let members = || value.as_object().ok_or_else(|| error(here, "it must be an object"));
-        match key {
+        match word.key {
             "properties" => {
-                for (name, schema) in members()? {
+                for (name, schema) in word.members()? {
                     let escaped = name.replace('~', "~0").replace('/', "~1");
-                    let id = self.at(format!("{here}/{escaped}"), schema, depth)?;
+                    let id = self.at(format!("{}/{escaped}", word.here), schema, word.depth)?;
                     rules.properties.insert(name.clone(), id);
                 }
             }
             "patternProperties" => {
-                for (name, schema) in members()? {
-                    let id = self.at(format!("{here}/{name}"), schema, depth)?;
-                    rules.patterns.push((pattern(here, name)?, id));
+                for (name, schema) in word.members()? {
+                    let id = self.at(format!("{}/{name}", word.here), schema, word.depth)?;
+                    rules.patterns.push((pattern(&word.here, name)?, id));
                 }
             }
-            "additionalProperties" => rules.additional = Some(self.at(here.to_owned(), value, depth)?),
-            "propertyNames" => rules.names = Some(self.at(here.to_owned(), value, depth)?),
-            "required" => rules.required = strings(here, value)?,
+            "additionalProperties" => rules.additional = Some(self.one(word)?),
+            "propertyNames" => rules.names = Some(self.one(word)?),
+            "required" => rules.required = strings(&word.here, word.value)?,
             "dependentRequired" => {
-                for (name, wanted) in members()? {
-                    rules.dependent.insert(name.clone(), strings(here, wanted)?);
+                for (name, wanted) in word.members()? {
+                    rules.dependent.insert(name.clone(), strings(&word.here, wanted)?);
                 }
             }
-            "minProperties" => rules.fewest = Some(count(here, value)?),
-            "maxProperties" => rules.most = Some(count(here, value)?),
+            "minProperties" => rules.fewest = Some(word.count()?),
+            "maxProperties" => rules.most = Some(word.count()?),
             _ => {}
         }
         Ok(true)
     }
 }
 
-fn type_bits(here: &str, value: &Value) -> Result<u8, SchemaError> {
+fn type_bits(word: &Keyword<'_>) -> Result<u8, SchemaError> {
     let one = |value: &Value| {
         let name = value.as_str()?.to_ascii_lowercase();
         types::NAMES.iter().find(|(_, known)| *known == name).map(|(bit, _)| *bit)
     };
-    let bits = match value {
+    let bits = match word.value {
         Value::Array(all) => all.iter().try_fold(0, |bits, value| Some(bits | one(value)?)),
         value => one(value),
     };
-    bits.filter(|bits| *bits != 0).ok_or_else(|| error(here, "there is no such type"))
+    bits.filter(|bits| *bits != 0).ok_or_else(|| word.error("there is no such type"))
 }
 
-fn numbers(node: &mut Node, here: &str, key: &str, value: &Value) -> Result<bool, SchemaError> {
-    if !NUMBERS.contains(&key) {
+fn numbers(node: &mut Node, word: &Keyword<'_>) -> Result<bool, SchemaError> {
+    if !NUMBERS.contains(&word.key) {
         return Ok(false);
     }
     let rules = node.number.get_or_insert_default();
-    let bound = match key {
+    let bound = match word.key {
         "minimum" => &mut rules.minimum,
         "maximum" => &mut rules.maximum,
         "exclusiveMinimum" => &mut rules.above,
         "exclusiveMaximum" => &mut rules.below,
         _ => &mut rules.multiple_of,
     };
-    *bound = Some(number(here, value)?);
+    *bound = Some(number(&word.here, word.value)?);
     if rules.multiple_of.is_some_and(|step| step <= 0.0) {
-        return Err(error(here, "it must be above zero"));
+        return Err(word.error("it must be above zero"));
     }
     Ok(true)
 }
 
-fn texts(node: &mut Node, here: &str, key: &str, value: &Value) -> Result<bool, SchemaError> {
-    if !TEXTS.contains(&key) {
+fn texts(node: &mut Node, word: &Keyword<'_>) -> Result<bool, SchemaError> {
+    if !TEXTS.contains(&word.key) {
         return Ok(false);
     }
     let rules = node.string.get_or_insert_default();
-    match key {
-        "minLength" => rules.shortest = Some(count(here, value)?),
-        "maxLength" => rules.longest = Some(count(here, value)?),
+    match word.key {
+        "minLength" => rules.shortest = Some(word.count()?),
+        "maxLength" => rules.longest = Some(word.count()?),
         "pattern" => {
-            let text = value.as_str().ok_or_else(|| error(here, "it must be a string"))?;
-            rules.pattern = Some(pattern(here, text)?);
+            let text = word.value.as_str().ok_or_else(|| word.error("it must be a string"))?;
+            rules.pattern = Some(pattern(&word.here, text)?);
         }
         _ => {}
     }

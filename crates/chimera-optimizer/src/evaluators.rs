@@ -3,7 +3,6 @@
 mod command;
 mod json;
 mod judge;
-mod schema;
 mod text;
 mod weighted;
 

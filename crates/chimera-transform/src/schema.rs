@@ -5,12 +5,12 @@
 //! that does not, or, where the settings say so, is asked for once more. A stream's text is held back and
 //! let go when all of it fits: half an answer cannot be called back.
 
-mod check;
-mod compile;
 mod repair;
 
 use std::sync::Arc;
 
+use chimera_json_schema::Schema as Validator;
+pub use chimera_json_schema::SchemaError;
 use chimera_protocol::json::{Document, Value as Member};
 use serde_json::Value;
 
@@ -22,8 +22,6 @@ use crate::{
     transform::{StepError, Stepped, Transform},
     way_back::{Channel, Form, Undo},
 };
-use check::Validator;
-pub use compile::SchemaError;
 
 /// What answers are held against.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,14 +44,14 @@ impl Default for SchemaSettings {
 #[derive(Debug)]
 pub struct Schema {
     settings: SchemaSettings,
-    validator: Option<Arc<Validator>>,
+    validator: Option<Validator>,
     metrics: Arc<SchemaMetrics>,
 }
 
 impl Schema {
     /// The step, its schema read.
     pub fn new(settings: SchemaSettings) -> Result<Self, SchemaError> {
-        let validator = settings.schema.as_ref().map(Validator::new).transpose()?.map(Arc::new);
+        let validator = settings.schema.as_ref().map(Validator::new).transpose()?;
         Ok(Self { settings, validator, metrics: Arc::new(SchemaMetrics::new()) })
     }
 }
@@ -95,7 +93,7 @@ impl Transform for Schema {
                 let schema = serde_json::from_str(schema.raw());
                 let schema = schema.map_err(|_| wrong("it cannot be read".into()))?;
                 // The place in the schema is the request's own; what is wrong there is ours to say.
-                Arc::new(Validator::new(&schema).map_err(|error| wrong(error.to_string()))?)
+                Validator::new(&schema).map_err(|error| wrong(error.to_string()))?
             }
         };
         changes.note("schemas", 1);
@@ -107,7 +105,7 @@ impl Transform for Schema {
 /// Holds the answer to one request against its schema.
 #[derive(Clone)]
 struct Judge {
-    validator: Arc<Validator>,
+    validator: Validator,
     repair: bool,
     retry: bool,
     metrics: Arc<SchemaMetrics>,

@@ -2,9 +2,10 @@
 
 use std::future::ready;
 
+use chimera_json_schema::Schema;
 use serde_json::Value;
 
-use super::{schema::Schema, short, text::at_once};
+use super::{short, text::at_once};
 use crate::{
     error::TaskError,
     evaluator::{Case, Evaluator, Judgement},
@@ -56,18 +57,17 @@ at_once!(JsonFields);
 pub struct JsonSchema(Schema);
 
 impl JsonSchema {
-    /// Reads a schema. The keywords understood are those that describe a value by itself; any other, `$ref`
-    /// above all, is refused by name rather than passed over.
+    /// Reads a schema. A keyword that is not understood is refused by its place rather than passed over.
     pub fn new(schema: &Value) -> Result<Self, TaskError> {
-        Schema::new(schema).map(Self)
+        Schema::new(schema).map(Self).map_err(|error| TaskError::new("schema", error.to_string()))
     }
 
     fn judge(&self, case: Case<'_>) -> Judgement {
         match parse(case.output) {
-            Ok(output) => match self.0.fault(&output) {
-                None => Judgement::new(1.0, ""),
-                Some(fault) => {
-                    Judgement::new(0.0, format!("The output is not what the schema asks for: {fault}."))
+            Ok(output) => match self.0.check(&output) {
+                Ok(()) => Judgement::new(1.0, ""),
+                Err(misfit) => {
+                    Judgement::new(0.0, format!("The output is not what the schema asks for: at {misfit}."))
                 }
             },
             Err(judgement) => judgement,
@@ -85,7 +85,7 @@ fn parse(output: &str) -> Result<Value, Judgement> {
 }
 
 /// Equality that does not tell 1 from 1.0.
-pub(super) fn equal(one: &Value, other: &Value) -> bool {
+fn equal(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
         (Value::Array(one), Value::Array(other)) => {
@@ -130,6 +130,9 @@ mod tests {
         let judge = |output: &str| schema.judge(Case { example: &example, output });
         assert_eq!(judge("{\"n\": 3}").score, 1.0);
         let wrong = judge("{\"n\": 0}");
-        assert_eq!(wrong.feedback, "The output is not what the schema asks for: /n is below 1.");
+        assert_eq!(
+            wrong.feedback,
+            "The output is not what the schema asks for: at $.n: it must be at least 1."
+        );
     }
 }
