@@ -26,7 +26,7 @@ use crate::{
     units::SecretSource,
 };
 
-/// Traces that may wait. A trace has one span or two.
+/// Traces that may wait. A trace has a span or two, seldom more.
 const QUEUE: usize = 2048;
 /// Traces sent at once, and the longest that one waits for others.
 const BATCH: usize = 256;
@@ -129,7 +129,7 @@ pub(crate) fn start(
 }
 
 fn spans(traces: &[Trace]) -> u64 {
-    traces.iter().map(|trace| 1 + u64::from(trace.call.is_some())).sum()
+    traces.iter().map(|trace| 1 + trace.calls.len() as u64).sum()
 }
 
 impl Exporter {

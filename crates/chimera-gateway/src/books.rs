@@ -148,7 +148,7 @@ impl Drop for Books {
         self.shared.metrics.request(self.label, self.outcome, total.as_secs_f64(), overhead.as_secs_f64());
         self.log(total);
         if let Some(mut tracing) = self.tracing.take() {
-            tracing.trace.route = self.label.as_str();
+            tracing.trace.route = self.label.path();
             tracing.trace.request_id = self.request_id.to_string();
             tracing.trace.error = match (self.code, self.outcome) {
                 (Some(code), _) => Some(code.as_str()),

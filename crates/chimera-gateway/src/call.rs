@@ -238,7 +238,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
     let (query, array) = passed_query(call, parts.uri.query());
-    let headers = match context.arrival.head.has_forwarded {
+    let mut headers = match context.arrival.head.has_forwarded {
         true => forwarded(call.dialect, &parts.headers),
         false => Vec::new(),
     };
@@ -259,6 +259,11 @@ pub(crate) async fn serve(
             (Arc::new(looked), Some(resolved))
         }
     };
+    // Before the headers go anywhere: whichever provider is asked is told of the trace.
+    let calling = books.tracing.as_mut().map(|tracing| {
+        let kind = (call.dialect, call.operation, looked.form.framing != Framing::Unary);
+        tracing.calls(kind, &looked.model, &body, &mut headers)
+    });
     let asking = Asking::new(&context.state, looked, &headers, &body);
     let looked = &*asking.looked;
     if let Language::Counted { body, dropped } = &looked.language {
@@ -269,11 +274,7 @@ pub(crate) async fn serve(
     if found.is_none() && plan.reads && shared.cache.has_far() {
         found = plan.look_far(context, looked).await;
     }
-    let mut asked = Asked { query, headers, body, resolved, calling: None };
-    if let Some(tracing) = &mut books.tracing {
-        let kind = (call.dialect, call.operation, looked.form.framing != Framing::Unary);
-        asked.calling = Some(tracing.calls(kind, &looked.model, &asked.body, &mut asked.headers));
-    }
+    let asked = Asked { query, headers, body, resolved, calling };
     // What is too old to be served at once waits for whether a provider answers.
     let (served, stale) = match found {
         Some(found) if plan::is_served(&found) => (Some(found), None),

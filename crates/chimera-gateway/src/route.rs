@@ -126,6 +126,26 @@ impl RouteLabel {
         Self::Other,
     ];
 
+    /// Its path, with names in braces for what varies; empty where there is none.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/v1/chat/completions",
+            Self::Responses => "/v1/responses",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Messages => "/v1/messages",
+            Self::CountTokens => "/v1/messages/count_tokens",
+            Self::GenerateContent => "/v1beta/models/{model}:generateContent",
+            Self::StreamGenerateContent => "/v1beta/models/{model}:streamGenerateContent",
+            Self::GeminiCountTokens => "/v1beta/models/{model}:countTokens",
+            Self::EmbedContent => "/v1beta/models/{model}:embedContent",
+            Self::Generate => "/api/v1/generate",
+            Self::Models => "/v1/models",
+            Self::Transform => "/api/v1/transform",
+            Self::Optimizations => "/api/v1/optimizations",
+            Self::Other => "",
+        }
+    }
+
     /// Whether answers of this route are ever cached.
     pub(crate) fn is_cached(self) -> bool {
         !matches!(self, Self::Models | Self::Optimizations | Self::Other)

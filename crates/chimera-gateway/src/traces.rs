@@ -24,7 +24,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Bytes of a prompt that a span takes at most.
 const MAX_PROMPT: usize = 16 * 1024;
 
-/// One request that has ended, as two spans: the request itself, and the call to a provider if there was one.
+/// One request that has ended, as spans: the request itself, and each call to a provider.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Trace {
@@ -40,7 +40,7 @@ pub struct Trace {
     pub took: Duration,
     /// Its method.
     pub method: String,
-    /// The route, as metrics call it.
+    /// The route as a path, with names in braces for what varies.
     pub route: &'static str,
     /// The status that it was answered with; `None` when the caller left before.
     pub status: Option<u16>,
@@ -52,8 +52,9 @@ pub struct Trace {
     pub cache: Option<String>,
     /// Why it failed: the gateway's stable code.
     pub error: Option<&'static str>,
-    /// The call to a provider that it began. Who joins another's call has none.
-    pub call: Option<CallTrace>,
+    /// The calls to providers that it began, in their order: its own, and those of a pipeline that asks a model on the
+    /// way or asks once more. Who joins another's call has none.
+    pub calls: Vec<CallTrace>,
 }
 
 /// A call to a provider, over all its attempts.
@@ -136,7 +137,7 @@ impl Tracer {
         Some(Box::new(Tracing {
             tracer: self.clone(),
             began: Instant::now(),
-            call: None,
+            calls: Vec::new(),
             trace: Trace {
                 trace_id: trace_id.to_be_bytes(),
                 span_id: self.number().to_be_bytes(),
@@ -144,13 +145,13 @@ impl Tracer {
                 started: SystemTime::now(),
                 took: Duration::ZERO,
                 method: parts.method.as_str().to_owned(),
-                route: "other",
+                route: "",
                 status: None,
                 request_id: String::new(),
                 tenant: None,
                 cache: None,
                 error: None,
-                call: None,
+                calls: Vec::new(),
             },
         }))
     }
@@ -161,7 +162,7 @@ pub(crate) struct Tracing {
     tracer: Arc<Tracer>,
     pub(crate) trace: Trace,
     began: Instant,
-    call: Option<Calling>,
+    calls: Vec<Calling>,
 }
 
 impl Tracing {
@@ -172,7 +173,7 @@ impl Tracing {
         self.trace.cache = cache.map(str::to_owned);
     }
 
-    /// The call to a provider that the request may begin. It is told of the trace by `headers`.
+    /// A call to a provider that the request may begin. It is told of the trace by `headers`.
     pub(crate) fn calls(
         &mut self,
         (dialect, operation, stream): (DialectId, Operation, bool),
@@ -203,17 +204,18 @@ impl Tracing {
             began: self.began,
             noted: Arc::new(Mutex::new(Noted { began: false, considered: String::new(), call })),
         };
-        self.call = Some(calling.clone());
+        self.calls.push(calling.clone());
         calling
     }
 
     /// Hands the trace on.
     pub(crate) fn end(mut self: Box<Self>, took: Duration) {
         self.trace.took = took;
-        self.trace.call = self.call.as_ref().and_then(|calling| {
+        let begun = |calling: &Calling| {
             let noted = calling.lock();
             noted.began.then(|| noted.call.clone())
-        });
+        };
+        self.trace.calls = self.calls.iter().filter_map(begun).collect();
         (self.tracer.sink)(self.trace);
     }
 }

@@ -20,8 +20,10 @@ pub(super) fn encoded(service_name: &str, traces: &[Trace]) -> String {
     let spans: Vec<_> = traces
         .iter()
         .flat_map(|trace| {
-            let call = trace.call.as_ref().map(|call| call_span(trace, call));
-            [Some(request_span(trace)), call].into_iter().flatten()
+            let last = trace.calls.len().saturating_sub(1);
+            let calls = trace.calls.iter().enumerate();
+            let calls = calls.map(move |(index, call)| call_span(trace, call, index == last));
+            std::iter::once(request_span(trace)).chain(calls)
         })
         .collect();
     let version = env!("CARGO_PKG_VERSION");
@@ -49,7 +51,7 @@ fn request_span(trace: &Trace) -> Value {
         "traceId": hex(&trace.trace_id),
         "spanId": hex(&trace.span_id),
         "parentSpanId": trace.parent.map(|id| hex(&id)).unwrap_or_default(),
-        "name": format!("{} {}", trace.method, trace.route),
+        "name": format!("{} {}", trace.method, trace.route).trim_end(),
         "kind": SERVER,
         "startTimeUnixNano": nanos(trace.started),
         "endTimeUnixNano": nanos(trace.started + trace.took),
@@ -66,7 +68,8 @@ fn request_span(trace: &Trace) -> Value {
     })
 }
 
-fn call_span(trace: &Trace, call: &CallTrace) -> Value {
+/// `last`: whether what became of the request became of this call.
+fn call_span(trace: &Trace, call: &CallTrace, last: bool) -> Value {
     let at = |after: Duration| nanos(trace.started + after.min(trace.took));
     let operation = match (call.operation, call.dialect) {
         (Operation::Embed, _) => "embeddings",
@@ -94,7 +97,9 @@ fn call_span(trace: &Trace, call: &CallTrace) -> Value {
     };
     let answered = call.answered_by.as_ref();
     let first = call.heard.map(|heard| heard.saturating_sub(call.began).as_secs_f64());
-    let failed = trace.error.filter(|_| answered.is_none() || trace.status.is_none());
+    let failed = trace.error.filter(|_| last && (answered.is_none() || call.stream));
+    // A whole answer was there when it was heard of; of a stream nobody knows but that it ended with the request.
+    let ended = call.heard.filter(|_| !call.stream).unwrap_or(trace.took);
     json!({
         "traceId": hex(&trace.trace_id),
         "spanId": hex(&call.span_id),
@@ -102,7 +107,7 @@ fn call_span(trace: &Trace, call: &CallTrace) -> Value {
         "name": format!("{operation} {}", call.model),
         "kind": CLIENT,
         "startTimeUnixNano": at(call.began),
-        "endTimeUnixNano": at(trace.took),
+        "endTimeUnixNano": at(ended),
         "attributes": attributes([
             ("gen_ai.operation.name", Some(operation.into())),
             ("gen_ai.provider.name", Some(provider.into())),

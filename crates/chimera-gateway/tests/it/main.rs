@@ -22,6 +22,7 @@ mod second_tier;
 mod support;
 mod tenants;
 mod timeouts;
+mod traces;
 mod transforms;
 mod two_faults;
 mod upstream;
