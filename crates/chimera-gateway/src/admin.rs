@@ -13,20 +13,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use chimera_protocol::DialectId;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use serde_json::{Value, json};
 
 pub use gate::Proof;
 
-use crate::{
-    auth::KeyDigest,
-    body::Body,
-    cache_page,
-    gateway::Gateway,
-    route::{self, Route},
-};
+use crate::{auth::KeyDigest, body::Body, cache_page, gateway::Gateway};
 
 /// An answer of the admin plane on its way.
 pub type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -114,7 +107,7 @@ impl Admin {
             "/api/v1/config/check" => Box::pin(ready(self.check())),
             _ if path.starts_with(BREAKER) => Box::pin(async move {
                 let (parts, body) = request.into_parts();
-                admin.force(parts.uri.path().trim_start_matches(BREAKER), body).await
+                admin.force(&parts, body).await
             }),
             _ => Box::pin(ready(nothing(path))),
         }
@@ -153,10 +146,9 @@ impl Admin {
         let (clients, pipelines) = self.gateway.with_settings(|settings| {
             (settings.tenants.names(), settings.transforms.names().map(str::to_owned).collect::<Vec<_>>())
         });
-        let path = route::route(&Method::GET, "/api/v1/optimizations", DialectId::OpenAi);
         json!({
             "ready": self.gateway.is_ready(),
-            "optimizer": !matches!(path, Route::NotFound { .. } | Route::BadPath { .. }),
+            "optimizer": self.gateway.shared.jobs.are_worked_on(),
             "providers": told::providers(&self.gateway),
             "cache": cache_page::metrics(&self.gateway),
             "worker_pool": told::worker_pool(&self.gateway),

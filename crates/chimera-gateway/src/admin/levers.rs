@@ -1,16 +1,16 @@
 //! What the admin listener can be asked to do: forget answers, hold a breaker, take a configuration in.
 
-use std::{future::poll_fn, pin::Pin, time::Instant};
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chimera_circuit_breaker::Forced;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, request::Parts};
 use http_body::Body as HttpBody;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Admin, json_answer};
-use crate::{body::Body, cache_page, route::percent_decode};
+use super::{Admin, BREAKER, json_answer};
+use crate::{body::Body, cache_page, intake, route::percent_decode, settings::SizeLimits};
 
 /// The most that a lever is told.
 const MOST: usize = 4096;
@@ -69,13 +69,17 @@ impl Admin {
     }
 
     /// Holds a breaker open or closed, or lets it go. A reload that leaves the deployment as it is leaves this, too.
-    pub(super) async fn force<B>(&self, name: &str, body: B) -> Response<Body>
+    pub(super) async fn force<B>(&self, parts: &Parts, body: B) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
     {
         let wrong = |status, why: &str| json_answer(status, &json!({ "error": why }));
         let wanted = "send {\"force\": \"open\"}, \"closed\" or \"none\"";
-        let asked = read(body).await.and_then(|body| serde_json::from_slice::<Force>(&body).ok());
+        let (sizes, timeouts) = self.gateway.with_settings(|settings| (settings.sizes, settings.timeouts));
+        let sizes = SizeLimits { request: MOST, ..sizes };
+        let body = intake::read(body, &parts.headers, &self.gateway.shared, &sizes, &timeouts).await;
+        let asked = body.ok().and_then(|(body, _in_flight)| serde_json::from_slice::<Force>(&body).ok());
         let Some(Force { force }) = asked else { return wrong(StatusCode::BAD_REQUEST, wanted) };
         let forced = match force {
             Hold::Open => Some(Forced::Open),
@@ -83,7 +87,7 @@ impl Admin {
             Hold::None => None,
         };
         let now = Instant::now();
-        let name = percent_decode(name).unwrap_or_default();
+        let name = parts.uri.path().strip_prefix(BREAKER).and_then(percent_decode).unwrap_or_default();
         let told = self.gateway.with_models(|models| {
             let mut all = models.deployments();
             all.retain(|deployment| deployment.name() == name);
@@ -98,18 +102,4 @@ impl Admin {
             None => wrong(StatusCode::NOT_FOUND, "there is no such deployment"),
         }
     }
-}
-
-/// A small body; `None` where it is larger or ends early.
-async fn read<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) -> Option<Bytes> {
-    let mut read = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(data) = frame.ok()?.into_data() {
-            if read.len() + data.len() > MOST {
-                return None;
-            }
-            read.extend_from_slice(&data);
-        }
-    }
-    Some(read.freeze())
 }

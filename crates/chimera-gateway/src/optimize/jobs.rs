@@ -160,9 +160,14 @@ struct Table {
 }
 
 impl Jobs {
+    /// Whether there is somebody who does the work.
+    pub(crate) fn are_worked_on(&self) -> bool {
+        self.worked_on.load(Relaxed)
+    }
+
     /// Takes a job in, if there is room.
     pub(super) fn add(&self, entry: Entry, settings: &OptimizerSettings) -> Result<Arc<Entry>, Failure> {
-        if !self.worked_on.load(Relaxed) {
+        if !self.are_worked_on() {
             return Err(Failure::new(Code::Overloaded, "this gateway runs no optimisation jobs"));
         }
         let mut table = lock(&self.table);
