@@ -99,7 +99,7 @@ pub(crate) struct Past {
 }
 
 /// An open journal. Lines are written, and brought to the disk, by a thread of its own: a slow disk holds up
-/// no event loop. Dropping the journal waits until all of it is on the disk; [`close`](Self::close) says
+/// nobody until 4,096 lines wait. Dropping the journal waits until all of it is on the disk; [`close`](Self::close) says
 /// whether it is.
 #[derive(Debug)]
 pub(crate) struct Journal {
