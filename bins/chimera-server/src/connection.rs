@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Interval, MissedTickBehavior},
@@ -129,11 +130,18 @@ impl Drop for Answering {
 pub(crate) struct Watched<T> {
     io: T,
     activity: Arc<Activity>,
+    /// Read before, to be read again.
+    unread: Bytes,
 }
 
 impl<T> Watched<T> {
     pub(crate) fn new(io: T, activity: Arc<Activity>) -> Self {
-        Self { io, activity }
+        Self { io, activity, unread: Bytes::new() }
+    }
+
+    /// Has bytes that were read from it read again.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
     }
 
     fn note_write<R>(&self, polled: &Poll<R>) {
@@ -159,6 +167,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         let activity = &self.activity;

@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,12 +14,9 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use tokio::{net::TcpStream, sync::oneshot};
 
-use crate::connection::Graceful;
+use crate::connection::{Graceful, Watched};
 
 /// The most that is buffered of one stream.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -77,34 +73,35 @@ where
     }
 }
 
+/// A client's socket.
+type Client = Watched<TcpStream>;
+
 pin_project_lite::pin_project! {
     /// A connection in the protocol that it turns out to speak.
-    pub(crate) struct Spoken<T, F>
+    pub(crate) struct Spoken<F>
     where
         ByOne<F>: Service,
     {
         #[pin]
-        one: Connection<T, ByOne<F>>,
+        one: Connection<Client, ByOne<F>>,
         service: F,
         two: Option<Two>,
     }
 }
 
-impl<T, F, Fut, B> Spoken<T, F>
+impl<F, Fut, B> Spoken<F>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
     F: Fn(Request<Asked>) -> Fut + Clone,
     Fut: Future<Output = Response<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
-    pub(crate) fn new(io: T, service: F) -> Self {
+    pub(crate) fn new(io: Client, service: F) -> Self {
         Self { one: Connection::new(io, ByOne(service.clone())), service, two: None }
     }
 }
 
-impl<T, F, Fut, B> Future for Spoken<T, F>
+impl<F, Fut, B> Future for Spoken<F>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Asked>) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Unpin + Send + 'static,
@@ -117,7 +114,10 @@ where
         if this.two.is_none() {
             match ready!(this.one.poll(cx)) {
                 Ended::Closed => return Poll::Ready(()),
-                Ended::Http2 { io, read } => *this.two = Some(Two::new(io, read, this.service.clone())),
+                Ended::Http2 { mut io, read } => {
+                    io.unread(read);
+                    *this.two = Some(Two::new(io, this.service.clone()));
+                }
             }
         }
         match this.two {
@@ -127,10 +127,9 @@ where
     }
 }
 
-impl<T, F> Graceful for Spoken<T, F>
+impl<F> Graceful for Spoken<F>
 where
     Self: Future,
-    T: AsyncRead + AsyncWrite + Unpin,
     ByOne<F>: Service,
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
@@ -151,9 +150,8 @@ struct Two {
 
 impl Two {
     /// Serves it, every limit set by hand.
-    fn new<T, F, Fut, B>(io: T, read: Bytes, service: F) -> Self
+    fn new<F, Fut, B>(io: Client, service: F) -> Self
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Fn(Request<Asked>) -> Fut + Send + 'static,
         Fut: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes> + Unpin + Send + 'static,
@@ -173,7 +171,7 @@ impl Two {
             .max_send_buf_size(MAX_BUFFER)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
-        let connection = builder.serve_connection(TokioIo::new(Reread { read, io }), service_fn(answered));
+        let connection = builder.serve_connection(TokioIo::new(io), service_fn(answered));
         let (goes_on, mut gone) = oneshot::channel::<()>();
         let running = async move {
             let mut connection = pin!(connection);
@@ -189,52 +187,5 @@ impl Two {
             .await;
         };
         Self { running: Box::pin(running), goes_on: Some(goes_on) }
-    }
-}
-
-/// A pipe of which something was read already.
-struct Reread<T> {
-    read: Bytes,
-    io: T,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Reread<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
-        }
-        let length = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Reread<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
