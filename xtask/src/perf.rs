@@ -98,12 +98,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let options = Options::parse(args)?;
     let target = build(options.chimera.is_none(), options.gate.is_some())?;
     let bench = Bench {
-        rig: Rig::new(target.join("chimera-rig"), Pins::detect()),
-        chimera: options.chimera.clone().unwrap_or(target.join("chimera")),
+        rig: Rig::new(target.join("bare/chimera-rig"), Pins::detect()),
+        chimera: options.chimera.clone().unwrap_or(target.join("release/chimera")),
         options,
     };
     println!("{}", bench.rig.pins.describe());
-    let gauge = target.join("chimera-gauge");
+    let gauge = target.join("release/chimera-gauge");
     match bench.options.gate {
         Some(Gate::Check { counted_only }) => return gate::check(&bench, &gauge, counted_only),
         Some(Gate::Update) => return gate::update(&bench, &gauge),
@@ -131,21 +131,21 @@ pub(crate) fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Builds release binaries and returns their folder.
+/// Builds what is measured and what it is measured against, and returns the target folder.
 fn build(with_chimera: bool, with_gauge: bool) -> Result<PathBuf, Box<dyn Error>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--package", "chimera-rig"]);
-    if with_chimera {
-        command.args(["--package", "chimera-server"]);
+    cargo_build("bare", &["chimera-rig"])?;
+    let ours = [(with_chimera, "chimera-server"), (with_gauge, "chimera-gauge")];
+    let ours: Vec<_> = ours.into_iter().filter_map(|(wanted, package)| wanted.then_some(package)).collect();
+    if !ours.is_empty() {
+        cargo_build("release", &ours)?;
     }
-    if with_gauge {
-        command.args(["--package", "chimera-gauge"]);
-    }
-    if !command.status()?.success() {
-        return Err("the release build failed".into());
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    Ok(target.join("release"))
+    Ok(std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from))
+}
+
+fn cargo_build(profile: &str, packages: &[&str]) -> Result<(), Box<dyn Error>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(["build", "--profile", profile]);
+    command.args(packages.iter().flat_map(|package| ["--package", *package]));
+    if command.status()?.success() { Ok(()) } else { Err("the build failed".into()) }
 }
