@@ -26,6 +26,7 @@ cargo xtask TASK
   tidy        rules of this workspace that no other tool knows
   perf        the gateway against a bare hyper server and proxy, as ratios
               [--quick] [--check] [--json FILE] [--only ROW,ROW] [--chimera PATH]
+              [--watched: with the console's page open]
               check: compares with the stored baseline and fails when worse
               [--quick] [--counted: instructions and allocations alone]
               --update-baseline: measures and stores a new one

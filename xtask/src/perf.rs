@@ -31,9 +31,12 @@ enum Gate {
 }
 
 /// What the command line asks for.
+#[derive(Default)]
 pub(crate) struct Options {
     quick: bool,
     check: bool,
+    /// Whether the console's page is open while the gateway is measured.
+    watched: bool,
     gate: Option<Gate>,
     json: Option<PathBuf>,
     only: Vec<String>,
@@ -42,13 +45,13 @@ pub(crate) struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self, Box<dyn Error>> {
-        let mut options =
-            Self { quick: false, check: false, gate: None, json: None, only: Vec::new(), chimera: None };
+        let mut options = Self::default();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
             match arg.as_str() {
                 "--quick" => options.quick = true,
+                "--watched" => options.watched = true,
                 "--check" => options.check = true,
                 "check" => options.gate = Some(Gate::Check { counted_only: false }),
                 "--counted" => options.gate = Some(Gate::Check { counted_only: true }),

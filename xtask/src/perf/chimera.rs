@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::Stdio,
     time::{Duration, Instant},
@@ -62,6 +62,9 @@ max_connections = 8192
             std::thread::sleep(Duration::from_micros(200));
         }
         let ready = started.elapsed();
+        if self.options.watched {
+            watch(&admin)?;
+        }
         Ok(Chimera { server, ready })
     }
 }
@@ -69,6 +72,17 @@ max_connections = 8192
 /// A port that was free a moment ago.
 fn free_address() -> Result<String, Box<dyn Error>> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Follows the console's events as an open page does, until the gateway ends. Returns with the first change.
+fn watch(admin: &str) -> Result<(), Box<dyn Error>> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET /api/v1/console/events HTTP/1.1\r\nhost: {admin}\r\n\r\n")?;
+    let mut lines = BufReader::new(stream).lines();
+    while lines.next().ok_or("the console's events ended")??.trim() != "event: delta" {}
+    std::thread::spawn(move || lines.map_while(Result::ok).count());
+    Ok(())
 }
 
 fn is_ready(address: &str) -> bool {
