@@ -132,7 +132,11 @@ impl<T> Guarded<T> {
             return (Err(TierError::LeftAlone), Duration::ZERO);
         };
         let (deadline, slow) = limits;
-        let result = tokio::time::timeout(deadline, operation).await.unwrap_or(Err(TierError::Timeout));
+        let result = match until(began, deadline) {
+            Some(until) => tokio::time::timeout_at(until, operation).await,
+            None => Ok(operation.await),
+        };
+        let result = result.unwrap_or(Err(TierError::Timeout));
         let took = began.elapsed();
         let turn = match &result {
             Ok(_) if took < slow => pass.good(),
@@ -168,6 +172,16 @@ impl<T> Guarded<T> {
         self.reads.why().or_else(|| self.writes.why())
     }
 }
+
+/// The last moment at which a timer for a deadline may be due: timers fire up to a millisecond late.
+/// `None` where that is beyond all time.
+fn until(began: tokio::time::Instant, deadline: Duration) -> Option<tokio::time::Instant> {
+    let early = if deadline > 2 * TICK { deadline - TICK } else { deadline };
+    began.checked_add(early)
+}
+
+/// What timers are late by at most.
+const TICK: Duration = Duration::from_millis(1);
 
 impl<K, V, T> Tier<K, V> for Guarded<T>
 where
@@ -262,5 +276,18 @@ where
         self.metrics.publish((seen.hits, seen.misses), seen.evictions);
         self.remote.publish(seen.up, self.errors.load(Relaxed), self.reads.refused() + self.writes.refused());
         self.tier.publish(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn timers_that_fire_late_keep_the_deadline() {
+        let (began, ms) = (tokio::time::Instant::now(), Duration::from_millis);
+        assert_eq!(until(began, ms(25)), Some(began + ms(24)));
+        assert_eq!(until(began, ms(2)), Some(began + ms(2)));
+        assert_eq!(until(began, Duration::MAX), None);
     }
 }

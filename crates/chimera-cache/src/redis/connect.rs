@@ -1,17 +1,23 @@
 //! The clients: every setting of fred's that waits for ever by default is given an end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fred::{
     clients::{Client, WithOptions},
+    error::{Error, ErrorKind},
     interfaces::ClientLike,
     types::{
         Builder, RespVersion,
         config::{Options, ReconnectPolicy, UnresponsiveConfig},
     },
 };
+use tokio::task::JoinHandle;
 
-use super::settings::RedisSettings;
+use super::{
+    line::{Connection, Line},
+    settings::RedisSettings,
+};
+use crate::error::TierError;
 
 /// Commands that wait in one client; beyond, they fail at once.
 const MOST_WAITING: usize = 4096;
@@ -32,11 +38,33 @@ pub const REDIS_STACK: usize = 1 << 30;
 pub(super) struct Connected {
     pub(super) client: Client,
     pub(super) quick: WithOptions<Client>,
-    task: fred::types::ConnectHandle,
+    /// The same without a timer in fred, for what is asked under a deadline anyway.
+    untimed: WithOptions<Client>,
+    /// `None` for a cluster, one node of which may be away while the others answer.
+    line: Option<Arc<Line>>,
+    tasks: (fred::types::ConnectHandle, Option<JoinHandle<()>>),
+}
+
+/// A client with the right to ask it one thing.
+pub(super) struct Asked<'a> {
+    pub(super) quick: &'a WithOptions<Client>,
+    /// For look-ups. That a connection without an answer ends holds for them too.
+    pub(super) untimed: &'a WithOptions<Client>,
+    line: Option<(&'a Line, Connection)>,
+}
+
+impl Asked<'_> {
+    /// What an error means to a cache. One of the connection says that it is lost.
+    pub(super) fn failed(&self, error: Error) -> TierError {
+        if let (ErrorKind::IO, Some((line, connection))) = (error.kind(), self.line) {
+            line.lost(connection);
+        }
+        super::tier::unavailable(error)
+    }
 }
 
 impl Connected {
-    pub(super) fn start(settings: &RedisSettings) -> Result<Self, fred::error::Error> {
+    pub(super) fn start(settings: &RedisSettings) -> Result<Self, Error> {
         let mut config = settings.config.clone();
         config.version = RespVersion::RESP3;
         config.fail_fast = false;
@@ -61,20 +89,45 @@ impl Connected {
             .build()?;
         let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
         let quick = client.with_options(&options);
-        let task = client.connect();
-        Ok(Self { client, quick, task })
+        let untimed = client.with_options(&Options { timeout: Some(Duration::ZERO), ..options });
+        let line = (!settings.config.server.is_clustered()).then(Arc::<Line>::default);
+        // It listens from before there is anything to hear.
+        let follow = line.clone().map(|line| tokio::spawn(line.follow(client.clone())));
+        let connect = client.connect();
+        Ok(Self { client, quick, untimed, line, tasks: (connect, follow) })
+    }
+
+    /// Whether a command would be answered, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.ask().is_some()
+    }
+
+    /// The client, if it is connected.
+    pub(super) fn ask(&self) -> Option<Asked<'_>> {
+        if !self.client.is_connected() {
+            return None;
+        }
+        let line = match &self.line {
+            Some(line) => Some((&**line, line.connection()?)),
+            None => None,
+        };
+        Some(Asked { quick: &self.quick, untimed: &self.untimed, line })
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.0.abort();
+        if let Some(follow) = &self.tasks.1 {
+            follow.abort();
+        }
     }
 }
 
-/// From 100 ms to 1 s, for ever, with jitter: a Redis that is back is used within two seconds.
+/// From 100 ms to 500 ms, for ever, with jitter. The guard then asks within a second, so that a Redis that is
+/// back is used within two.
 fn reconnect() -> ReconnectPolicy {
-    let mut policy = ReconnectPolicy::new_exponential(0, 100, 1000, 2);
+    let mut policy = ReconnectPolicy::new_exponential(0, 100, 500, 2);
     policy.set_jitter(100);
     policy
 }

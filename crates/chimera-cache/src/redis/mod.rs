@@ -5,6 +5,7 @@
 //! tier, and what another writes does.
 
 mod connect;
+mod line;
 mod names;
 mod purge;
 mod settings;

@@ -10,15 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use fred::{
-    clients::{Client, WithOptions},
     error::{Error, ErrorKind},
-    interfaces::{ClientLike, KeysInterface, LuaInterface},
-    types::{Expiration, Key, SetOptions, Value},
+    interfaces::{KeysInterface, LuaInterface},
+    types::{Expiration, SetOptions, Value},
 };
 use tokio::task::JoinSet;
 
 use super::{
-    connect::Connected,
+    connect::{Asked, Connected},
     names::Names,
     purge,
     settings::RedisSettings,
@@ -98,18 +97,21 @@ where
     }
 
     /// The readers take turns; one that is not connected is passed over.
-    fn reader(&self) -> &WithOptions<Client> {
+    fn reader(&self) -> Result<Asked<'_>, TierError> {
         let next = self.next.fetch_add(1, Relaxed) % self.readers.len().max(1);
         let (before, from) = self.readers.split_at_checked(next).unwrap_or_default();
-        let connected = from.iter().chain(before).find(|reader| reader.client.is_connected());
-        &connected.unwrap_or(&self.writer).quick
+        from.iter().chain(before).chain([&self.writer]).find_map(Connected::ask).ok_or_else(not_connected)
+    }
+
+    fn writer(&self) -> Result<Asked<'_>, TierError> {
+        self.writer.ask().ok_or_else(not_connected)
     }
 
     /// Counts a value that does not stand the check, and deletes it.
-    async fn flawed(&self, name: Key, flaw: Flaw) {
+    async fn flawed(&self, written: &[u8], flaw: Flaw) {
         self.parcels.bad(flaw);
         if flaw.is_to_be_deleted() {
-            let _ = self.writer.quick.unlink::<(), _>(name).await;
+            let _ = self.writer.quick.unlink::<(), _>(self.names.entry(written)).await;
         }
     }
 }
@@ -128,13 +130,14 @@ where
         let name = self.names.entry(&written);
         // Not GET: Redis itself cuts off what is larger than any value of ours.
         let most = self.parcels.largest();
-        let bytes = match self.reader().getrange::<Option<Bytes>, _>(name.clone(), 0, most).await {
+        let reader = self.reader()?;
+        let bytes = match reader.untimed.getrange::<Option<Bytes>, _>(name, 0, most).await {
             Ok(bytes) => bytes.unwrap_or_default(),
             Err(error) if error.details().starts_with("WRONGTYPE") => {
-                self.flawed(name, Flaw::Value).await;
+                self.flawed(&written, Flaw::Value).await;
                 return Ok(None);
             }
-            Err(error) => return Err(unavailable(error)),
+            Err(error) => return Err(reader.failed(error)),
         };
         if bytes.is_empty() {
             return Ok(None);
@@ -142,7 +145,7 @@ where
         match self.parcels.unpack(&bytes, &written) {
             Ok(hit) => Ok(Some(hit)),
             Err(flaw) => {
-                self.flawed(name, flaw).await;
+                self.flawed(&written, flaw).await;
                 Ok(None)
             }
         }
@@ -157,11 +160,9 @@ where
         let Some(packed) = self.parcels.pack(&key, &written, &entry) else { return Ok(Put::Refused) };
         let name = self.names.entry(&written);
         let value = Value::Bytes(packed.into());
-        self.writer
-            .quick
-            .set::<(), _, _>(name, value, Some(Expiration::PX(millis)), None, false)
-            .await
-            .map_err(unavailable)?;
+        let writer = self.writer()?;
+        let set = writer.quick.set::<(), _, _>(name, value, Some(Expiration::PX(millis)), None, false);
+        set.await.map_err(|error| writer.failed(error))?;
         Ok(Put::Stored)
     }
 
@@ -200,12 +201,9 @@ where
         let name = self.names.lease(&self.parcels.key(key));
         let expires = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
         let token_text = format!("{token:016x}");
-        let set: Option<String> = self
-            .writer
-            .quick
-            .set(name, token_text, Some(expires), Some(SetOptions::NX), false)
-            .await
-            .map_err(unavailable)?;
+        let writer = self.writer()?;
+        let set = writer.quick.set(name, token_text, Some(expires), Some(SetOptions::NX), false);
+        let set: Option<String> = set.await.map_err(|error| writer.failed(error))?;
         Ok(if set.is_some() { Lease::Granted(token) } else { Lease::Taken })
     }
 
@@ -219,9 +217,13 @@ where
     }
 
     fn snapshot(&self, now: Instant) -> TierSnapshot {
-        let up = self.writer.client.is_connected() && self.readers.iter().any(|it| it.client.is_connected());
+        let up = self.writer.is_up() && self.readers.iter().any(Connected::is_up);
         TierSnapshot::unknown("redis", now).connected(up, self.parcels.flawed())
     }
+}
+
+fn not_connected() -> TierError {
+    TierError::Unavailable("not connected".into())
 }
 
 /// What an error of Redis means to a cache.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use chimera_cache::{Tier as _, TierError};
+
 use super::{
     proxy::{Fault, Proxy},
     server::{Server, free_port},
@@ -93,6 +95,27 @@ async fn r02_a_redis_that_is_killed_costs_misses_only() {
     until("it is connected", || far(&cache).why_down != Some("not connected")).await;
     on(&cache).await;
     stored(&cache, &server, "again", "v").await;
+}
+
+/// Without a guard, so that nothing but the loss of the connection ends a look-up.
+#[tokio::test]
+async fn r02_look_ups_do_not_wait_for_a_connection_that_is_lost() {
+    if server::skipped() {
+        return;
+    }
+    let mut server = Server::start().await;
+    let tier = Tier::start("l2", redis(&server.url()), TextCodec::new()).unwrap();
+    until("Redis is used", || tier.snapshot(Instant::now()).up).await;
+    let key = "k".to_owned();
+    assert!(matches!(tier.get(&key, Instant::now()).await, Ok(None)));
+    server.kill();
+    until("the loss is noticed", || !tier.snapshot(Instant::now()).up).await;
+    // For longer than until the first attempt to connect again.
+    for _ in 0..300 {
+        let answer = tokio::time::timeout(MINUTE, tier.get(&key, Instant::now())).await.unwrap();
+        assert!(matches!(answer, Err(TierError::Unavailable(_))), "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
