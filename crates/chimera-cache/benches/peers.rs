@@ -1,6 +1,6 @@
 //! The near tier through the public API against what it is made of and what else there is, in one run; and
 //! threads against each other on the same keys.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use std::{
     hint::black_box,
@@ -101,5 +101,43 @@ fn two_threads(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_thread, two_threads);
+/// Rounds so short that some are not interrupted, in turn with the peer: the quickest of one thread, and the
+/// median of two, of which a quick round may be one in which they did not meet.
+fn quickest(_: &mut Criterion) {
+    const LOOKUPS: u64 = 10_000;
+    const ROUNDS: usize = 3000;
+    let (value, now) = (Arc::new(vec![1; 2048]), Instant::now());
+    let (ours, quick) = (tiered(&value, now), quick(&value));
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / LOOKUPS as f64;
+    let round = |get: &dyn Fn(&Key)| {
+        let (mut n, began) = (0, Instant::now());
+        for _ in 0..LOOKUPS {
+            n = (n + 7) % KEYS;
+            get(&key(n));
+        }
+        began.elapsed()
+    };
+    let (near, plain) =
+        (|key: &Key| drop(black_box(ours.near(key, now))), |key: &Key| drop(black_box(quick.get(key))));
+    let one: Vec<_> = (0..ROUNDS).map(|_| (round(&near), round(&plain))).collect();
+    let (a, b) = (one.iter().map(|round| round.0).min(), one.iter().map(|round| round.1).min());
+    let (a, b) = (each(a.unwrap_or_default()), each(b.unwrap_or_default()));
+    println!(
+        "one thread, the quickest of {ROUNDS} rounds: {a:.1} ns, plain quick_cache {b:.1} ns: {:.2}",
+        a / b
+    );
+    let two = (0..ROUNDS / 10).map(|_| (together(2, 10 * LOOKUPS, &near), together(2, 10 * LOOKUPS, &plain)));
+    let (mut a, mut b): (Vec<_>, Vec<_>) = two.unzip();
+    a.sort_unstable();
+    b.sort_unstable();
+    let middle = |of: &[Duration]| of.get(of.len() / 2).map_or(f64::NAN, |time| each(*time) / 10.0);
+    let (a, b) = (middle(&a), middle(&b));
+    println!(
+        "two threads, the median of {} rounds: {a:.1} ns, plain quick_cache {b:.1} ns: {:.2} of its throughput",
+        ROUNDS / 10,
+        b / a
+    );
+}
+
+criterion_group!(benches, quickest, one_thread, two_threads);
 criterion_main!(benches);
