@@ -129,7 +129,15 @@ fn p99(seen: &[Seen], from: Instant, to: Instant) -> (f64, usize) {
     (times.get(times.len() * 99 / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3), times.len())
 }
 
-async fn fault(name: &str, url: &str, breaks: impl FnOnce(), mends: impl FnOnce()) {
+/// Two seconds later it is back.
+async fn mended_by(mends: impl FnOnce()) -> Instant {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    mends();
+    Instant::now()
+}
+
+/// When it was there again is what `mends` says.
+async fn fault(name: &str, url: &str, breaks: impl FnOnce(), mends: impl Future<Output = Instant>) {
     let gateway = gateway(url);
     while page(&gateway).await != (true, true) {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -143,10 +151,8 @@ async fn fault(name: &str, url: &str, breaks: impl FnOnce(), mends: impl FnOnce(
     let broken = Instant::now();
     breaks();
     let off = until(&gateway, false, Duration::from_secs(2)).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let mended = Instant::now();
-    mends();
-    let on = until(&gateway, true, Duration::from_secs(10)).await;
+    let mended = mends.await;
+    let on = until(&gateway, true, Duration::from_secs(10)).await.map(|_| mended.elapsed());
     tokio::time::sleep(Duration::from_millis(500)).await;
     ends.set(true);
     for caller in callers {
@@ -184,13 +190,13 @@ async fn all() {
     let url = |redis: &Redis| format!("redis://127.0.0.1:{}", redis.port);
     let redis = RefCell::new(Redis::start(&[]));
     let (at, port) = (url(&redis.borrow()), redis.borrow().port);
-    fault("killed", &at, || redis.borrow_mut().kill(), || drop(redis.replace(Redis::start_on(port, &[]))))
-        .await;
+    let again = mended_by(|| drop(redis.replace(Redis::start_on(port, &[]))));
+    fault("killed", &at, || redis.borrow_mut().kill(), again).await;
     let redis = Redis::start(&[]);
-    fault("frozen", &url(&redis), || redis.signal("-STOP"), || redis.signal("-CONT")).await;
+    fault("frozen", &url(&redis), || redis.signal("-STOP"), mended_by(|| redis.signal("-CONT"))).await;
     let redis = Redis::start(&[]);
     let limit = |bytes: &str| assert!(redis.say(&format!("CONFIG SET maxmemory {bytes}")).starts_with("+OK"));
-    fault("out of memory", &url(&redis), || limit("1"), || limit("0")).await;
+    fault("out of memory", &url(&redis), || limit("1"), mended_by(|| limit("0"))).await;
     let mut master = Redis::start(&["--repl-diskless-sync-delay", "0"]);
     let of_master = format!("127.0.0.1 {}", master.port);
     let replica = Redis::start(&["--replicaof", &of_master]);
@@ -201,7 +207,13 @@ async fn all() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let at = format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=main", sentinel.port);
-    fault("failing over, by a sentinel", &at, || master.kill(), || {}).await;
+    let elected = async {
+        while !replica.say("ROLE").contains("master") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Instant::now()
+    };
+    fault("failing over, by a sentinel", &at, || master.kill(), elected).await;
 }
 
 fn main() {
