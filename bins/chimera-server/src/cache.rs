@@ -114,7 +114,7 @@ impl Default for Redis {
             deadline: Span(Duration::from_millis(25)),
             connect: secs(2),
             readers: 2,
-            compress_over: Size(1 << 10),
+            compress_over: Size(4 << 10),
             tracking: true,
             lease: secs(0),
         }

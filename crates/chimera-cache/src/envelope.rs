@@ -81,11 +81,14 @@ pub(crate) struct Stamp {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Packing<'a> {
     pub(crate) secret: &'a [u8; 32],
-    /// Values of so many bytes are compressed, if that makes them smaller.
+    /// Values of so many bytes are compressed, if that saves an eighth of them.
     pub(crate) compress_over: usize,
     /// The largest value, packed or not.
     pub(crate) max_value: usize,
 }
+
+/// What compression must save of a value, a part in so many. For less it is not worth unpacking at every hit.
+const SAVED_PART: usize = 8;
 
 /// Level 1: the tier is a network away, and the point is to be quick.
 const ZSTD_LEVEL: i32 = 1;
@@ -125,7 +128,7 @@ impl Packing<'_> {
         let packed = (value.len() >= self.compress_over)
             .then(|| compress(value).ok())
             .flatten()
-            .filter(|packed| packed.len() < value.len());
+            .filter(|packed| packed.len() <= value.len() - value.len() / SAVED_PART);
         let body = packed.as_deref().unwrap_or(value);
         let mut flags = if packed.is_some() { COMPRESSED } else { 0 };
         if stamp.times.negative {
@@ -304,6 +307,20 @@ mod tests {
         }
         assert!(sealed(&[b'x'; 4096]).len() < 300, "it is compressed");
         assert!(PACKING.seal(&stamp(), b"key", b"", &[0; 4097]).is_none(), "it is too large");
+    }
+
+    #[test]
+    fn what_hardly_shrinks_is_kept_as_it_is() {
+        // A sixteenth of it is zeros, the rest is noise.
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let value: Vec<u8> = (0..4096).map(|n| if n < 256 { 0 } else { noise() }).collect();
+        let packed = compress(&value).unwrap();
+        assert!(packed.len() < value.len() && packed.len() > value.len() * 7 / 8, "{}", packed.len());
+        assert!(sealed(&value).len() > value.len());
     }
 
     #[test]

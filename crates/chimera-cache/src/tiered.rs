@@ -209,7 +209,8 @@ where
         // An error is counted by the tier, and here a miss like any other.
         let mut hit = far.tier.get(key, now).await.ok().flatten()?;
         hit.value.times.below = true;
-        if self.0.near.has_room() || far.sketch.see(key) >= 2 {
+        // Counted first: to find out whether there is room is dearer, and needless at a second sight.
+        if far.sketch.see(key) >= 2 || self.0.near.has_room() {
             self.0.promote(key, hit.clone(), ticket, now);
         }
         self.0.judge(hit.value, nanos(hit.age), Place::Far)

@@ -2,7 +2,8 @@
 //! Prints tables of `docs/cache.md`.
 //!
 //! `cargo bench -p chimera-cache --features peers,redis --bench figures`, about half a minute; the second part
-//! needs a `redis-server`. A number behind it is the megabytes of the third part, 1,024 if there is none.
+//! needs a `redis-server`. A number behind it is the megabytes of the third part, 1,024 if there is none; `far`
+//! is the second part alone.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 #[path = "../support/server.rs"]
@@ -11,6 +12,7 @@ mod server;
 mod traces;
 
 mod far;
+mod packing;
 mod ratio;
 
 use std::{
@@ -63,8 +65,13 @@ fn memory(megabytes: u64) {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "far") {
+        packing::by_size();
+        return far::beside_a_bare_get();
+    }
     // First, while nothing else has made holes in the heap.
     memory(std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1024));
     ratio::beside_others();
+    packing::by_size();
     far::beside_a_bare_get();
 }

@@ -3,12 +3,13 @@
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
-/// What is kept.
-pub(crate) type Value = Arc<[u8]>;
+use bytes::Bytes;
+
+/// What is kept: what a bare GET brings too.
+pub(crate) type Value = Bytes;
 
 /// A server, and its port on loopback.
 pub(crate) struct Server(Child, pub(crate) u16);
