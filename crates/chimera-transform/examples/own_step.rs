@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let done = pipeline.run_body(body.as_bytes(), &Seed::random())?;
     let sent = done.output(body);
     println!("sent:   {sent}");
-    for step in &done.report {
+    for step in done.report.iter() {
         println!("report: {} changed={} {:?} in {:?}", step.step, step.changed, step.notes, step.elapsed);
     }
 

@@ -1,8 +1,8 @@
 //! What one step wants changed: kept apart until the step has ended well.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use crate::{prompt::Role, turns::Added};
+use crate::{notes::Notes, prompt::Role, turns::Added};
 
 /// The changes of one step. They are made when it returns without an error, and not at all otherwise.
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub struct Changes {
     pub(crate) dropped: Vec<usize>,
     pub(crate) added: Vec<Added>,
     pub(crate) used_up: Vec<&'static str>,
-    pub(crate) notes: BTreeMap<String, u64>,
+    pub(crate) notes: Notes,
 }
 
 impl Changes {
@@ -37,11 +37,8 @@ impl Changes {
     }
 
     /// Counts something for the report, under a name from a closed set.
-    pub fn note(&mut self, what: &str, count: u64) {
-        match self.notes.get_mut(what) {
-            Some(so_far) => *so_far += count,
-            None => drop(self.notes.insert(what.to_owned(), count)),
-        }
+    pub fn note(&mut self, what: impl Into<Cow<'static, str>>, count: u64) {
+        self.notes.add(what.into(), count);
     }
 
     /// Whether nothing is to change.

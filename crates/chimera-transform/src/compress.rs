@@ -278,7 +278,7 @@ mod tests {
     fn run(settings: CompressSettings, body: &str) -> (String, u64) {
         let pipeline = Pipeline::new("p", [Step::new(Compress::new(settings))]);
         let done = pipeline.run_body(body.as_bytes(), &Seed::derive(&[0; 32], "")).unwrap();
-        (done.output(body).into_owned(), done.report[0].notes["saved_percent"])
+        (done.output(body).into_owned(), done.report[0].notes.get("saved_percent"))
     }
 
     fn user(text: &str) -> String {

@@ -1,22 +1,18 @@
 //! Steps in their order, run over a request, with a report of what each did.
 
 use std::{
-    borrow::Cow,
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use chimera_protocol::{
-    DialectId,
-    json::{Document, JsonError},
-};
+use chimera_protocol::{DialectId, json::Document};
 
 use crate::{
     changes::Changes,
     metrics::StepMetrics,
     prompt::Prompt,
+    report::{Done, Report, StepReport, Stopped},
     seed::Seed,
     transform::{OnFailure, Place, StepError, StepErrorKind, Stepped, Transform},
     way_back::WayBack,
@@ -55,8 +51,22 @@ pub struct Pipeline {
 
 struct Inner {
     name: String,
-    steps: Vec<(Step, StepMetrics)>,
+    steps: Vec<Placed>,
     version: String,
+}
+
+/// A step in its pipeline.
+struct Placed {
+    step: Step,
+    name: Arc<str>,
+    metrics: StepMetrics,
+}
+
+impl Placed {
+    fn new(step: Step) -> Self {
+        let name = step.transform.name();
+        Self { name: name.into(), metrics: StepMetrics::new(name), step }
+    }
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -65,70 +75,14 @@ impl std::fmt::Debug for Pipeline {
     }
 }
 
-/// Why a request was stopped on its way in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Stopped {
-    /// The body is not JSON.
-    #[error("the body is not valid JSON: {0}")]
-    NotJson(JsonError),
-    /// A step refused it, or failed and is to refuse then.
-    #[error("{step}: {error}")]
-    Step {
-        /// The step.
-        step: String,
-        /// Why.
-        error: StepError,
-    },
-}
-
-impl Stopped {
-    /// Whether the content was refused on purpose.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Step { error, .. } if error.kind != StepErrorKind::Failed)
-    }
-}
-
-/// What one step did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepReport {
-    /// Its name.
-    pub step: String,
-    /// Whether it changed anything.
-    pub changed: bool,
-    /// What it found or changed, by name.
-    pub notes: BTreeMap<String, u64>,
-    /// How long it took.
-    pub elapsed: Duration,
-    /// Why it was passed over.
-    pub failed: Option<String>,
-}
-
-/// A request that has passed a pipeline.
-#[derive(Debug)]
-pub struct Done {
-    /// The body or the text; `None` when it stays as it was.
-    pub text: Option<String>,
-    /// What each step did, in their order.
-    pub report: Vec<StepReport>,
-    /// What is to be done with the answer.
-    pub way_back: WayBack,
-}
-
 impl Pipeline {
     /// A pipeline of steps in their order.
     pub fn new(name: impl Into<String>, steps: impl IntoIterator<Item = Step>) -> Self {
-        let steps: Vec<_> = steps
-            .into_iter()
-            .map(|step| {
-                let metrics = StepMetrics::new(step.transform.name());
-                (step, metrics)
-            })
-            .collect();
+        let steps: Vec<_> = steps.into_iter().map(Placed::new).collect();
         let name = name.into();
         let mut hasher = blake3::Hasher::new();
-        for (step, _) in &steps {
-            for part in [step.transform.name(), &step.transform.version()] {
+        for Placed { step, name, .. } in &steps {
+            for part in [&**name, &step.transform.version()] {
                 hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
             }
             hasher.update(&[u8::from(step.on_failure == OnFailure::Open)]);
@@ -149,17 +103,19 @@ impl Pipeline {
 
     /// Its steps, as `x-chimera-transforms` names them.
     pub fn described(&self) -> String {
-        let names: Vec<_> = self.inner.steps.iter().map(|(step, _)| step.transform.name()).collect();
+        let names: Vec<_> = self.inner.steps.iter().map(|placed| &*placed.name).collect();
         names.join(", ")
     }
 
     /// Where a request of so many bytes is to be worked on, given the size from which the pool is worth
     /// the way to it.
     pub fn wants_pool(&self, bytes: usize, threshold: usize) -> bool {
-        self.inner.steps.iter().any(|(step, _)| match step.place.unwrap_or(step.transform.place()) {
-            Place::Inline => false,
-            Place::BySize => bytes > threshold,
-            Place::Pool => true,
+        self.inner.steps.iter().any(|Placed { step, .. }| {
+            match step.place.unwrap_or(step.transform.place()) {
+                Place::Inline => false,
+                Place::BySize => bytes > threshold,
+                Place::Pool => true,
+            }
         })
     }
 
@@ -181,8 +137,7 @@ impl Pipeline {
 
     /// Runs over a prompt.
     pub fn run(&self, prompt: Prompt<'_>, seed: &Seed) -> Result<Done, Stopped> {
-        let report = Vec::with_capacity(self.inner.steps.len());
-        let mut run = Run { seed, report, way_back: WayBack::default() };
+        let mut run = Run { seed, report: Report::default(), way_back: WayBack::default() };
         let text = run.steps(&self.inner.steps, prompt)?;
         Ok(Done { text, report: run.report, way_back: run.way_back })
     }
@@ -191,20 +146,16 @@ impl Pipeline {
 /// One request on its way through the steps.
 struct Run<'s> {
     seed: &'s Seed,
-    report: Vec<StepReport>,
+    report: Report,
     way_back: WayBack,
 }
 
 impl Run<'_> {
     /// Runs steps over a prompt; what comes out, if it is another.
-    fn steps(
-        &mut self,
-        steps: &[(Step, StepMetrics)],
-        mut prompt: Prompt<'_>,
-    ) -> Result<Option<String>, Stopped> {
+    fn steps(&mut self, steps: &[Placed], mut prompt: Prompt<'_>) -> Result<Option<String>, Stopped> {
         let mut steps = steps.iter();
-        while let Some((step, metrics)) = steps.next() {
-            let changes = self.step(step, metrics, &prompt)?;
+        while let Some(placed) = steps.next() {
+            let changes = self.step(placed, &prompt)?;
             if !changes.reshapes() {
                 prompt.apply(changes);
                 continue;
@@ -222,11 +173,11 @@ impl Run<'_> {
     }
 
     /// Runs one step, and reports what it did; what it wants changed comes out.
-    fn step(&mut self, step: &Step, metrics: &StepMetrics, prompt: &Prompt<'_>) -> Result<Changes, Stopped> {
+    fn step(&mut self, placed: &Placed, prompt: &Prompt<'_>) -> Result<Changes, Stopped> {
+        let Placed { step, name, metrics } = placed;
         let began = Instant::now();
         let mut changes = Changes::default();
         let outcome = attempt(&*step.transform, prompt, &mut changes, self.seed);
-        let name = step.transform.name().to_owned();
         let failed = match outcome {
             Ok(undo) => {
                 undo.into_iter().for_each(|undo| self.way_back.push(undo));
@@ -238,7 +189,7 @@ impl Run<'_> {
             }
             Err(error) => {
                 metrics.failed.increment(1);
-                return Err(Stopped::Step { step: name, error });
+                return Err(Stopped::Step { step: name.to_string(), error });
             }
         };
         let elapsed = began.elapsed();
@@ -247,7 +198,7 @@ impl Run<'_> {
             metrics.failed.increment(1);
         }
         let (changed, notes) = (!changes.is_empty(), std::mem::take(&mut changes.notes));
-        self.report.push(StepReport { step: name, changed, notes, elapsed, failed });
+        self.report.push(StepReport { step: name.clone(), changed, notes, elapsed, failed });
         Ok(changes)
     }
 }
@@ -257,14 +208,6 @@ fn attempt(transform: &dyn Transform, prompt: &Prompt<'_>, changes: &mut Changes
     // What a step that panicked wanted changed is thrown away, so nothing sees it half-done.
     let outcome = catch_unwind(AssertUnwindSafe(|| transform.request(prompt, changes, seed)));
     outcome.unwrap_or_else(|_| Err(StepError::failed("the step panicked")))
-}
-
-/// The text that comes out, changed or not.
-impl Done {
-    /// The output for this input.
-    pub fn output<'a>(&'a self, input: &'a str) -> Cow<'a, str> {
-        Cow::Borrowed(self.text.as_deref().unwrap_or(input))
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use chimera_protocol::{
     DialectId,
     json::{Document, JsonError, Value},
 };
+use smallvec::{SmallVec, smallvec};
 
 use crate::{changes::Changes, texts, turns};
 
@@ -92,12 +93,15 @@ impl Turn {
     }
 }
 
+/// A list with an element for each text or turn. Those of most requests fit in place.
+pub(crate) type List<T> = SmallVec<[T; 16]>;
+
 /// The texts of one request.
 #[derive(Debug, Clone)]
 pub struct Prompt<'d> {
     source: &'d str,
-    parts: Vec<Part<'d>>,
-    turns: Vec<Turn>,
+    parts: List<Part<'d>>,
+    turns: List<Turn>,
     model: Cow<'d, str>,
     /// The body; a plain text has none.
     root: Option<Value<'d>>,
@@ -132,8 +136,8 @@ impl<'d> Prompt<'d> {
         };
         Self {
             source: text,
-            parts: vec![part],
-            turns: Vec::new(),
+            parts: smallvec![part],
+            turns: List::new(),
             model: Cow::Borrowed(""),
             root: None,
             dialect: DialectId::OpenAi,

@@ -132,10 +132,13 @@ impl Redact {
         }
     }
 
-    fn name(&self, kind: Kind) -> &str {
+    fn name(&self, kind: Kind) -> Cow<'static, str> {
         match kind {
-            Kind::Custom(index) => self.searches.get(usize::from(index)).map_or("custom", |it| it.0.as_str()),
-            kind => kind.as_str(),
+            Kind::Custom(index) => {
+                let search = self.searches.get(usize::from(index));
+                search.map_or("custom".into(), |(name, ..)| name.clone().into())
+            }
+            kind => kind.as_str().into(),
         }
     }
 

@@ -6,13 +6,13 @@
 
 use chimera_protocol::json::{Kind, Value};
 
-use crate::prompt::{Part, Role, Turn};
+use crate::prompt::{List, Part, Role, Turn};
 
 /// What the walk finds.
 #[derive(Default)]
 pub(crate) struct Found<'d> {
-    pub(crate) parts: Vec<Part<'d>>,
-    pub(crate) turns: Vec<Turn>,
+    pub(crate) parts: List<Part<'d>>,
+    pub(crate) turns: List<Turn>,
 }
 
 #[derive(Clone, Copy)]

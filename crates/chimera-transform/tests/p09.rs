@@ -37,6 +37,6 @@ async fn p09_a_canary_task_runs_on_while_ten_mebibytes_are_redacted() {
         }
     };
     println!("ticks {ticks}, worst lag {worst:?}");
-    assert!(found.get("email").is_some_and(|count| *count > 100_000));
+    assert!(found.get("email") > 100_000);
     assert!(ticks > 3, "the canary ran {ticks} times");
 }

@@ -5,7 +5,7 @@ use chimera_protocol::json::{Document, Kind, Value as Member};
 use chimera_transform::{Pipeline, Priority, Seed, StepReport, tokens};
 use http::{HeaderValue, Response, header};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Transforms,
@@ -265,8 +265,9 @@ fn messages_of(body: &str) -> Value {
 }
 
 fn told(step: &StepReport) -> Value {
+    let notes: Map<_, _> = step.notes.iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
     let mut told = json!({
-        "step": step.step, "changed": step.changed, "notes": step.notes,
+        "step": &*step.step, "changed": step.changed, "notes": notes,
         "elapsed_us": step.elapsed.as_nanos() as f64 / 1000.0,
     });
     if let (Some(failed), Some(members)) = (&step.failed, told.as_object_mut()) {

@@ -51,7 +51,7 @@ pub(crate) async fn through(
     .await?
     .map_err(|stopped| refused(&stopped))?;
     let Done { text, way_back, report } = done;
-    let mut flagged = report.iter().any(|step| step.notes.contains_key("flagged"));
+    let mut flagged = report.iter().any(|step| step.notes.get("flagged") > 0);
     let body = text.map_or(body, Bytes::from);
     if let Some(moderator) = moderator {
         flagged |= moderator.judge(context, &body, books).await?;

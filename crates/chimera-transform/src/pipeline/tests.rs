@@ -85,7 +85,7 @@ fn steps_run_in_order_and_answers_come_back_in_reverse() {
     assert_eq!(["x", "a", "b"].map(|chunk| channel.push(chunk).unwrap()).concat(), "");
     assert_eq!(channel.end().unwrap(), "x");
     assert_eq!(pipeline.described(), "letter, letter");
-    let noted: Vec<_> = done.report.iter().map(|step| (step.changed, step.notes["letters"])).collect();
+    let noted: Vec<_> = done.report.iter().map(|step| (step.changed, step.notes.get("letters"))).collect();
     assert_eq!(noted, [(true, 1), (true, 1)]);
 }
 
