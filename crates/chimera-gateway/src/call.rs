@@ -133,7 +133,7 @@ where
             books.label = route::RouteLabel::Transform;
             let (bytes, _in_flight) = read(&context, parts, body).await?;
             match batch {
-                true => transforms::batch(&context, &parts.headers, bytes, books).await,
+                true => transforms::batch(&context, &parts.headers, bytes).await,
                 false => transforms::one(&context, bytes, books).await,
             }
         }

@@ -7,9 +7,11 @@
 
 mod api;
 mod batch;
+mod item;
 mod moderator;
 mod restore;
 mod spec;
+mod telling;
 mod through;
 
 use std::{collections::BTreeMap, sync::Arc};
