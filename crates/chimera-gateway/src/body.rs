@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chimera_cache::Subscription;
 use chimera_protocol::{DialectId, Fingerprint};
 use futures_core::Stream;
@@ -135,6 +135,29 @@ impl Body {
         match &mut self.0 {
             Kind::Whole(bytes) => Some(bytes.take().unwrap_or_default()),
             Kind::Events(_) | Kind::Lines(_) => None,
+        }
+    }
+
+    /// Takes all of a stream out, once it has ended; `None` when the body is none. What is longer than it
+    /// may be is a failure, as is what ends too early.
+    pub(crate) async fn take_stream(&mut self, most: usize) -> Result<Option<Bytes>, Failure> {
+        let Kind::Events(events) = &mut self.0 else { return Ok(None) };
+        let mut all = BytesMut::new();
+        loop {
+            match std::future::poll_fn(|cx| events.following.poll_next(cx)).await {
+                Some(Piece::Events(more)) if all.len() + more.len() > most => {
+                    let why = "the answer is longer than what is held back of a stream";
+                    return Err(Failure::new(Code::UpstreamInvalidResponse, why));
+                }
+                Some(Piece::Events(more)) => all.extend_from_slice(&more),
+                Some(Piece::Failed(failure)) => return Err(Failure::clone(&failure)),
+                None if events.following.interrupted() => {
+                    return Err(Failure::new(Code::UpstreamInvalidResponse, "the answer was cut short"));
+                }
+                Some(Piece::Head(_) | Piece::Answer(_) | Piece::Stored(_)) | None => {
+                    return Ok(Some(all.freeze()));
+                }
+            }
         }
     }
 

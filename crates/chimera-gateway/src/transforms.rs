@@ -6,6 +6,7 @@
 //! redacted. A call without a pipeline costs one look at an empty table.
 
 mod api;
+mod back;
 mod batch;
 mod item;
 mod moderator;

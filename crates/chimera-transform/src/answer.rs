@@ -92,6 +92,13 @@ pub fn answer_texts(body: &[u8]) -> Vec<String> {
     found
 }
 
+/// The same for the data of one event of a stream.
+pub fn event_texts(dialect: DialectId, data: &[u8]) -> Vec<String> {
+    let Ok(document) = Document::parse(data) else { return Vec::new() };
+    let said = deltas::of(dialect, document.root()).into_iter().filter(|delta| delta.form == Form::Answer);
+    said.filter_map(|delta| delta.value.as_str().map(Cow::into_owned)).collect()
+}
+
 /// How a member of an answer stands in it, in any dialect.
 fn form_of(object: Value<'_>, key: Value<'_>) -> Form {
     let is = |name: &str, text: &str| object.get(name).is_some_and(|member| member.is(text));

@@ -60,7 +60,7 @@ mod transform;
 mod turns;
 mod way_back;
 
-pub use answer::{Events, answer_texts};
+pub use answer::{Events, answer_texts, event_texts};
 pub use budget::{Budget, BudgetSettings};
 pub use changes::Changes;
 pub use compress::{Compress, CompressSettings};

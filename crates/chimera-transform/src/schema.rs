@@ -162,6 +162,10 @@ impl Undo for Judge {
             _ => Box::new(Passing),
         }
     }
+
+    fn may_ask_again(&self) -> bool {
+        self.retry
+    }
 }
 
 /// The text of a stream, held until all of it is there.

@@ -25,6 +25,12 @@ pub trait Undo: Send + Sync {
 
     /// The same for a text that comes in chunks: one channel for each text of a stream.
     fn channel(&self, form: Form) -> Box<dyn Channel>;
+
+    /// Whether it may find an answer [`Correctable`](crate::StepErrorKind::Correctable): nothing of a
+    /// stream can be told then before all of it is judged.
+    fn may_ask_again(&self) -> bool {
+        false
+    }
 }
 
 /// One text of a stream on its way to the caller.
@@ -61,6 +67,11 @@ impl WayBack {
     /// Whether answers pass unchanged.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Whether an answer may have to be asked for once more.
+    pub fn may_ask_again(&self) -> bool {
+        self.steps.iter().any(|step| step.may_ask_again())
     }
 
     /// Whether any step may have to do with a text.

@@ -6,10 +6,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chimera_protocol::{ArrayFramer, sse};
-use chimera_transform::{Events, StepError};
+use chimera_protocol::{ArrayFramer, DialectId, sse};
+use chimera_transform::{Events, StepError, StepErrorKind, event_texts};
 
-use super::through::withheld;
 use crate::{
     failure::{Code, Failure},
     following::Following,
@@ -25,13 +24,67 @@ pub(super) fn framing(is_events: bool, array: bool) -> Framing {
     }
 }
 
+/// Why an answer is not told.
+pub(super) enum Withheld {
+    /// It is not what was asked for, and may be asked for again.
+    Unfit(String),
+    Failed(Failure),
+}
+
+impl From<StepError> for Withheld {
+    fn from(StepError { kind, message }: StepError) -> Self {
+        match kind {
+            StepErrorKind::Correctable => Self::Unfit(message),
+            StepErrorKind::Refused => Self::Failed(Failure::invalid(message).status(422)),
+            _ => Self::Failed(Failure::new(Code::Internal, message)),
+        }
+    }
+}
+
+impl From<Failure> for Withheld {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Withheld> for Failure {
+    fn from(why: Withheld) -> Self {
+        match why {
+            Withheld::Unfit(why) => Self::invalid(why).status(422),
+            Withheld::Failed(failure) => failure,
+        }
+    }
+}
+
+/// What a model says to its caller in a stream that is at hand.
+pub(super) fn said(dialect: DialectId, framing: Framing, most: usize, stream: Bytes) -> String {
+    let mut said = Vec::new();
+    match framing {
+        Framing::Array => {
+            let mut framer = ArrayFramer::new(most);
+            framer.push(stream);
+            while let Ok(Some(raw)) = framer.next_element() {
+                said.extend(event_texts(dialect, bare(&raw)));
+            }
+        }
+        _ => {
+            let mut framer = sse::Framer::new(most);
+            framer.push(stream);
+            while let Ok(Some(raw)) = framer.next_event() {
+                said.extend(event_texts(dialect, sse::Event::parse(&raw).data()));
+            }
+        }
+    }
+    said.concat()
+}
+
 /// Restores the events of a stream. After a step's error nothing more of it passes.
 pub(crate) struct Restoring {
     events: Events,
     frames: Frames,
     over: bool,
     /// Why nothing more passes, once what passed before it is told.
-    stopped: Option<Failure>,
+    stopped: Option<Withheld>,
 }
 
 enum Frames {
@@ -54,10 +107,10 @@ impl Restoring {
     }
 
     /// A stream that is at hand: all of it, or none.
-    pub(super) fn whole(&mut self, stream: Bytes) -> Result<Bytes, Failure> {
+    pub(super) fn whole(&mut self, stream: Bytes) -> Result<Bytes, Withheld> {
         let mut out = self.push(stream);
-        if let Some(failure) = self.stopped.take() {
-            return Err(failure);
+        if let Some(why) = self.stopped.take() {
+            return Err(why);
         }
         self.end(&mut out)?;
         Ok(out.freeze())
@@ -70,31 +123,31 @@ impl Restoring {
         BytesMut::from(Bytes::from(out))
     }
 
-    fn pass(&mut self, bytes: Bytes, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn pass(&mut self, bytes: Bytes, out: &mut Vec<u8>) -> Result<(), Withheld> {
         match &mut self.frames {
             Frames::Events(framer) => {
                 framer.push(bytes);
                 while let Some(raw) = framer.next_event().map_err(|error| failed(&error.to_string()))? {
-                    self.events.event(&raw, out).map_err(withheld)?;
+                    self.events.event(&raw, out)?;
                 }
             }
             Frames::Array(framer, begun) => {
                 framer.push(bytes);
                 while let Some(raw) = framer.next_element().map_err(|error| failed(&error.to_string()))? {
-                    element(&mut self.events, &raw, begun, out).map_err(withheld)?;
+                    element(&mut self.events, &raw, begun, out)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn end(&mut self, out: &mut BytesMut) -> Result<(), Failure> {
+    fn end(&mut self, out: &mut BytesMut) -> Result<(), StepError> {
         let mut rest = Vec::new();
         if let Frames::Events(framer) = &mut self.frames {
             if let Some(raw) = framer.finish() {
-                self.events.event(&raw, &mut rest).map_err(withheld)?;
+                self.events.event(&raw, &mut rest)?;
             }
-            self.events.end(&mut rest).map_err(withheld)?;
+            self.events.end(&mut rest)?;
         }
         out.extend_from_slice(&rest);
         Ok(())
@@ -107,9 +160,9 @@ impl Restoring {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Piece>> {
         loop {
-            if let Some(failure) = self.stopped.take() {
+            if let Some(why) = self.stopped.take() {
                 self.over = true;
-                return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
+                return Poll::Ready(Some(Piece::Failed(Arc::new(why.into()))));
             }
             let restored = match ready!(following.poll_next(cx)) {
                 // What must not pass does not pass later.
@@ -128,8 +181,9 @@ impl Restoring {
             match restored {
                 Ok(out) if out.is_empty() => {}
                 Ok(out) => return Poll::Ready(Some(Piece::Events(out.freeze()))),
-                Err(failure) => {
+                Err(error) => {
                     self.over = true;
+                    let failure = Withheld::from(error).into();
                     return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
                 }
             }
@@ -137,10 +191,15 @@ impl Restoring {
     }
 }
 
+/// An element of an array without what stands before it.
+fn bare(raw: &[u8]) -> &[u8] {
+    let start = memchr::memchr(b'{', raw).unwrap_or(raw.len());
+    raw.get(start..).unwrap_or_default()
+}
+
 /// One element of an array, or its closing bracket, with what is let go before it.
 fn element(events: &mut Events, raw: &[u8], begun: &mut bool, out: &mut Vec<u8>) -> Result<(), StepError> {
-    let start = memchr::memchr(b'{', raw).unwrap_or(raw.len());
-    let (_, data) = raw.split_at(start);
+    let data = bare(raw);
     let mut write = |data: &[u8]| {
         out.extend_from_slice(if *begun { b",\r\n" } else { b"[" });
         out.extend_from_slice(data);

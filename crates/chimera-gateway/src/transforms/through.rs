@@ -1,16 +1,15 @@
 //! A call through its pipeline: transformed, served, restored.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use chimera_protocol::DialectId;
-use chimera_transform::{
-    Done, Events, Pipeline, PoolError, Priority, Role, Seed, StepError, StepErrorKind, Stopped, WayBack,
-    answer_texts, with_turns,
-};
-use http::{HeaderValue, Response, header, request::Parts};
+use chimera_transform::{Done, Pipeline, PoolError, Priority, Seed, Stopped};
+use http::{HeaderValue, Response, request::Parts};
 
-use super::{Chosen, restore};
+use super::{
+    Chosen,
+    back::{self, Way},
+};
 use crate::{
     body::Body,
     books::Books,
@@ -18,7 +17,6 @@ use crate::{
     context::Context,
     failure::{Code, Failure},
     gateway::Shared,
-    reply,
     respond::names,
     route::Call,
 };
@@ -66,21 +64,7 @@ pub(crate) async fn through(
     let mut response = if way_back.is_empty() {
         serve(&inner, call, parts, body, books).await?
     } else {
-        let mut plain = parts.clone();
-        // What is to be restored cannot come compressed.
-        plain.headers.remove(header::ACCEPT_ENCODING);
-        let way = Way { context, call, parts, way_back: Arc::new(way_back), deadline };
-        let response = serve(&inner, call, &plain, body.clone(), books).await?;
-        match way.restored(response).await {
-            Err(Withheld::Unfit { answer, why }) => {
-                let body = corrected(call.dialect, &body, &answer, &why)
-                    .ok_or_else(|| withheld(StepError::correctable(why)))?;
-                books.goes_on();
-                let response = serve(&inner, call, &plain, body, books).await?;
-                way.restored(response).await?
-            }
-            restored => restored?,
-        }
+        back::served(Way::new(&inner, call, parts, way_back, deadline), body, books).await?
     };
     let flagged = if flagged { "; flagged" } else { "" };
     let said = format!("{}; {}{flagged}", pipeline.name(), pipeline.described());
@@ -88,106 +72,6 @@ pub(crate) async fn through(
         response.headers_mut().insert(&names::TRANSFORMS, said);
     }
     Ok(response)
-}
-
-/// A request that asks once more: with the answer that did not fit, and why it did not.
-fn corrected(dialect: DialectId, body: &[u8], answer: &[u8], why: &str) -> Option<Bytes> {
-    let said = answer_texts(answer).concat();
-    let ask = format!("{why}. Answer again with JSON alone that fits the schema.");
-    let turns = [(Role::Assistant, said), (Role::User, ask)];
-    with_turns(dialect, body, &turns).map(Bytes::from)
-}
-
-/// Why an answer is not told.
-enum Withheld {
-    /// It is not what was asked for, and may be asked for again.
-    Unfit {
-        answer: Bytes,
-        why: String,
-    },
-    Failed(Failure),
-}
-
-impl From<Failure> for Withheld {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<Withheld> for Failure {
-    fn from(why: Withheld) -> Self {
-        match why {
-            Withheld::Unfit { why, .. } => withheld(StepError::correctable(why)),
-            Withheld::Failed(failure) => failure,
-        }
-    }
-}
-
-/// The way back of one call.
-struct Way<'c> {
-    context: &'c Context<'c>,
-    call: &'c Call<'c>,
-    /// The caller's own head.
-    parts: &'c Parts,
-    way_back: Arc<WayBack>,
-    deadline: Instant,
-}
-
-impl Way<'_> {
-    /// A response on its way back: what is at hand at once, a stream as it passes.
-    async fn restored(&self, mut response: Response<Body>) -> Result<Response<Body>, Withheld> {
-        let (call, context) = (self.call, self.context);
-        let most = context.state.settings.sizes.event;
-        let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let is_events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        let array = call.stream && !is_events && response.status().is_success();
-        let framing = restore::framing(is_events, array);
-        let restoring = || {
-            let events = Events::new(self.way_back.clone(), call.dialect);
-            restore::Restoring::new(events, framing, most)
-        };
-        match response.body_mut().take_whole() {
-            Some(whole) if is_events || array => {
-                *response.body_mut() = Body::whole(restoring().whole(whole)?);
-            }
-            Some(whole) => {
-                let plain = self.whole(whole).await?;
-                let encoded = reply::encode_whole(context, self.parts, plain, response.headers_mut()).await;
-                *response.body_mut() = Body::whole(encoded);
-            }
-            None => {
-                response.body_mut().restore(restoring());
-                reply::encode_stream(context, self.parts, &mut response);
-            }
-        }
-        Ok(response)
-    }
-
-    /// A whole answer, restored.
-    async fn whole(&self, answer: Bytes) -> Result<Bytes, Withheld> {
-        let (way_back, source) = (self.way_back.clone(), answer.clone());
-        let work = move || way_back.body(&source);
-        let changed = if answer.len() <= INLINE {
-            work()
-        } else {
-            on_pool(&self.context.gateway.shared, Priority::Interactive, self.deadline, work).await?
-        };
-        match changed {
-            Ok(changed) => Ok(changed.map_or(answer, Bytes::from)),
-            Err(StepError { kind: StepErrorKind::Correctable, message: why }) => {
-                Err(Withheld::Unfit { answer, why })
-            }
-            Err(error) => Err(withheld(error).into()),
-        }
-    }
-}
-
-/// Why an answer is not told.
-pub(super) fn withheld(error: StepError) -> Failure {
-    match error.kind {
-        StepErrorKind::Refused | StepErrorKind::Correctable => Failure::invalid(error.message).status(422),
-        _ => Failure::new(Code::Internal, error.message),
-    }
 }
 
 /// Runs work where a pipeline wants it.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::{
     support::{
-        ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, call, delta, next, post, provider, stream,
-        unary,
+        ANSWER, Act, CHAT, DONE, ROLE, SSE_HEAD, STOP, Script, Scripted, call, chunk, delta, next, post,
+        provider, stream, unary,
     },
     transforms::{MAIL, asking, gateway, placeholder, redacting, sent, transforms},
 };
@@ -100,21 +100,91 @@ async fn what_is_asked_once_more_was_never_restored() {
     assert!(upstream.body(1).contains(&format!("You are {seen}.")) && !upstream.request(1).contains(MAIL));
 }
 
+/// A stream that says these in its events.
+fn streaming(texts: &[&str]) -> Vec<u8> {
+    let deltas: Vec<_> = texts.iter().map(|text| delta(&text.replace('"', "\\\""))).collect();
+    let mut events = vec![ROLE];
+    events.extend(deltas.iter().map(String::as_str));
+    events.extend([STOP, DONE]);
+    stream(&events)
+}
+
+/// A provider that answers with these one after the other.
+fn answers(all: Vec<Vec<u8>>) -> Arc<Scripted> {
+    let mut acts: Vec<Act> = all.into_iter().flat_map(|one| [Act::Read, Act::Write(one)]).collect();
+    acts.push(Act::AwaitClose);
+    Scripted::new([Script::Acts(acts)])
+}
+
 #[tokio::test]
 async fn a_stream_is_told_when_all_of_it_fits() {
-    let events = |texts: &[&str]| {
-        let deltas: Vec<_> = texts.iter().map(|text| delta(&text.replace('"', "\\\""))).collect();
-        let mut events = vec![ROLE];
-        events.extend(deltas.iter().map(String::as_str));
-        events.extend([STOP, DONE]);
-        Scripted::answering(stream(&events))
-    };
+    let events = |texts: &[&str]| Scripted::answering(streaming(texts));
     let fits = events(&["{\"n\"", ": 1,", "}"]);
     let answer = call(&gateway(DialectId::OpenAi, &fits, schema(false)), post(CHAT, &asking(true))).await;
     assert!(!answer.aborted && answer.body.contains(r#""content":"{\"n\": 1}""#), "{}", answer.body);
     let unfit = events(&["{\"n\"", ": \"canary\"}"]);
-    let answer = call(&gateway(DialectId::OpenAi, &unfit, schema(true)), post(CHAT, &asking(true))).await;
+    let answer = call(&gateway(DialectId::OpenAi, &unfit, schema(false)), post(CHAT, &asking(true))).await;
     assert!(answer.aborted && answer.body.contains("$.n: it must be") && !answer.body.contains("canary"));
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_fit_is_asked_for_once_more_before_anything_is_told() {
+    let unfit = streaming(&["{\"n\"", ": \"canary\"}"]);
+    let upstream = answers(vec![unfit.clone(), streaming(&["{\"n\"", ": 1}"])]);
+    let gateway = gateway(DialectId::OpenAi, &upstream, schema(true));
+    for _ in ["from the provider", "from the cache"] {
+        let answer = call(&gateway, post(CHAT, &asking(true))).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"));
+        assert!(answer.body.contains(r#""content":"{\"n\": 1}""#), "{}", answer.body);
+        assert!(answer.body.ends_with(DONE) && !answer.body.contains("canary"), "{}", answer.body);
+    }
+    assert_eq!(upstream.count(), 2, "once more, and both are kept");
+    let again: Value = serde_json::from_str(&upstream.body(1)).unwrap();
+    assert_eq!(again["messages"][1], json!({ "role": "assistant", "content": "{\"n\": \"canary\"}" }));
+    let why = again["messages"][2]["content"].as_str().unwrap();
+    assert!(why.contains("$.n: it must be of type integer"), "{why}");
+    assert_eq!(again["stream"], true);
+
+    // Not again, and with a status: nothing was told yet.
+    let upstream = answers(vec![unfit.clone(), unfit, streaming(&["{\"n\": 1}"])]);
+    let gateway = self::gateway(DialectId::OpenAi, &upstream, schema(true));
+    let answer = call(&gateway, post(CHAT, &asking(true))).await;
+    assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_request"));
+    assert!(answer.body.contains("$.n: it must be") && !answer.body.contains("canary"));
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_held_and_cut_short_is_an_error_with_a_status() {
+    let mut begun = SSE_HEAD.as_bytes().to_vec();
+    [ROLE, &delta("{")].iter().for_each(|event| begun.extend(chunk(event)));
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::Write(begun)])]);
+    let gateway = gateway(DialectId::OpenAi, &upstream, schema(true));
+    let answer = call(&gateway, post(CHAT, &asking(true))).await;
+    assert_eq!(answer.status, 502, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn a_stream_as_an_array_is_asked_for_once_more_too() {
+    let array = |text: &str| {
+        let text = Value::from(text);
+        unary(
+            200,
+            &format!(
+                r#"[{{"candidates":[{{"content":{{"role":"model","parts":[{{"text":{text}}}]}},"finishReason":"STOP","index":0}}]}}]"#
+            ),
+        )
+    };
+    let upstream = answers(vec![array("no"), array("{\"n\":1}")]);
+    let mut spec = schema(true);
+    spec["routes"] = json!(["stream_generate_content"]);
+    let gateway = gateway(DialectId::Gemini, &upstream, spec);
+    let body = json!({ "contents": [{ "role": "user", "parts": [{ "text": "n?" }] }] });
+    let path = "/v1beta/models/gemini-x:streamGenerateContent";
+    let answer = call(&gateway, post(path, &body.to_string())).await;
+    assert_eq!(answer.json()[0]["candidates"][0]["content"]["parts"][0]["text"], "{\"n\":1}");
+    let again: Value = serde_json::from_str(&upstream.body(1)).unwrap();
+    assert_eq!(again["contents"][1], json!({ "role": "model", "parts": [{ "text": "no" }] }));
 }
 
 /// A gateway whose pipeline asks `two/guard` before `one` is asked.
