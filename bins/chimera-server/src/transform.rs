@@ -105,7 +105,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     for path in &options.files {
         sizes.push(std::fs::metadata(path).map_err(|error| unreadable(path, &error))?.len());
     }
-    let mut progress = Progress::new(sizes.iter().sum());
+    let terminal = io::stderr().is_terminal().then(io::stderr);
+    let mut progress = Progress::new(sizes.iter().sum(), terminal);
     for path in &options.files {
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
         let seen = Seen { inner: file, progress: &mut progress };
@@ -181,43 +182,44 @@ fn over_lines(
     under_way.into_iter().try_for_each(tell)
 }
 
-/// How much of the files was read, on a terminal.
-struct Progress {
+/// How much of the files was read, told on a terminal if there is one.
+struct Progress<T> {
     all: u64,
     read: u64,
     shown: u64,
-    on_terminal: bool,
+    terminal: Option<T>,
 }
 
-impl Progress {
-    fn new(all: u64) -> Self {
-        Self { all, read: 0, shown: 0, on_terminal: io::stderr().is_terminal() && all > 0 }
+impl<T: Write> Progress<T> {
+    fn new(all: u64, terminal: Option<T>) -> Self {
+        Self { all, read: 0, shown: 0, terminal: terminal.filter(|_| all > 0) }
     }
 
     fn more(&mut self, bytes: usize) {
         self.read += bytes as u64;
-        let percent = self.read * 100 / self.all.max(1);
-        if self.on_terminal && percent != self.shown {
+        // A file may have grown since its size was read.
+        let percent = (self.read * 100 / self.all.max(1)).min(100);
+        if let Some(terminal) = self.terminal.as_mut().filter(|_| percent != self.shown) {
             self.shown = percent;
-            let done = (percent.min(100) / 4) as usize;
-            eprint!("\r[{:<25}] {percent:>3} %", "#".repeat(done));
+            // A terminal that cannot be written to is no reason to end.
+            let _ = write!(terminal, "\r[{:<25}] {percent:>3} %", "#".repeat((percent / 4) as usize));
         }
     }
 
-    fn end(&self) {
-        if self.on_terminal {
-            eprintln!();
+    fn end(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            let _ = writeln!(terminal);
         }
     }
 }
 
 /// Input that tells how much of it was read.
-struct Seen<'p, R> {
+struct Seen<'p, R, T> {
     inner: R,
-    progress: &'p mut Progress,
+    progress: &'p mut Progress<T>,
 }
 
-impl<R: Read> Read for Seen<'_, R> {
+impl<R: Read, T: Write> Read for Seen<'_, R, T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.progress.more(read);
@@ -281,6 +283,20 @@ mod tests {
         std::fs::remove_dir_all(&directory).unwrap();
         let gone = configured(&prompts(&path.display().to_string()));
         assert_eq!(gone.err().as_deref(), Some("transforms.a.template.prompts[0].system"));
+    }
+
+    #[test]
+    fn files_are_told_of_by_a_bar() {
+        let mut progress = Progress::new(1000, Some(Vec::new()));
+        let mut seen = Seen { inner: &[b'x'; 1000][..], progress: &mut progress };
+        while seen.read(&mut [0; 250]).unwrap() > 0 {}
+        progress.end();
+        let told = String::from_utf8(progress.terminal.unwrap()).unwrap();
+        let bars: Vec<_> = told.trim_end().split('\r').skip(1).collect();
+        assert_eq!(bars.len(), 4, "one for each step of it: {told}");
+        assert_eq!(bars[1], format!("[{:<25}]  50 %", "#".repeat(12)));
+        assert_eq!(bars[3], format!("[{}] 100 %", "#".repeat(25)));
+        assert!(Progress::new(0, Some(Vec::new())).terminal.is_none(), "none for nothing");
     }
 
     #[test]

@@ -47,21 +47,36 @@ pub struct Transforms {
 impl Transforms {
     /// Adds a pipeline for whom its settings name: clients, and routes by the label that metrics have.
     pub fn add(&mut self, name: &str, spec: &PipelineSpec) -> Result<(), SpecError> {
+        let chosen = Chosen { pipeline: spec.build(name)?, moderator: spec.moderator()?.map(Arc::new) };
+        self.put(chosen, &spec.routes, &spec.clients)
+    }
+
+    /// Adds a pipeline that was made in code, with steps of one's own among its steps.
+    pub fn add_pipeline(
+        &mut self,
+        pipeline: Pipeline,
+        routes: &[String],
+        clients: &[String],
+    ) -> Result<(), SpecError> {
+        self.put(Chosen { pipeline, moderator: None }, routes, clients)
+    }
+
+    fn put(&mut self, chosen: Chosen, routes: &[String], clients: &[String]) -> Result<(), SpecError> {
         let known = |route: &String| RouteLabel::ALL.iter().any(|label| label.as_str() == route);
-        if let Some(route) = spec.routes.iter().find(|route| !known(route)) {
+        if let Some(route) = routes.iter().find(|route| !known(route)) {
             return Err(SpecError::new("routes", format!("there is no route `{route}`")));
         }
-        let chosen = Chosen { pipeline: spec.build(name)?, moderator: spec.moderator()?.map(Arc::new) };
+        let name = chosen.pipeline.name().to_owned();
         for (key, these, all) in
-            [("clients", &spec.clients, &mut self.of_clients), ("routes", &spec.routes, &mut self.of_routes)]
+            [("clients", clients, &mut self.of_clients), ("routes", routes, &mut self.of_routes)]
         {
             for one in these {
-                if all.insert(one.clone(), name.to_owned()).is_some() {
+                if all.insert(one.clone(), name.clone()).is_some() {
                     return Err(SpecError::new(key, format!("`{one}` has another pipeline already")));
                 }
             }
         }
-        self.by_name.insert(name.to_owned(), chosen);
+        self.by_name.insert(name, chosen);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{process::Command, thread, time::Duration, time::Instant};
 
-use crate::support::{Client, PATIENCE, Provider, Server, answer, chat, json};
+use crate::support::{Client, PATIENCE, Provider, Server, answer, chat, json, post};
 
 fn ask(server: &Server, text: &str) -> u16 {
     let mut client = Client::connect(server.data);
@@ -149,4 +149,34 @@ fn redis_is_not_ignored_in_silence() {
     }
     assert!(!server.log().contains("canary"), "{}", server.log());
     assert!(!Server::start("").log().contains("redis="));
+}
+
+#[test]
+fn the_worker_pool_tells_what_it_does_and_did() {
+    let provider = Provider::start(|_| vec![answer("hi")]);
+    let server = Server::start(&provider.config("[worker_pool]\nthreads = 2\nqueue = 9"));
+    let mut client = Client::connect(server.data);
+    client.send(post("/api/v1/transform", r#"{"steps":["redact"],"text":"to ada@example.com"}"#));
+    let told = client.answer();
+    assert!(told.status == 200 && told.text().contains("[EMAIL_1_"), "{}", told.text());
+    // Chunked, though it is one object: it is told as it is worked on.
+    client.send(post("/api/v1/transform/batch", r#"{"steps":["redact"],"items":[{"text":"a"},{"text":1}]}"#));
+    let told = client.answer().json();
+    assert_eq!((&told["failed"], &told["results"][0]["text"]), (&1.into(), &"a".into()), "{told}");
+    let told = server.admin("GET", "/api/v1/worker-pool").json();
+    for (name, value) in [
+        ("threads", 2),
+        ("busy", 0),
+        ("queued", 0),
+        ("capacity", 9),
+        ("done", 3),
+        ("rejected", 0),
+        ("panicked", 0),
+    ] {
+        assert_eq!(told[name], value, "{name}: {told}");
+    }
+    let metrics = server.admin("GET", "/metrics").text();
+    for name in ["queue_depth", "busy", "wait_seconds", "rejected_total"] {
+        assert!(metrics.contains(&format!("chimera_worker_pool_{name}")), "{name}");
+    }
 }

@@ -1,10 +1,14 @@
 //! Pipelines around calls, and the API of their own.
 
-use chimera_gateway::{DialectId, Gateway, Models, PipelineSpec, Settings, Transforms};
+use chimera_gateway::{DialectId, Gateway, Models, PipelineSpec, PoolSettings, Settings, Transforms};
+use chimera_transform::{
+    Changes, OnFailure, Pipeline, Place, Prompt, Seed, Step, StepError, Stepped, Transform,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, call, chat, delta, post, provider, stream, unary,
+    ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, call, chat, delta, next, post, provider, stream,
+    unary,
 };
 
 pub(crate) const MAIL: &str = "ada@example.com";
@@ -312,6 +316,9 @@ async fn bad_input_of_the_api_names_the_field() {
         (json!({ "text": "x", "steps": ["redact"], "redact": { "policy": "canary" } }), 422, "redact"),
         (json!({ "text": "x", "steps": ["redact"], "pipeline": "private" }), 400, "steps"),
         (json!({ "text": "x", "shoe": 1, "pipeline": "private" }), 400, "shoe"),
+        (json!({ "prompt": [], "pipeline": "private" }), 400, "prompt"),
+        (json!({ "text": "x", "model": 1, "pipeline": "private" }), 400, "model"),
+        (json!({ "text": "x", "steps": ["budget"], "budget": { "tokens": 0 } }), 422, "budget.tokens"),
     ] {
         let answer = call(&gateway, post("/api/v1/transform", &ask.to_string())).await;
         assert_eq!(
@@ -320,6 +327,33 @@ async fn bad_input_of_the_api_names_the_field() {
             "{ask}"
         );
         assert!(!answer.body.contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_too_deep_is_refused_by_the_api() {
+    let mut settings = Settings::new(Models::default());
+    settings.transforms = transforms(json!({ "steps": ["redact"] }));
+    settings.sizes.request = 2000;
+    let gateway = Gateway::new(settings, [7; 32]).unwrap();
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    let ask = |content: &str| {
+        format!(r#"{{"pipeline":"private","messages":[{{"role":"user","content":{content}}}]}}"#)
+    };
+    let batch = |content: &str| {
+        format!(r#"{{"pipeline":"private","items":[{{"messages":[{{"content":{content}}}]}}]}}"#)
+    };
+    for (path, body) in
+        [("/api/v1/transform", ask(&nested(150))), ("/api/v1/transform/batch", batch(&nested(150)))]
+    {
+        let answer = call(&gateway, post(path, &body)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{}", answer.body);
+        assert!(answer.body.contains("not valid JSON"), "{}", answer.body);
+    }
+    assert_eq!(call(&gateway, post("/api/v1/transform", &ask(&nested(100)))).await.status, 200);
+    for path in ["/api/v1/transform", "/api/v1/transform/batch"] {
+        let answer = call(&gateway, post(path, &ask(&"1".repeat(2000)))).await;
+        assert_eq!(answer.status, 413, "{}", answer.body);
     }
 }
 
@@ -355,6 +389,142 @@ async fn a_batch_keeps_its_order_and_each_item_has_its_own_fate() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["index"].as_u64().unwrap())
         .collect();
     assert_eq!(indexes, (0..1000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn items_of_a_batch_fail_by_their_own_fault_and_name_its_place() {
+    let gateway = bare();
+    let items = json!([
+        { "text": format!("to {MAIL}") },
+        { "text": "clean" },
+        { "messages": [{ "role": "user", "content": "clean\nstill" }] },
+        { "messages": ["x"] },
+        { "text": "x", "messages": [] },
+        {},
+        { "prompt": 1 },
+    ]);
+    let ask = json!({ "steps": ["redact"], "redact": { "policy": "block" }, "items": items });
+    // Spread over lines, as people write it: what is told is on one line each.
+    let ask = serde_json::to_string_pretty(&ask).unwrap();
+    let whole = call(&gateway, post("/api/v1/transform/batch", &ask)).await.json();
+    let mut lines = post("/api/v1/transform/batch", &ask.replacen('{', "{\"stream\":true,", 1));
+    lines.headers_mut().remove("accept");
+    let lines: Vec<Value> = call(&gateway, lines)
+        .await
+        .body
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    assert_eq!(whole["failed"], 5);
+    for told in [whole["results"].as_array().unwrap(), &lines] {
+        let params: Vec<_> = told.iter().map(|one| one["error"]["param"].as_str().unwrap_or("")).collect();
+        let expected =
+            ["items[0]", "", "", "items[3].messages", "items[4].text", "items[5].text", "items[6].prompt"];
+        assert_eq!(params, expected);
+        assert_eq!(told[0]["error"]["code"], "invalid_request");
+        assert!(told[0]["error"]["message"].as_str().unwrap().contains("email"));
+        assert_eq!(told[1]["text"], "clean");
+        assert_eq!(told[2]["messages"], json!([{ "role": "user", "content": "clean\nstill" }]));
+        assert!(told.iter().all(|one| !one.to_string().contains(MAIL)));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_told_as_it_is_worked_on_and_by_several_jobs() {
+    let gateway = bare();
+    let items: Vec<Value> = (0..300).map(|_| json!({ "text": "It is late. ".repeat(100) })).collect();
+    for lines in [false, true] {
+        let ask = json!({ "steps": ["redact"], "items": items, "stream": lines }).to_string();
+        let before = gateway.worker_pool().done;
+        let mut body = gateway.handle(post("/api/v1/transform/batch", &ask)).await.into_body();
+        let mut pieces = Vec::new();
+        while let Some(piece) = next(&mut body).await {
+            pieces.push(piece.unwrap());
+        }
+        assert!(pieces.len() > 8 && gateway.worker_pool().done - before > 8, "{} pieces", pieces.len());
+        if lines {
+            assert!(pieces.iter().all(|piece| piece.ends_with(b"}\n")), "no line is cut");
+        }
+    }
+}
+
+/// A step from outside: it waits for a word, and does as it is told.
+struct Own(std::sync::Mutex<std::sync::mpsc::Receiver<Result<&'static str, StepError>>>);
+
+impl Transform for Own {
+    fn name(&self) -> &str {
+        "own"
+    }
+
+    fn place(&self) -> Place {
+        Place::Pool
+    }
+
+    fn request(&self, prompt: &Prompt<'_>, changes: &mut Changes, _: &Seed) -> Stepped {
+        let said = self.0.lock().unwrap().recv().unwrap()?;
+        prompt.parts().for_each(|(index, _)| changes.replace(index, said.to_owned()));
+        Ok(None)
+    }
+}
+
+type Says = std::sync::mpsc::Sender<Result<&'static str, StepError>>;
+
+/// A gateway with that step before every chat, and a pool of one thread on which one job may wait.
+fn with_own(on_failure: OnFailure) -> (Gateway, std::sync::Arc<Scripted>, Says) {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let mut models = Models::default();
+    models.add_provider(provider("one", DialectId::OpenAi, &upstream));
+    let mut settings = Settings::new(models);
+    let (says, heard) = std::sync::mpsc::channel();
+    let own = Step::new(Own(std::sync::Mutex::new(heard))).on_failure(on_failure);
+    let pipeline = Pipeline::new("ours", [own]);
+    settings.transforms.add_pipeline(pipeline, &["chat_completions".to_owned()], &[]).unwrap();
+    settings.worker_pool = PoolSettings { threads: 1, queue: 1, ..PoolSettings::default() };
+    (Gateway::new(settings, [7; 32]).unwrap(), upstream, says)
+}
+
+#[tokio::test]
+async fn a_step_of_ones_own_stands_before_calls_and_fails_closed_or_open() {
+    let failing = || Err(StepError::failed("it is broken"));
+    for (on_failure, says, status) in [
+        (OnFailure::Closed, Ok("ours"), 200),
+        (OnFailure::Closed, failing(), 500),
+        (OnFailure::Open, failing(), 200),
+        (OnFailure::Open, Err(StepError::refused("not this")), 422),
+    ] {
+        let (gateway, upstream, told) = with_own(on_failure);
+        told.send(says.clone()).unwrap();
+        let answer = call(&gateway, chat("gpt-x", "theirs", false)).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert_eq!(upstream.count(), usize::from(status == 200));
+        if status == 200 {
+            assert_eq!(answer.header("x-chimera-transforms"), "ours; own");
+            assert!(upstream.body(0).contains(if says.is_ok() { "ours" } else { "theirs" }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_worker_pool_turns_calls_away_at_once() {
+    let (gateway, _, says) = with_own(OnFailure::Closed);
+    let ask = |text: &'static str| call(&gateway, chat("gpt-x", text, false));
+    let others = async {
+        while gateway.worker_pool().busy < 1 || gateway.worker_pool().queued < 1 {
+            tokio::task::yield_now().await;
+        }
+        let turned_away = ask("three").await;
+        assert_eq!((turned_away.status, gateway.worker_pool().rejected), (503, 1), "{}", turned_away.body);
+        says.send(Ok("one")).unwrap();
+        says.send(Ok("two")).unwrap();
+    };
+    let second = async {
+        while gateway.worker_pool().busy < 1 {
+            tokio::task::yield_now().await;
+        }
+        ask("two").await
+    };
+    let (one, two, ()) = tokio::join!(ask("one"), second, others);
+    assert_eq!((one.status, two.status), (200, 200));
 }
 
 #[tokio::test]
