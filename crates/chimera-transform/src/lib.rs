@@ -30,8 +30,10 @@
 //! - **Bytes**: what no step changes keeps its spelling; a request that none changes is not written anew.
 //! - **Time**: linear in the text, whatever it is; templates and schemas are bounded in what they may take.
 //! - **Streams**: no more is held back than the beginning of a placeholder, or the longest match of a guard;
-//!   a schema holds a text back until all of it is there. All of it comes out at the end.
-//! - **Memory**: in proportion to one request; nothing outlives it.
+//!   a schema holds a text back until all of it is there. All of it comes out at the end. Where
+//!   [`WayBack::may_ask_again`] says so, whoever serves a stream holds back all of it.
+//! - **Memory**: in proportion to one request; nothing outlives it. A request of up to sixteen texts that
+//!   [`Normalize`], [`Redact`] and [`Budget`] leave alone takes none behind its parse.
 //! - **Cancellation**: dropping a [`Job`] ends it before it begins, or tells it while it runs.
 //! - **Errors**: name the step and quote nothing of the content.
 //!

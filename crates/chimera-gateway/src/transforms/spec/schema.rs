@@ -15,7 +15,7 @@ pub struct SchemaSpec {
     pub schema: Option<DocumentSpec>,
     /// Whether trivial slips are put right.
     pub repair: bool,
-    /// Whether the model is asked once more when its answer does not fit.
+    /// Whether the model is asked once more when its answer does not fit; streams are held back whole for it.
     pub retry: bool,
 }
 
