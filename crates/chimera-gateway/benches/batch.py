@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-RUNS = 40
+RUNS = 200
 SENTENCES = [
     "The committee met on the second floor and spoke for most of the afternoon about the new library. ",
     "Nobody had expected that the river would rise so quickly, or that the bridge would hold. ",
