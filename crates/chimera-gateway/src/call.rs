@@ -131,9 +131,9 @@ where
         }
         Route::Transform { batch } => {
             books.label = route::RouteLabel::Transform;
-            let (bytes, _in_flight) = read(&context, parts, body).await?;
+            let (bytes, in_flight) = read(&context, parts, body).await?;
             match batch {
-                true => transforms::batch(&context, &parts.headers, bytes).await,
+                true => transforms::batch(&context, &parts.headers, bytes, in_flight).await,
                 false => transforms::one(&context, bytes, books).await,
             }
         }

@@ -26,13 +26,14 @@ use super::{
     telling::{Runner, failed},
     through::{on_pool, unpooled},
 };
-use crate::{body::Body, context::Context, failure::Failure, gateway::Shared, respond};
+use crate::{body::Body, context::Context, failure::Failure, gateway::Shared, intake::InFlight, respond};
 
 /// Answers `POST /api/v1/transform/batch`. The answer begins when the first items are done.
 pub(crate) async fn batch(
     context: &Context<'_>,
     headers: &HeaderMap,
     body: Bytes,
+    in_flight: InFlight,
 ) -> Result<Response<Body>, Failure> {
     let shared = &context.gateway.shared;
     let deadline = (context.arrival.at + context.state.settings.timeouts.standard).into_std();
@@ -46,7 +47,7 @@ pub(crate) async fn batch(
         Form::Whole => respond::JSON,
         Form::Lines => HeaderValue::from_static("application/x-ndjson"),
     };
-    let results = Results::new(shared.clone(), batch, deadline);
+    let results = Results::new(shared.clone(), batch, deadline, in_flight);
     let mut response = Response::new(Body::lines(Box::pin(results)));
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -185,12 +186,22 @@ struct Results {
     deadline: Instant,
     failed: usize,
     over: bool,
+    /// The body is in memory until all is told.
+    _in_flight: InFlight,
 }
 
 impl Results {
-    fn new(shared: Arc<Shared>, batch: Batch, deadline: Instant) -> Self {
-        let under_way = VecDeque::new();
-        Self { shared, batch: Arc::new(batch), next: 0, under_way, deadline, failed: 0, over: false }
+    fn new(shared: Arc<Shared>, batch: Batch, deadline: Instant, in_flight: InFlight) -> Self {
+        Self {
+            shared,
+            batch: Arc::new(batch),
+            next: 0,
+            under_way: VecDeque::new(),
+            deadline,
+            failed: 0,
+            over: false,
+            _in_flight: in_flight,
+        }
     }
 
     /// Begins as many groups as there is room for.

@@ -528,6 +528,19 @@ async fn a_full_worker_pool_turns_calls_away_at_once() {
 }
 
 #[tokio::test]
+async fn c02_a_batch_is_counted_among_the_bodies_until_all_of_it_is_told() {
+    let mut settings = Settings::new(Models::default());
+    settings.sizes.requests_in_flight = 1000;
+    let gateway = Gateway::new(settings, [7; 32]).unwrap();
+    let ask = json!({ "steps": ["redact"], "items": [{ "text": "x".repeat(600) }] }).to_string();
+    let told = gateway.handle(post("/api/v1/transform/batch", &ask)).await;
+    let refused = call(&gateway, post("/api/v1/transform/batch", &ask)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
+    drop(told);
+    assert_eq!(call(&gateway, post("/api/v1/transform/batch", &ask)).await.status, 200);
+}
+
+#[tokio::test]
 async fn bad_batches_are_refused_whole() {
     let gateway = bare();
     let many: Vec<Value> = (0..1001).map(|_| json!({ "text": "x" })).collect();
