@@ -1,6 +1,10 @@
 """Other optimizers on the tasks with hidden rules, over HTTP: a line of JSON for each task and seed.
 
-compare.py ADDRESS SEEDS BUDGET gepa|mipro [THREADS] [TASK]
+compare.py ADDRESS SEEDS BUDGET gepa|mipro [THREADS] [TASK] [PROPOSALS] [KEPT]
+
+PROPOSALS is how many gepa makes at once, each from a parent and a minibatch of its own, and KEPT how many of those that
+passed it takes up; 1 is its default, and all that passed are taken up if KEPT is not said. Calls of everything that it
+asks for at once go out together, THREADS at a time.
 
 Both get the same model, the same examples, the same scores and the same budget of roll-outs. gepa gets feedback in
 words; MIPROv2 has no use for it, and gets to show examples instead. The final check is not counted.
@@ -17,7 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 ADDRESS, SEEDS, BUDGET, WHICH = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 THREADS = int(sys.argv[5]) if len(sys.argv) > 5 else 8
-TASKS = [sys.argv[6]] if len(sys.argv) > 6 else ["invoices", "tickets", "catalogue"]
+PROPOSALS = int(sys.argv[7]) if len(sys.argv) > 7 else 1
+KEPT = int(sys.argv[8]) if len(sys.argv) > 8 else 0
+TASKS = [sys.argv[6]] if len(sys.argv) > 6 and sys.argv[6] != "all" else ["invoices", "tickets", "catalogue"]
 local = threading.local()
 
 
@@ -47,6 +53,8 @@ def roll_out(prompt, example):
 def run_gepa(task, seed, data):
     import gepa
     from gepa.core.adapter import EvaluationBatch
+    from gepa.strategies.proposal_sampling import IndependentSampling
+    from gepa.strategies.proposal_selection import TopKImprovements
 
     pool = ThreadPoolExecutor(THREADS)
     asked = [0]
@@ -55,7 +63,15 @@ def run_gepa(task, seed, data):
         propose_new_texts = None
 
         def evaluate(self, batch, candidate, capture_traces=False):
-            found = list(pool.map(lambda example: roll_out(candidate["instruction"], example), batch))
+            return self.batch_evaluate([(candidate, batch)])[0]
+
+        def batch_evaluate(self, items):
+            """All roll-outs of all candidates at once."""
+            pairs = [(candidate["instruction"], example) for candidate, batch in items for example in batch]
+            found = iter(list(pool.map(lambda pair: roll_out(*pair), pairs)))
+            return [self.batch_of(batch, [next(found) for _ in batch]) for _, batch in items]
+
+        def batch_of(self, batch, found):
             traces = [
                 {"input": example["input"], "output": output, "feedback": judged["feedback"] or "Right."}
                 for example, (output, judged) in zip(batch, found)
@@ -63,7 +79,7 @@ def run_gepa(task, seed, data):
             return EvaluationBatch(
                 outputs=[output for output, _ in found],
                 scores=[judged["score"] for _, judged in found],
-                trajectories=traces if capture_traces else None,
+                trajectories=traces,
             )
 
         def make_reflective_dataset(self, candidate, batch, components):
@@ -73,18 +89,31 @@ def run_gepa(task, seed, data):
             ]
             return {name: records for name in components}
 
-    def reflect(prompt):
-        text = prompt if isinstance(prompt, str) else "\n".join(part["content"] for part in prompt)
-        asked[0] += 1
-        return ask([{"role": "user", "content": text}], seed * 1000 + asked[0])
+    class Reflector:
+        def __call__(self, prompt):
+            return self.batch_complete([prompt])[0]
+
+        def batch_complete(self, prompts):
+            """All reflections at once; each with a seed of its own, in their order."""
+            texts = [one if isinstance(one, str) else "\n".join(part["content"] for part in one) for one in prompts]
+            asked[0] += len(texts)
+            seeds = range(seed * 1000 + asked[0] - len(texts) + 1, seed * 1000 + asked[0] + 1)
+            return list(pool.map(lambda text, of: ask([{"role": "user", "content": text}], of), texts, seeds))
+
+        # What gepa reads off models that count.
+        total_cost = 0.0
 
     class Silent:
         def log(self, _):
             pass
 
+    wide = {}
+    if PROPOSALS > 1:
+        wide = {"sampling_strategy": IndependentSampling(PROPOSALS), "cache_evaluation": True}
+        wide |= {"selection_strategy": TopKImprovements(KEPT)} if KEPT else {}
     found = gepa.optimize(
         seed_candidate={"instruction": data["prompt"]}, trainset=data["train"], valset=data["validation"],
-        adapter=Adapter(), reflection_lm=reflect, max_metric_calls=BUDGET, seed=seed, logger=Silent(),
+        adapter=Adapter(), reflection_lm=Reflector(), max_metric_calls=BUDGET, seed=seed, logger=Silent(), **wide,
     )
     curve, best = [], -1.0
     for count, score in sorted(zip(found.discovery_eval_counts, found.val_aggregate_scores)):
@@ -149,6 +178,8 @@ def run_mipro(task, seed, data):
 
 def main():
     run = {"gepa": run_gepa, "mipro": run_mipro}[WHICH]
+    name = "MIPROv2" if WHICH == "mipro" else WHICH
+    name += f" {PROPOSALS} at once, {KEPT or 'all'} kept" if PROPOSALS > 1 else ""
     for task in TASKS:
         for seed in range(SEEDS):
             data = request("GET", f"/data/{task}/{seed}")
@@ -162,7 +193,7 @@ def main():
             finally:
                 sys.stdout = out
             line = {
-                "optimizer": "MIPROv2" if WHICH == "mipro" else WHICH, "task": task, "seed": seed,
+                "optimizer": name, "task": task, "seed": seed,
                 "held_out": held_out, "evaluations": evaluations, "curve": curve, "seconds": seconds,
             }
             print(json.dumps(line), flush=True)

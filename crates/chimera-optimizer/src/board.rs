@@ -79,11 +79,12 @@ pub struct Board {
     bar: Arc<Bar>,
     tried: usize,
     order: Arc<[usize]>,
+    width: usize,
     pub(crate) left: Option<usize>,
 }
 
 impl Board {
-    pub(crate) fn new(task: Arc<Task>, second: Second, order: Arc<[usize]>) -> Self {
+    pub(crate) fn new(task: Arc<Task>, second: Second, order: Arc<[usize]>, width: usize) -> Self {
         let candidate = task.seed().clone();
         let seed = Member {
             id: 0,
@@ -106,6 +107,7 @@ impl Board {
             bar: Arc::default(),
             tried: 0,
             order,
+            width,
             left: None,
         }
     }
@@ -175,6 +177,11 @@ impl Board {
     /// Roll-outs that are left, where they are limited.
     pub fn evaluations_left(&self) -> Option<usize> {
         self.left
+    }
+
+    /// How many steps are under way at once.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// Candidates tried so far.

@@ -101,6 +101,18 @@ pub(crate) async fn work(engine: &Engine, order: Order) -> Result<Done, Stop> {
         }
     }
     let Some(child) = done.child.clone() else { return Ok(done) };
+    if order.step.accept == Accept::Always {
+        // Nothing hangs on the minibatch: both sets at once.
+        let mut apart = Done { used: Vec::new(), verdict: Verdict::Scored, ..done.clone() };
+        let both = try_join(
+            compare(engine, &order, &child, &mut done),
+            validate(engine, &order, &child, &mut apart),
+        );
+        both.await?;
+        done.used.append(&mut apart.used);
+        (done.validation, done.verdict) = (apart.validation, apart.verdict);
+        return Ok(done);
+    }
     compare(engine, &order, &child, &mut done).await?;
     if !passes(order.step.accept, &done) {
         done.verdict = Verdict::Rejected;
@@ -200,8 +212,12 @@ async fn validate(engine: &Engine, order: &Order, child: &Candidate, done: &mut 
         Validate::First(count) => (count.min(total), false),
         Validate::All => (total, order.race && order.bar.best.len() == total),
     };
-    let rung = if race { RUNG } else { count.max(1) };
-    for places in order.validation.get(..count).unwrap_or_default().chunks(rung) {
+    let mut left = order.validation.get(..count).unwrap_or_default();
+    let mut rung = if race { RUNG } else { count };
+    while !left.is_empty() {
+        // Rungs grow: the longer it lasts, the less is saved by giving up early, and each rung is a wait.
+        let (places, rest) = left.split_at(rung.min(left.len()));
+        (left, rung) = (rest, 2 * rung);
         let found = engine.rollouts(child, Set::Validation, places, &mut done.used).await?;
         done.validation.extend(places.iter().copied().zip(found));
         if race && is_given_up(&order.bar, &done.validation, total) {

@@ -80,10 +80,10 @@ impl Program {
 
     /// Several calls, one after another.
     pub fn chain(stages: Vec<Stage>) -> Self {
-        Self { stages, temperature: Some(0.0), max_output_tokens: None, answer_bytes: 64 << 10 }
+        Self { stages, temperature: None, max_output_tokens: None, answer_bytes: 64 << 10 }
     }
 
-    /// The sampling temperature of all calls; zero if nothing is said.
+    /// The sampling temperature of all calls; none is sent if nothing is said, for there are models that take none.
     #[must_use]
     pub fn temperature(mut self, temperature: Option<f64>) -> Self {
         self.temperature = temperature;

@@ -133,10 +133,10 @@ pub struct ModelProposer {
 impl ModelProposer {
     /// A model and the name that tells it from others in journals.
     pub fn new(model: SharedModel, name: impl Into<String>) -> Self {
-        Self { model, name: name.into(), temperature: Some(1.0) }
+        Self { model, name: name.into(), temperature: None }
     }
 
-    /// The sampling temperature; 1 if nothing is said.
+    /// The sampling temperature; none is sent if nothing is said, for there are models that take none.
     #[must_use]
     pub fn temperature(mut self, temperature: Option<f64>) -> Self {
         self.temperature = temperature;

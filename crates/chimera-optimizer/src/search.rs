@@ -104,7 +104,7 @@ impl<'a> Search<'a> {
         let later = 2 * engine.task.examples(Set::HeldOut).len();
         let order: Arc<[usize]> = Chance::new(settings.seed, 2).sample(total, total).into();
         Self {
-            board: Board::new(Arc::clone(&engine.task), settings.second, Arc::clone(&order)),
+            board: Board::new(Arc::clone(&engine.task), settings.second, Arc::clone(&order), settings.width),
             ledger: Ledger::new(settings.budget, later),
             curve: Vec::new(),
             chance: Chance::new(settings.seed, 1),
@@ -217,13 +217,18 @@ impl<'a> Search<'a> {
             Validate::All => total,
         };
         let member = |id: Option<&usize>| id.and_then(|id| self.board.members().get(*id));
-        if let Make::Again(id) = &step.make {
-            return wanted.saturating_sub(member(Some(id)).map_or(0, |member| member.validation.len()));
-        }
         let known =
-            |parent: &Member| step.minibatch.iter().filter(|place| parent.train.contains_key(place)).count();
-        let parent = member(step.parents.first()).map_or(0, known);
-        2 * step.minibatch.len() - parent + wanted
+            |member: &Member| step.minibatch.iter().filter(|place| member.train.contains_key(place)).count();
+        let minibatch = step.minibatch.len();
+        match &step.make {
+            Make::Again(id) => {
+                let (train, validation) =
+                    member(Some(id)).map_or((0, 0), |member| (known(member), member.validation.len()));
+                minibatch - train + wanted.saturating_sub(validation)
+            }
+            Make::Ready(_) if step.accept == Accept::Always => minibatch + wanted,
+            _ => 2 * minibatch - member(step.parents.first()).map_or(0, known) + wanted,
+        }
     }
 
     fn settle(&mut self, done: &Done) -> Result<(), JournalError> {
@@ -270,7 +275,10 @@ impl<'a> Search<'a> {
         let again = matches!(outcome.step.make, Make::Again(_));
         if let (true, false, Some(member)) = (outcome.verdict.is_accepted(), again, outcome.member) {
             self.accepted += 1;
-            self.last_accepted.clone_from(&outcome.note);
+            // A union has nothing to say for itself.
+            if !outcome.note.is_empty() {
+                self.last_accepted.clone_from(&outcome.note);
+            }
             let validation = self.board.members().get(member).and_then(Member::mean);
             self.events.send(Event::Accepted { member, parent, validation, note: outcome.note.clone() });
         }

@@ -25,7 +25,8 @@ pub struct Settings {
     /// Calls under way at once. Does not change the result. Default 16.
     pub concurrency: usize,
     /// Steps under way at once: how many proposals are made without knowing of each other. Changes the
-    /// result: more makes better use of a high concurrency and needs a larger budget to go as far. Default 2.
+    /// result: more makes better use of a high concurrency and needs a larger budget to go as far. A quarter
+    /// of the concurrency is enough. Default 8.
     pub width: usize,
     /// What may be spent.
     pub budget: Budget,
@@ -54,7 +55,7 @@ impl Default for Settings {
         Self {
             seed: 0,
             concurrency: 16,
-            width: 2,
+            width: 8,
             budget: Budget::default(),
             race: true,
             second: Second::default(),

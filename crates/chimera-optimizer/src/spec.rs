@@ -57,8 +57,10 @@ pub struct JobSpec {
     /// How they are put to work; one call with all of them if nothing is said.
     #[serde(default)]
     pub stages: Vec<StageSpec>,
-    /// Sampling temperature of these calls. Default 0.
+    /// Sampling temperature of these calls. None is sent if nothing is said: there are models that take none.
     pub temperature: Option<f64>,
+    /// That of the calls that propose.
+    pub reflection_temperature: Option<f64>,
     /// The longest answer wanted, in tokens.
     pub max_output_tokens: Option<u32>,
     /// The examples.
@@ -75,7 +77,7 @@ pub struct JobSpec {
     pub seed: u64,
     /// Calls under way at once. Default 16.
     pub concurrency: Option<usize>,
-    /// Steps under way at once. Default 2.
+    /// Steps under way at once. Default 8.
     pub width: Option<usize>,
     /// Whether clear losers are given up. Default true.
     pub race: Option<bool>,
@@ -156,13 +158,14 @@ impl JobSpec {
         let model = model(around, "model", &self.model)?;
         let reflection_name = self.reflection_model.clone().unwrap_or_else(|| self.model.clone());
         let reflection = self::model(around, "reflection_model", &reflection_name)?;
+        let proposing = temperature("reflection_temperature", self.reflection_temperature)?;
         let evaluator = self.evaluator(around)?;
         let (settings, strategy) = (self.settings()?, self.strategy.build()?);
         let model_name = self.model.clone();
         let task = self.task(around)?;
         Ok(Optimization::new(task, model, evaluator)
             .model_name(model_name)
-            .proposer(ModelProposer::new(reflection, reflection_name))
+            .proposer(ModelProposer::new(reflection, reflection_name).temperature(proposing))
             .strategy(strategy)
             .settings(settings))
     }
@@ -231,10 +234,19 @@ impl JobSpec {
         } else {
             Program::chain(stages)
         };
-        let program =
-            program.temperature(self.temperature.or(Some(0.0))).max_output_tokens(self.max_output_tokens);
+        let program = program
+            .temperature(temperature("temperature", self.temperature)?)
+            .max_output_tokens(self.max_output_tokens);
         let data = self.data.load(around, self.seed)?;
         Ok(Task::new(&self.name, Candidate::new(self.components), program, data)?.about(self.about))
+    }
+}
+
+/// A sampling temperature, in the range that providers take.
+fn temperature(field: &str, temperature: Option<f64>) -> Result<Option<f64>, TaskError> {
+    match temperature {
+        Some(given) if !(0.0..=2.0).contains(&given) => Err(TaskError::new(field, "must be from 0 to 2")),
+        _ => Ok(temperature),
     }
 }
 
@@ -375,6 +387,58 @@ mod tests {
             error(|form| form["strategy"] = json!({"kind": "random", "beam": 1})),
             "strategy.beam: is not a field of `random`"
         );
+    }
+
+    /// Keeps the temperatures that it is asked with, sorted by what it is asked for.
+    #[derive(Default)]
+    struct Thermometer(std::sync::Arc<std::sync::Mutex<BTreeMap<&'static str, Option<f64>>>>);
+
+    impl Surroundings for Thermometer {
+        fn model(&self, _: &str) -> Result<SharedModel, String> {
+            let seen = self.0.clone();
+            Ok(SharedModel::new(model_fn(move |request: crate::ModelRequest| {
+                let (what, text) = match &*request.system {
+                    system if system.contains("improve prompts") => ("propose", "```\nbetter\n```"),
+                    system if system.contains("You judge") => ("judge", "Bad.\nScore: 3"),
+                    _ => ("work", "x"),
+                };
+                seen.lock().unwrap().insert(what, request.temperature);
+                async move { Ok(ModelAnswer { text: text.into(), ..ModelAnswer::default() }) }
+            })))
+        }
+    }
+
+    async fn temperatures(change: impl FnOnce(&mut Value)) -> Vec<(&'static str, Option<f64>)> {
+        let example = |n: usize| json!({"input": n.to_string(), "expected": n});
+        let mut form = json!({
+            "name": "t", "model": "m", "prompt": "p", "budget": {"evaluations": 12},
+            "data": {"examples": (0..5).map(example).collect::<Vec<_>>()},
+            "evaluators": [{"kind": "judge", "rubric": "r"}],
+        });
+        change(&mut form);
+        let (around, spec) = (Thermometer::default(), serde_json::from_value::<JobSpec>(form).unwrap());
+        spec.build(&around).unwrap().build().unwrap().run().await.unwrap();
+        let seen = around.0.lock().unwrap();
+        seen.iter().map(|(what, temperature)| (*what, *temperature)).collect()
+    }
+
+    #[tokio::test]
+    async fn no_temperature_is_sent_unless_one_is_set() {
+        let none = temperatures(|_| {}).await;
+        assert_eq!(none, [("judge", None), ("propose", None), ("work", None)]);
+        let set = temperatures(|form| {
+            form["temperature"] = json!(0.0);
+            form["reflection_temperature"] = json!(1.0);
+            form["evaluators"][0]["temperature"] = json!(0.5);
+        });
+        let told = [("judge", Some(0.5)), ("propose", Some(1.0)), ("work", Some(0.0))];
+        assert_eq!(set.await, told);
+        assert_eq!(
+            form(|form| form["temperature"] = json!(3)).unwrap_err(),
+            "temperature: must be from 0 to 2"
+        );
+        let idle = form(|form| form["evaluators"][0]["temperature"] = json!(1)).unwrap_err();
+        assert_eq!(idle, "evaluators.0.temperature: is not a field of `exact`");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod blind;
 mod gradient;
 mod merge;
 mod minibatch;
+mod promotion;
 mod reflective;
 
 pub use bandit::{Bandit, BanditSettings};

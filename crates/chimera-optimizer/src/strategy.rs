@@ -67,7 +67,7 @@ pub enum Accept {
 /// How much of the validation set a candidate is tried on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validate {
-    /// So many examples, the first of an order that is the same for all candidates.
+    /// So many examples, the first of an order that is the same for all candidates; none of them for zero.
     First(usize),
     /// All, unless it is clearly worse than the best.
     All,

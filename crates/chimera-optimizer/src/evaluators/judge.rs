@@ -12,12 +12,20 @@ pub struct Judge {
     model: SharedModel,
     name: String,
     rubric: String,
+    temperature: Option<f64>,
 }
 
 impl Judge {
     /// A judge with a rubric. The name tells its model from others in journals.
     pub fn new(model: SharedModel, name: impl Into<String>, rubric: impl Into<String>) -> Self {
-        Self { model, name: name.into(), rubric: rubric.into() }
+        Self { model, name: name.into(), rubric: rubric.into(), temperature: None }
+    }
+
+    /// The sampling temperature; none is sent if nothing is said, for there are models that take none.
+    #[must_use]
+    pub fn temperature(mut self, temperature: Option<f64>) -> Self {
+        self.temperature = temperature;
+        self
     }
 
     fn request(&self, case: Case<'_>) -> ModelRequest {
@@ -33,7 +41,12 @@ impl Judge {
             "expected": case.example.expected(),
             "output": case.output,
         });
-        ModelRequest { system, user: user.to_string(), temperature: Some(0.0), ..ModelRequest::default() }
+        ModelRequest {
+            system,
+            user: user.to_string(),
+            temperature: self.temperature,
+            ..ModelRequest::default()
+        }
     }
 }
 
@@ -53,7 +66,7 @@ impl Evaluator for Judge {
     }
 
     fn version(&self) -> String {
-        format!("judge {} {}", self.name, self.rubric)
+        format!("judge {} {:?} {}", self.name, self.temperature, self.rubric)
     }
 }
 

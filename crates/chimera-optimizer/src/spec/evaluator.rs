@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Surroundings, duration};
+use super::{Surroundings, duration, temperature};
 use crate::{
     SharedEvaluator, TaskError,
     evaluators::{
@@ -36,6 +36,8 @@ pub struct EvaluatorSpec {
     pub rubric: Option<String>,
     /// `judge`: the model. Default the task's.
     pub model: Option<String>,
+    /// `judge`: its sampling temperature. None is sent if nothing is said.
+    pub temperature: Option<f64>,
     /// `command`: the program and its arguments.
     pub argv: Option<Vec<String>>,
     /// `command`: how long it may take. Default `10s`.
@@ -78,7 +80,9 @@ impl EvaluatorSpec {
     fn judge(&mut self, around: &impl Surroundings, task_model: &str) -> Result<SharedEvaluator, TaskError> {
         let name = self.model.take().unwrap_or_else(|| task_model.to_owned());
         let model = around.model(&name).map_err(|why| TaskError::new("model", why))?;
-        Ok(SharedEvaluator::new(Judge::new(model, name, needed("rubric", self.rubric.take())?)))
+        let told = temperature("temperature", self.temperature.take())?;
+        let judge = Judge::new(model, name, needed("rubric", self.rubric.take())?);
+        Ok(SharedEvaluator::new(judge.temperature(told)))
     }
 
     fn command(&mut self) -> Result<SharedEvaluator, TaskError> {
@@ -97,6 +101,7 @@ impl EvaluatorSpec {
             ("schema", self.schema.is_some()),
             ("rubric", self.rubric.is_some()),
             ("model", self.model.is_some()),
+            ("temperature", self.temperature.is_some()),
             ("argv", self.argv.is_some()),
             ("timeout", self.timeout.is_some()),
         ]

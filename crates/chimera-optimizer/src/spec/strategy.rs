@@ -25,7 +25,7 @@ pub struct StrategySpec {
     pub beam: Option<usize>,
     /// `gradient`: rewrites of each.
     pub branches: Option<usize>,
-    /// `gradient`: things that a rewrite may change at first.
+    /// `reflective`: things that a rewrite may change; `gradient`: those at first.
     pub step: Option<usize>,
     /// `gradient`: earlier gradients that are told again.
     pub momentum: Option<usize>,
@@ -68,6 +68,7 @@ impl StrategySpec {
                 let standard = ReflectiveSettings::default();
                 Box::new(Reflective::new(ReflectiveSettings {
                     minibatch: self.minibatch.unwrap_or(standard.minibatch),
+                    step: self.step.unwrap_or(standard.step),
                     merges: self.merges.unwrap_or(standard.merges),
                     rung: self.rung.unwrap_or(standard.rung),
                     patience: standard.patience,
@@ -90,7 +91,7 @@ impl StrategySpec {
             ("merges", self.merges, &["reflective"]),
             ("beam", self.beam, &["gradient"]),
             ("branches", self.branches, &["gradient"]),
-            ("step", self.step, &["gradient"]),
+            ("step", self.step, &["reflective", "gradient"]),
             ("momentum", self.momentum, &["gradient"]),
             ("rung", self.rung, &["reflective", "gradient", "bandit"]),
             ("shots", self.shots, &["bandit"]),

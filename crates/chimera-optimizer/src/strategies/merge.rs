@@ -40,6 +40,20 @@ fn promise(board: &Board, (one, other): (usize, usize)) -> f64 {
     both.iter().sum::<f64>() / both.len().max(1) as f64
 }
 
+/// What all of some members changed since their nearest common ancestors, in one; none when it is nothing new.
+pub(super) fn all_together(board: &Board, members: &[usize]) -> Option<Candidate> {
+    let (first, others) = members.split_first()?;
+    let first = board.members().get(*first)?;
+    let mut all = first.candidate.clone();
+    for other in others {
+        let other = board.members().get(*other)?;
+        let ancestor = board.members().get(ancestor(board, first, other)?)?;
+        all = three_way(&ancestor.candidate, &all, &other.candidate);
+    }
+    let is_new = members.iter().all(|id| board.members().get(*id).is_none_or(|one| one.candidate != all));
+    is_new.then_some(all)
+}
+
 /// What both changed since their ancestor; none when that is nothing new.
 fn together(ancestor: &Member, one: &Member, other: &Member) -> Option<Candidate> {
     let (better, worse) = if one.mean() >= other.mean() { (one, other) } else { (other, one) };

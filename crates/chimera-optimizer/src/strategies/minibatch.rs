@@ -26,6 +26,30 @@ impl Minibatches {
         dealt
     }
 
+    /// Examples that a parent is known to be wrong on; others that it is not known to be right on where there are
+    /// too few.
+    pub(super) fn deal_wrong(
+        &mut self,
+        board: &Board,
+        parent: usize,
+        size: usize,
+        chance: &mut Chance,
+    ) -> Vec<usize> {
+        let wrong = board.members().get(parent).map(|parent| {
+            let wrong = parent.train.iter().filter(|(_, score)| **score < 1.0 - SAME);
+            wrong.map(|(place, _)| *place).collect::<Vec<_>>()
+        });
+        let mut dealt = wrong.unwrap_or_default();
+        chance.shuffle(&mut dealt);
+        dealt.truncate(size);
+        if dealt.len() < size {
+            let more = self.deal_to(board, parent, size, chance);
+            dealt.extend(more.into_iter().filter(|place| !dealt.contains(place)).collect::<Vec<_>>());
+            dealt.truncate(size);
+        }
+        dealt
+    }
+
     /// The same for one parent, without the examples that it is known to be right on, as far as there are
     /// others: from those nothing is learnt.
     pub(super) fn deal_to(

@@ -55,10 +55,11 @@ async fn at_64_calls_at_once_nine_tenths_of_the_ideal_speed() {
     let seen: Arc<Seen> = Arc::default();
     let latency = Duration::from_millis(200);
     let settings =
-        Settings { concurrency: 64, width: 96, budget: evaluations(6000), race: false, ..settings(1, 0) };
+        Settings { concurrency: 64, width: 256, budget: evaluations(6000), race: false, ..settings(1, 0) };
     // Minibatches of 8, so that there are always enough calls to make.
     let reflective = Reflective::new(chimera_optimizer::strategies::ReflectiveSettings {
         minibatch: 8,
+        step: 2,
         merges: 5,
         rung: 30,
         patience: 4,
