@@ -66,6 +66,7 @@ pub(crate) fn load_of(
         shared: shared.clone(),
         state: context.state.clone(),
         tenant: context.tenant.clone(),
+        background: context.arrival.background,
         group: resolved.group,
         mixed: asking.mixed.clone(),
         outgoing: match &looked.language {

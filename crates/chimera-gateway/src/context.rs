@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chimera_protocol::DialectId;
+use chimera_transform::Priority;
 use tokio::time::Instant;
 
 use crate::{
@@ -22,6 +23,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) head: Head<'a>,
     /// Whose it is, where whoever handed it in knows: no key is looked for then.
     pub(crate) caller: Option<Arc<Tenant>>,
+    /// Whether nobody waits for the answer: where there is a queue, others go first.
+    pub(crate) background: bool,
 }
 
 /// A request's own facts, handed down its way.
@@ -35,6 +38,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Its place in the queue of the worker pool.
+    pub(crate) fn priority(&self) -> Priority {
+        if self.arrival.background { Priority::Batch } else { Priority::Interactive }
+    }
+
     /// Keys the fingerprint of the request: another one for each version of each pipeline.
     pub(crate) fn fingerprint_key(&self) -> [u8; 32] {
         let key = &self.gateway.shared.fingerprint_key;

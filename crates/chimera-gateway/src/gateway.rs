@@ -261,7 +261,7 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send + Unpin,
         B::Error: std::fmt::Display,
     {
-        self.handle_for(None, request).await
+        self.handle_for(None, false, request).await
     }
 
     /// The same for a tenant that is known already, whatever the request says.
@@ -270,10 +270,24 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send + Unpin,
         B::Error: std::fmt::Display,
     {
-        self.handle_for(Some(tenant), request).await
+        self.handle_for(Some(tenant), false, request).await
     }
 
-    async fn handle_for<B>(&self, caller: Option<Arc<Tenant>>, request: Request<B>) -> Response<Body>
+    /// The same where nobody waits for the answer: in every queue, others go first.
+    pub(crate) async fn handle_behind<B>(&self, tenant: Arc<Tenant>, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        self.handle_for(Some(tenant), true, request).await
+    }
+
+    async fn handle_for<B>(
+        &self,
+        caller: Option<Arc<Tenant>>,
+        background: bool,
+        request: Request<B>,
+    ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin,
         B::Error: std::fmt::Display,
@@ -287,6 +301,7 @@ impl Gateway {
             dialect: head.dialect(parts.uri.path()),
             head,
             caller,
+            background,
         };
         let handled = CatchPanic { future: call::handle(self, &parts, body, &arrival) };
         handled.await.unwrap_or_else(|| {

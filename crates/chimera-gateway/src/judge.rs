@@ -54,6 +54,8 @@ pub(crate) struct Judge {
     pub(crate) affinity: Option<u64>,
     /// On whose behalf it is made: a number that is the tenant's own.
     pub(crate) tenant: u64,
+    /// Whether nobody waits for the answer.
+    pub(crate) background: bool,
     /// Whether a stream is judged by its end, not by its first content.
     pub(crate) whole: bool,
     /// Where the call is traced.
@@ -86,6 +88,7 @@ impl Judge {
             attempts: 0,
             affinity: None,
             tenant: 0,
+            background: false,
             whole: false,
             calling: None,
         }
@@ -171,10 +174,15 @@ impl Classify for Judge {
         self.tenant
     }
 
+    fn is_background(&self) -> bool {
+        self.background
+    }
+
     fn fork(&self) -> Option<Self> {
         let sizes = SizeLimits { answer: self.max_answer, event: self.max_event, ..SizeLimits::default() };
         let mut other = Self::new(self.dialect, self.operation, self.framing, self.mixed.clone(), &sizes);
         (other.tenant, other.affinity, other.whole) = (self.tenant, self.affinity, self.whole);
+        other.background = self.background;
         other.calling.clone_from(&self.calling);
         Some(other)
     }

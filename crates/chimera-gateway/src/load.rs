@@ -85,6 +85,8 @@ pub(crate) struct Load {
     pub(crate) shared: Arc<Shared>,
     pub(crate) state: Arc<State>,
     pub(crate) tenant: Arc<Tenant>,
+    /// Whether nobody waits for the answer.
+    pub(crate) background: bool,
     pub(crate) group: Arc<Group>,
     pub(crate) outgoing: Outgoing,
     /// Where deployments speak different dialects; `outgoing` is for those that speak the caller's.
@@ -157,6 +159,7 @@ impl Load {
         }
         judge.affinity = self.group.affinity(&self.outgoing.body);
         judge.tenant = Arc::as_ptr(&self.tenant) as usize as u64;
+        judge.background = self.background;
         judge.whole = self.group.settings().hold_streams;
         judge.calling.clone_from(&self.calling);
         if let Some(calling) = &self.calling {

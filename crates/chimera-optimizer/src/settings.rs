@@ -26,7 +26,7 @@ pub struct Settings {
     pub concurrency: usize,
     /// Steps under way at once: how many proposals are made without knowing of each other. Changes the
     /// result: more makes better use of a high concurrency and needs a larger budget to go as far. A quarter
-    /// of the concurrency is enough. Default 8.
+    /// of the concurrency is enough. Default 5.
     pub width: usize,
     /// What may be spent.
     pub budget: Budget,
@@ -55,7 +55,7 @@ impl Default for Settings {
         Self {
             seed: 0,
             concurrency: 16,
-            width: 8,
+            width: 5,
             budget: Budget::default(),
             race: true,
             second: Second::default(),

@@ -77,7 +77,7 @@ pub struct JobSpec {
     pub seed: u64,
     /// Calls under way at once. Default 16.
     pub concurrency: Option<usize>,
-    /// Steps under way at once. Default 8.
+    /// Steps under way at once. Default 5.
     pub width: Option<usize>,
     /// Whether clear losers are given up. Default true.
     pub race: Option<bool>,

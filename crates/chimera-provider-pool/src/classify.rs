@@ -98,6 +98,11 @@ pub trait Classify: Send {
     fn tenant(&self) -> u64 {
         0
     }
+    /// Whether nobody waits for the answer: where requests wait for a deployment, those that somebody waits for
+    /// go first. Asked only then.
+    fn is_background(&self) -> bool {
+        false
+    }
     /// Another that judges the same request from the start, for groups that may send it to a second
     /// deployment while the first is late; `None` forbids that.
     fn fork(&self) -> Option<Self>

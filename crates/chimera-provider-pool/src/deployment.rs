@@ -268,11 +268,15 @@ impl Deployment {
         Some(slot)
     }
 
-    /// Waits for a slot, in the lane of a tenant.
-    pub(crate) async fn wait(&self, tenant: u64, longest: Duration) -> Result<OwnedSemaphorePermit, Shed> {
+    /// Waits for a slot, in the lane of a tenant, or in its lane for what nobody waits for.
+    pub(crate) async fn wait(
+        &self,
+        who: (u64, bool),
+        longest: Duration,
+    ) -> Result<OwnedSemaphorePermit, Shed> {
         // No more than are in flight: that doubles the time at most.
         let most = self.max_waiting.unwrap_or_else(|| self.limit());
-        let slot = self.queue.wait(&self.slots, tenant, most, longest).await;
+        let slot = self.queue.wait(&self.slots, who, most, longest).await;
         if let Err(shed) = slot {
             self.metrics.shed(shed);
         }

@@ -5,7 +5,8 @@
 //! flight, which at most doubles how long an answer takes; who would wait behind somebody of the same
 //! tenant that has waited for too long already is refused at once; and each tenant has a lane of its own,
 //! served in turn, so that one which asks ten times as much waits behind itself. Where the queue is full,
-//! the youngest of the longest lane makes room for a tenant that has less in it.
+//! the youngest of the longest lane makes room for a tenant that has less in it. What nobody waits for, as the
+//! calls of a job, stands in lanes of its own, which are served when the others are empty and make room first.
 //!
 //! A deployment that has a slot free never looks at any of this.
 
@@ -40,7 +41,8 @@ struct Waiter {
 }
 
 struct Lane {
-    tenant: u64,
+    /// The tenant, and whether nobody waits for the answers.
+    who: (u64, bool),
     waiters: VecDeque<Waiter>,
 }
 
@@ -79,13 +81,13 @@ impl Queue {
     pub(crate) async fn wait(
         &self,
         slots: &Arc<Semaphore>,
-        tenant: u64,
+        who: (u64, bool),
         most: usize,
         longest: Duration,
     ) -> Result<OwnedSemaphorePermit, Shed> {
         let place = Place(&self.waiting);
         self.waiting.fetch_add(1, SeqCst);
-        let slot = self.lock().enter(tenant, most, self.target, Instant::now())?;
+        let slot = self.lock().enter(who, most, self.target, Instant::now())?;
         // One that came free between the look at the slots and here has told nobody.
         self.hand_on(slots);
         let slot = tokio::time::timeout(longest, slot).await;
@@ -117,13 +119,13 @@ impl Queue {
 impl Lanes {
     fn enter(
         &mut self,
-        tenant: u64,
+        who: (u64, bool),
         most: usize,
         target: Duration,
         now: Instant,
     ) -> Result<oneshot::Receiver<OwnedSemaphorePermit>, Shed> {
         self.sweep();
-        let own = self.0.iter().position(|lane| lane.tenant == tenant);
+        let own = self.0.iter().position(|lane| lane.who == who);
         let own = own.and_then(|index| self.0.get(index));
         let oldest = own.and_then(|lane| lane.waiters.front());
         if oldest.is_some_and(|oldest| now.saturating_duration_since(oldest.since) > target) {
@@ -131,8 +133,10 @@ impl Lanes {
         }
         let held = own.map_or(0, |lane| lane.waiters.len());
         if self.0.iter().map(|lane| lane.waiters.len()).sum::<usize>() >= most {
-            let longest = self.0.iter_mut().max_by_key(|lane| lane.waiters.len()).ok_or(Shed::Full)?;
-            if longest.waiters.len() <= held + 1 {
+            let yields = |lane: &&mut Lane| (lane.who.1, lane.waiters.len());
+            let longest = self.0.iter_mut().max_by_key(yields).ok_or(Shed::Full)?;
+            let fair = longest.who.1 == who.1 && longest.waiters.len() > held + 1;
+            if !fair && longest.who.1 <= who.1 {
                 return Err(Shed::Full);
             }
             // Its sender dropped is its answer.
@@ -140,9 +144,9 @@ impl Lanes {
         }
         let (slot, receiver) = oneshot::channel();
         let waiter = Waiter { since: now, slot };
-        match self.0.iter_mut().find(|lane| lane.tenant == tenant) {
+        match self.0.iter_mut().find(|lane| lane.who == who) {
             Some(lane) => lane.waiters.push_back(waiter),
-            None => self.0.push_back(Lane { tenant, waiters: VecDeque::from([waiter]) }),
+            None => self.0.push_back(Lane { who, waiters: VecDeque::from([waiter]) }),
         }
         Ok(receiver)
     }
@@ -150,7 +154,8 @@ impl Lanes {
     /// The one whose turn it is; its lane goes to the end.
     fn next(&mut self) -> Option<Waiter> {
         loop {
-            let mut lane = self.0.pop_front()?;
+            let first = self.0.iter().position(|lane| !lane.who.1).unwrap_or(0);
+            let mut lane = self.0.remove(first)?;
             let waiter = std::iter::from_fn(|| lane.waiters.pop_front()).find(|w| !w.slot.is_closed());
             if !lane.waiters.is_empty() {
                 self.0.push_back(lane);
@@ -191,7 +196,8 @@ mod tests {
     ) -> tokio::task::JoinHandle<Result<(), Shed>> {
         let (queue, slots, served) = (queue.clone(), slots.clone(), served.clone());
         tokio::spawn(async move {
-            let slot = queue.wait(&slots, tenant, 8, 10 * SECOND).await?;
+            // From 100 on, nobody waits for the answers.
+            let slot = queue.wait(&slots, (tenant, tenant >= 100), 8, 10 * SECOND).await?;
             served.lock().unwrap().push(tenant);
             drop(slot);
             queue.hand_on(&slots);
@@ -232,13 +238,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_comes_last_and_makes_room() {
+        let (queue, slots, held) = full(1);
+        let served = Arc::default();
+        let jobs: Vec<_> = (0..8).map(|_| come(&queue, &slots, 100, &served)).collect();
+        settle().await;
+        let people: Vec<_> = (0..7).map(|_| come(&queue, &slots, 1, &served)).collect();
+        settle().await;
+        assert_eq!(queue.waiting(), 8, "seven of the job's made room");
+        let late = come(&queue, &slots, 101, &served);
+        assert_eq!(late.await.unwrap(), Err(Shed::Full), "and nobody makes room for it");
+        drop(held);
+        queue.hand_on(&slots);
+        for task in people {
+            assert_eq!(task.await.unwrap(), Ok(()));
+        }
+        settle().await;
+        assert_eq!(*served.lock().unwrap(), [1, 1, 1, 1, 1, 1, 1, 100]);
+        let mut shed = Vec::new();
+        for task in jobs {
+            shed.extend(task.await.unwrap().err());
+        }
+        assert_eq!(shed, [Shed::Gone; 7]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn o01_behind_one_that_has_waited_too_long_nobody_waits() {
         let (queue, slots, held) = full(1);
         let served = Arc::default();
         let first = come(&queue, &slots, 1, &served);
         settle().await;
         tokio::time::advance(SECOND + Duration::from_millis(1)).await;
-        assert_eq!(queue.wait(&slots, 1, 8, SECOND).await.unwrap_err(), Shed::Old);
+        assert_eq!(queue.wait(&slots, (1, false), 8, SECOND).await.unwrap_err(), Shed::Old);
         let other = come(&queue, &slots, 2, &served);
         settle().await;
         drop(held);
@@ -265,6 +296,6 @@ mod tests {
         assert_eq!(slots.available_permits(), 2);
         // Nobody may wait for longer than a while.
         let _held: Vec<_> = (0..2).map(|_| slots.clone().try_acquire_owned().unwrap()).collect();
-        assert_eq!(queue.wait(&slots, 1, 8, SECOND).await.unwrap_err(), Shed::Gone);
+        assert_eq!(queue.wait(&slots, (1, false), 8, SECOND).await.unwrap_err(), Shed::Gone);
     }
 }

@@ -257,7 +257,7 @@ impl Group {
         attempts: &mut u32,
         progress: &mut Progress,
     ) -> Result<Attempted, SendError> {
-        let slot = self.slot(deployment, || classify.tenant(), progress).await?;
+        let slot = self.slot(deployment, || (classify.tenant(), classify.is_background()), progress).await?;
         let started = progress.started;
         let admitted = if progress.waited { Instant::now() } else { started };
         progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, [started, admitted]));
@@ -312,14 +312,14 @@ impl Group {
     async fn slot(
         &self,
         deployment: &Deployment,
-        tenant: impl FnOnce() -> u64,
+        who: impl FnOnce() -> (u64, bool),
         progress: &mut Progress,
     ) -> Result<OwnedSemaphorePermit, SendError> {
         if let Some(slot) = deployment.free_slot() {
             return Ok(slot);
         }
         progress.waited = true;
-        deployment.wait(tenant(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
+        deployment.wait(who(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
     }
 }
 

@@ -100,21 +100,24 @@ pub(crate) fn look(
             headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
             Ok(response)
         }
-        Wanted::Report(id) => match find(id)?.standing() {
-            Standing::Over(found) => {
-                let mut response = Response::new(Body::whole(found.html()));
-                let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-                headers.insert(
-                    header::CONTENT_SECURITY_POLICY,
-                    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox"),
-                );
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                books.ended(RequestOutcome::Success);
-                Ok(response)
-            }
-            _ => Err(Failure::invalid("this job has no report yet").status(409)),
-        },
+        Wanted::Report(id) => {
+            let html = match find(id)?.standing() {
+                Standing::Over(found) => Some(found.html()),
+                Standing::Told(told) => told.report.clone(),
+                _ => None,
+            };
+            let html = html.ok_or_else(|| Failure::invalid("this job has no report").status(409))?;
+            let mut response = Response::new(Body::whole(html));
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            headers.insert(
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+            );
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            books.ended(RequestOutcome::Success);
+            Ok(response)
+        }
         Wanted::Cancel(id) => {
             let entry = find(id)?;
             entry.cancel();

@@ -1,15 +1,19 @@
-//! Jobs that are not finished, on disk: a form beside a journal, both named by the job's id. Everything here
-//! blocks.
+//! Jobs on disk: a form beside a journal of one that is not finished, what is to be told of one that is over.
+//! All are named by the job's id. Everything here blocks.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{id, jobs::Entry};
+use super::{
+    id,
+    jobs::{Entry, Told},
+};
 
 /// A job's form, and whose it is.
 #[derive(Serialize, Deserialize)]
@@ -36,14 +40,37 @@ pub(super) fn keep(directory: &Path, entry: &Entry) -> io::Result<()> {
         form: String::from_utf8_lossy(&entry.form).into_owned(),
         id: String::new(),
     };
-    let (part, whole) = (directory.join(format!("{}.part", entry.id)), form(directory, &entry.id));
-    let file = fs::File::create(&part)?;
-    serde_json::to_writer(&file, &kept)?;
-    file.sync_all()?;
+    write(directory, &entry.id, &form(directory, &entry.id), &kept)
+}
+
+/// Writes what is to be told of a job that is over, and forgets the oldest of these beyond so many.
+pub(super) fn keep_over(directory: &Path, id: &str, told: &Told, most: usize) -> io::Result<()> {
+    if most > 0 {
+        write(directory, id, &over(directory, id), told)?;
+    }
+    let mut all: Vec<(SystemTime, PathBuf)> = named(directory, ".over")
+        .into_iter()
+        .map(|(_, path)| (fs::metadata(&path).and_then(|file| file.modified()).unwrap_or(UNIX_EPOCH), path))
+        .collect();
+    all.sort();
+    let surplus = all.len().saturating_sub(most);
+    all.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+fn over(directory: &Path, id: &str) -> PathBuf {
+    directory.join(format!("{id}.over"))
+}
+
+/// Writes a file whole or not at all.
+fn write(directory: &Path, id: &str, whole: &Path, value: &impl Serialize) -> io::Result<()> {
+    let part = directory.join(format!("{id}.part"));
+    let mut file = io::BufWriter::new(fs::File::create(&part)?);
+    serde_json::to_writer(&mut file, value)?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
     fs::rename(part, whole)
 }
 
-/// Forgets a job.
+/// Forgets a job that is not finished.
 pub(super) fn forget(directory: &Path, id: &str) {
     for path in [form(directory, id), journal(directory, id)] {
         if let Err(error) = fs::remove_file(&path)
@@ -54,24 +81,39 @@ pub(super) fn forget(directory: &Path, id: &str) {
     }
 }
 
-/// The jobs that are there, in the order of their ids.
+/// The jobs that are not finished, in the order of their ids.
 pub(super) fn all(directory: &Path) -> Vec<Kept> {
+    let read = |(id, path): (String, PathBuf)| Some(Kept { id, ..parsed::<Kept>(&path)? });
+    named(directory, ".json").into_iter().filter_map(read).collect()
+}
+
+/// The jobs that are over, the oldest first.
+pub(super) fn all_over(directory: &Path) -> Vec<(String, Told)> {
+    let read = |(id, path): (String, PathBuf)| Some((id, parsed::<Told>(&path)?));
+    let mut all: Vec<_> = named(directory, ".over").into_iter().filter_map(read).collect();
+    all.sort_by_key(|(_, told)| told.created);
+    all
+}
+
+/// The files that are named by a job's id and end so, in the order of ids.
+fn named(directory: &Path, ends: &str) -> Vec<(String, PathBuf)> {
     let Ok(files) = fs::read_dir(directory) else { return Vec::new() };
-    let mut kept: Vec<Kept> = files
-        .flatten()
-        .filter_map(|file| {
-            let name = file.file_name().into_string().ok()?;
-            let id = name.strip_suffix(".json").filter(|id| id::is_one(id))?;
-            let read = fs::read(file.path()).ok();
-            let kept = read.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
-            if kept.is_none() {
-                tracing::warn!(id, "an optimisation job on disk cannot be read");
-            }
-            Some(Kept { id: id.to_owned(), ..kept? })
-        })
-        .collect();
-    kept.sort_by(|one, other| one.id.cmp(&other.id));
-    kept
+    let named = |file: fs::DirEntry| {
+        let name = file.file_name().into_string().ok()?;
+        let id = name.strip_suffix(ends).filter(|id| id::is_one(id))?;
+        Some((id.to_owned(), file.path()))
+    };
+    let mut named: Vec<_> = files.flatten().filter_map(named).collect();
+    named.sort();
+    named
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let parsed = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if parsed.is_none() {
+        tracing::warn!(path = %path.display(), "an optimisation job on disk cannot be read");
+    }
+    parsed
 }
 
 impl Kept {

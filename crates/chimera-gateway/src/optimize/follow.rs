@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use chimera_optimizer::Event;
+use chimera_optimizer::{Event, Handle};
 use futures_core::Stream;
 use futures_util::stream::unfold;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ const QUIET: u32 = 15;
 struct Follower {
     shared: Arc<Shared>,
     entry: Arc<Entry>,
-    events: broadcast::Receiver<Event>,
+    events: Option<broadcast::Receiver<Event>>,
     tick: Interval,
     quiet: u32,
     greeted: bool,
@@ -32,7 +32,7 @@ struct Follower {
 pub(super) fn follow(shared: Arc<Shared>, entry: Arc<Entry>) -> impl Stream<Item = Bytes> + Send {
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let events = entry.handle.events();
+    let events = entry.handle.as_ref().map(Handle::events);
     let follower = Follower { shared, entry, events, tick, quiet: 0, greeted: false, over: false };
     unfold(follower, |mut follower| async move {
         let next = follower.next().await?;
@@ -54,7 +54,7 @@ impl Follower {
             let is_over = self.entry.is_over();
             tokio::select! {
                 biased;
-                told = self.events.recv() => return Some(self.told(told)),
+                told = recv(&mut self.events) => return Some(self.told(told)),
                 _ = self.tick.tick() => {}
             }
             if is_over || self.shared.is_ending() {
@@ -84,6 +84,14 @@ impl Follower {
                 event("finished", &self.entry.brief())
             }
         }
+    }
+}
+
+/// The next event; of a job of an earlier process there are none.
+async fn recv(events: &mut Option<broadcast::Receiver<Event>>) -> Result<Event, RecvError> {
+    match events {
+        Some(events) => events.recv().await,
+        None => Err(RecvError::Closed),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The jobs of a gateway: whose they are, how they stand, and which is next.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use chimera_optimizer::{Ended, Findings, Handle, Job};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -30,6 +32,22 @@ pub(super) enum Standing {
     Cancelled,
     /// Nothing answered before it found anything.
     Paused(String),
+    /// It was over in an earlier process, which left this.
+    Told(Arc<Told>),
+}
+
+/// What is kept on disk of a job that is over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) tenant: String,
+    pub(super) name: String,
+    pub(super) created: u64,
+    pub(super) status: String,
+    pub(super) progress: Value,
+    pub(super) result: Value,
+    pub(super) error: Value,
+    /// The report, as a page.
+    pub(super) report: Option<String>,
 }
 
 /// One job.
@@ -41,7 +59,8 @@ pub(super) struct Entry {
     pub(super) created: u64,
     /// The form that it was made of, to make it again after a restart.
     pub(super) form: Bytes,
-    pub(super) handle: Handle,
+    /// A hold on the job; none of one that was over in an earlier process.
+    pub(super) handle: Option<Handle>,
     standing: Mutex<Standing>,
     /// The job itself, until it is begun.
     job: Mutex<Option<Job>>,
@@ -56,9 +75,42 @@ impl Entry {
             name,
             created,
             form,
-            handle: job.handle(),
+            handle: Some(job.handle()),
             standing: Mutex::new(Standing::Waiting),
             job: Mutex::new(Some(job)),
+        }
+    }
+
+    /// A job that was over in an earlier process.
+    pub(super) fn over(id: String, told: Told) -> Self {
+        Self {
+            id,
+            tenant: told.tenant.as_str().into(),
+            name: told.name.clone(),
+            created: told.created,
+            form: Bytes::new(),
+            handle: None,
+            standing: Mutex::new(Standing::Told(Arc::new(told))),
+            job: Mutex::new(None),
+        }
+    }
+
+    /// What a later process is to tell of it, once it is over.
+    pub(super) fn told(&self) -> Told {
+        let (result, error) = self.outcome();
+        let report = match self.standing() {
+            Standing::Over(found) => Some(found.html()),
+            _ => None,
+        };
+        Told {
+            tenant: self.tenant.to_string(),
+            name: self.name.clone(),
+            created: self.created,
+            status: self.status().into_owned(),
+            progress: self.progress(),
+            result,
+            error,
+            report,
         }
     }
 
@@ -84,7 +136,9 @@ impl Entry {
 
     /// Cancels it: at once if it has not begun.
     pub(super) fn cancel(&self) {
-        self.handle.cancel();
+        if let Some(handle) = &self.handle {
+            handle.cancel();
+        }
         let mut standing = lock(&self.standing);
         if matches!(*standing, Standing::Waiting) {
             *standing = Standing::Cancelled;
@@ -93,34 +147,52 @@ impl Entry {
     }
 
     /// One word for how it stands.
-    pub(super) fn status(&self) -> &'static str {
-        match &*lock(&self.standing) {
+    pub(super) fn status(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match &*lock(&self.standing) {
             Standing::Waiting => "waiting",
             Standing::Running => "running",
             Standing::Over(found) => found.ended.word(),
             Standing::Failed(_) => "failed",
             Standing::Cancelled => "cancelled",
             Standing::Paused(_) => "paused",
+            Standing::Told(told) => return Cow::Owned(told.status.clone()),
+        })
+    }
+
+    fn progress(&self) -> Value {
+        if let Standing::Told(told) = self.standing() {
+            return told.progress.clone();
         }
+        let progress = self.handle.as_ref().map(|handle| handle.progress().borrow().clone());
+        serde_json::to_value(progress).unwrap_or_default()
     }
 
     /// What is told of it in a list.
     pub(super) fn brief(&self) -> Value {
-        let progress = self.handle.progress().borrow().clone();
         json!({
             "id": self.id,
             "object": "optimization",
             "name": self.name,
             "created": self.created,
             "status": self.status(),
-            "progress": progress,
+            "progress": self.progress(),
         })
     }
 
     /// What is told of it alone.
     pub(super) fn whole(&self) -> Value {
         let mut told = self.brief();
-        let (result, error) = match self.standing() {
+        let (result, error) = self.outcome();
+        if let Some(members) = told.as_object_mut() {
+            members.insert("result".into(), result);
+            members.insert("error".into(), error);
+        }
+        told
+    }
+
+    /// What it found, and why it ended where it did not end well.
+    fn outcome(&self) -> (Value, Value) {
+        match self.standing() {
             Standing::Over(found) => {
                 let reason = match &found.ended {
                     Ended::Paused(reason) => Value::from(reason.as_str()),
@@ -129,13 +201,9 @@ impl Entry {
                 (serde_json::to_value(&*found).unwrap_or_default(), reason)
             }
             Standing::Failed(why) | Standing::Paused(why) => (Value::Null, Value::from(why)),
+            Standing::Told(told) => (told.result.clone(), told.error.clone()),
             _ => (Value::Null, Value::Null),
-        };
-        if let Some(members) = told.as_object_mut() {
-            members.insert("result".into(), result);
-            members.insert("error".into(), error);
         }
-        told
     }
 }
 
@@ -192,6 +260,13 @@ impl Jobs {
     pub(super) fn restore(&self, entry: Entry) {
         lock(&self.table).insert(&Arc::new(entry));
         self.more.notify_one();
+    }
+
+    /// Takes in a job that was over in an earlier process.
+    pub(super) fn recall(&self, entry: Entry) {
+        let (entry, mut table) = (Arc::new(entry), lock(&self.table));
+        table.order.push_back(entry.id.clone());
+        table.by_id.insert(entry.id.clone(), entry);
     }
 
     /// The next job to begin.

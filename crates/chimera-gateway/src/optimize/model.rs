@@ -47,7 +47,7 @@ impl LanguageModel for Inside {
         let request = self.request(request).map_err(|error| CallError::refused(error.to_string()))?;
         let tenant = gateway.with_settings(|settings| settings.tenants.tenant(&self.tenant).cloned());
         let tenant = tenant.ok_or_else(|| CallError::unusable("the client of the job is gone"))?;
-        let response = Box::pin(gateway.handle_as(tenant, request)).await;
+        let response = Box::pin(gateway.handle_behind(tenant, request)).await;
         let body = response.body().as_bytes().unwrap_or_default();
         if response.status() != StatusCode::OK {
             return Err(failed(response.status(), response.headers(), body));

@@ -1,6 +1,7 @@
 //! The loop that works on jobs.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -78,22 +79,40 @@ async fn one(gateway: &Gateway, entry: Arc<Entry>, place: usize) -> usize {
         None => (Standing::Failed("the job was ended by a panic".into()), false),
     };
     tracing::info!(id = %entry.id, tenant = %entry.tenant, "an optimisation job is over");
+    entry.end(standing);
     // A paused one is taken up again by the next process.
     if let (Some(directory), false) = (directory, goes_on) {
-        let id = entry.id.clone();
-        aside(move || files::forget(&directory, &id)).await;
+        let most = gateway.with_settings(|settings| settings.optimizer.kept);
+        aside(move || {
+            if let Err(error) = files::keep_over(&directory, &entry.id, &entry.told(), most) {
+                tracing::warn!(%error, id = %entry.id, "what an optimisation job found is not kept on disk");
+            }
+            files::forget(&directory, &entry.id);
+        })
+        .await;
     }
-    entry.end(standing);
     place
 }
 
-/// Takes up what an earlier process had not finished.
+/// Takes in what an earlier process knew: jobs that are over to be looked at, the others to go on.
 async fn restore(gateway: &Gateway) {
     let Some(directory) = gateway.with_settings(|settings| settings.optimizer.directory.clone()) else {
         return;
     };
-    let from: PathBuf = directory;
-    for kept in aside(move || files::all(&from)).await.unwrap_or_default() {
+    let from: PathBuf = directory.clone();
+    let (over, kept) = aside(move || (files::all_over(&from), files::all(&from))).await.unwrap_or_default();
+    let mut told = BTreeSet::new();
+    for (id, found) in over {
+        told.insert(id.clone());
+        gateway.shared.jobs.recall(Entry::over(id, found));
+    }
+    for kept in kept {
+        if told.contains(&kept.id) {
+            // The process ended between the two.
+            let (directory, id) = (directory.clone(), kept.id);
+            aside(move || files::forget(&directory, &id)).await;
+            continue;
+        }
         match api::entry(gateway, &kept.tenant, kept.id.clone(), &kept.bytes()) {
             Ok(entry) => gateway.shared.jobs.restore(entry),
             Err(error) => tracing::warn!(id = %kept.id, %error, "an optimisation job cannot go on"),

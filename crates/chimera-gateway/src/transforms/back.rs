@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use chimera_protocol::DialectId;
-use chimera_transform::{Events, Priority, Role, WayBack, answer_texts, with_turns};
+use chimera_transform::{Events, Role, WayBack, answer_texts, with_turns};
 use http::{HeaderValue, Response, header, request::Parts};
 
 use super::{
@@ -163,6 +163,6 @@ impl<'c> Way<'c> {
         if bytes <= INLINE {
             return Ok(work());
         }
-        on_pool(&self.context.gateway.shared, Priority::Interactive, self.deadline, work).await
+        on_pool(&self.context.gateway.shared, self.context.priority(), self.deadline, work).await
     }
 }

@@ -91,6 +91,7 @@ impl Moderator {
             dialect: DialectId::OpenAi,
             head: Head::default(),
             caller: None,
+            background: context.arrival.background,
         };
         let inner = Context {
             gateway: context.gateway,

@@ -43,7 +43,7 @@ pub(crate) async fn through(
     let seed = seed(shared, &context.tenant.name);
     let deadline = (context.arrival.at + context.state.settings.timeouts.llm).into_std();
     let (running, source, dialect) = (pipeline.clone(), body.clone(), call.dialect);
-    let done = pooled(shared, &pipeline, body.len(), Priority::Interactive, deadline, move || {
+    let done = pooled(shared, &pipeline, body.len(), context.priority(), deadline, move || {
         running.run_request(dialect, &source, &seed)
     })
     .await?

@@ -324,5 +324,60 @@ async fn what_was_not_finished_goes_on_in_the_next_process() {
     // Proposals and roll-outs; the one call under way was lost.
     let calls = first.count() + second.count();
     assert!(second.count() < calls && calls as u64 <= all.0 + all.1 + 4 + 1, "{calls} calls, {all:?}");
-    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0, "what is finished is forgotten");
+    let left: Vec<_> = std::fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(left.iter().all(|path| path.extension().unwrap() == "over"), "no journal stays: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_over_can_be_looked_at_after_a_restart() {
+    let folder =
+        Folder(std::env::temp_dir().join(format!("chimera-gateway-over-jobs-{}", std::process::id())));
+    let _ = std::fs::remove_dir_all(&folder.0);
+    let keep = |settings: &mut Settings| {
+        settings.optimizer.directory = Some(folder.0.clone());
+        settings.optimizer.kept = 2;
+    };
+    let upstream = upstream(Duration::from_millis(1));
+    let (one, other) = (gateway(&upstream, keep), gateway(&upstream, keep));
+    let mut before = Vec::new();
+    beside(&one, async {
+        for _ in 0..3 {
+            let place = place(&start(&one, &form()).await);
+            let told = until_over(&one, &place).await;
+            let report = call(&one, as_("key-a", get(&format!("{place}/report")))).await;
+            before.push((place, told, report.body));
+        }
+        // What is written of the last is written after it is over.
+        while std::fs::read_dir(&folder.0).unwrap().count() != 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let calls = upstream.count();
+    beside(&other, async {
+        let list = loop {
+            let list = look(&other, JOBS).await;
+            if list["data"].as_array().is_some_and(|jobs| !jobs.is_empty()) {
+                break list;
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        assert_eq!(list["data"].as_array().unwrap().len(), 2, "as many as are kept");
+        for (place, told, report) in before.iter().skip(1) {
+            assert_eq!(look(&other, place).await, *told);
+            assert_eq!(call(&other, as_("key-a", get(&format!("{place}/report")))).await.body, *report);
+            let events = call(&other, as_("key-a", get(&format!("{place}/events")))).await;
+            assert!(events.body.contains("event: finished"), "{}", events.body);
+            assert_eq!(call(&other, as_("key-b", get(place))).await.status, 404);
+            let cancel = call(&other, as_("key-a", post(&format!("{place}/cancel"), ""))).await;
+            assert_eq!((cancel.status, cancel.json()["status"].as_str()), (200, told["status"].as_str()));
+        }
+        assert_eq!(
+            call(&other, as_("key-a", get(&before[0].0))).await.status,
+            404,
+            "the oldest is forgotten"
+        );
+    })
+    .await;
+    assert_eq!(upstream.count(), calls, "nothing is paid for again");
 }

@@ -389,7 +389,8 @@ pub fn model(latency: Duration) -> impl LanguageModel {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        let text = answer(&request.system, &request.user, request.seed.unwrap_or(0));
+        // As over HTTP, where seeds are signed numbers.
+        let text = answer(&request.system, &request.user, request.seed.unwrap_or(0) >> 1);
         let read = tokens(&request.system) + tokens(&request.user);
         Ok(ModelAnswer { spend: Spend::tokens(read, tokens(&text)), text })
     })
