@@ -14,11 +14,7 @@ mod process;
 mod report;
 mod throughput;
 
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{error::Error, path::PathBuf};
 
 use process::{Pins, Rig};
 use report::Row;
@@ -142,12 +138,11 @@ fn build(with_chimera: bool, with_gauge: bool) -> Result<PathBuf, Box<dyn Error>
     if !ours.is_empty() {
         cargo_build("release", &ours)?;
     }
-    Ok(std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from))
+    Ok(crate::process::target())
 }
 
 fn cargo_build(profile: &str, packages: &[&str]) -> Result<(), Box<dyn Error>> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut command = crate::process::cargo();
     command.args(["build", "--profile", profile]);
     command.args(packages.iter().flat_map(|package| ["--package", *package]));
     if command.status()?.success() { Ok(()) } else { Err("the build failed".into()) }

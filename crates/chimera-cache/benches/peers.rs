@@ -42,8 +42,12 @@ fn tiered(value: &Value, now: Instant) -> TieredCache<Key, Value> {
     cache
 }
 
-fn quick(value: &Value) -> quick_cache::sync::Cache<Key, Value> {
-    let cache = quick_cache::sync::Cache::new(2 * KEYS as usize);
+/// With the hash function that ours has, so that what is compared is the rest.
+type Quick = quick_cache::sync::Cache<Key, Value, quick_cache::UnitWeighter, foldhash::fast::RandomState>;
+
+fn quick(value: &Value) -> Quick {
+    let (items, capacity) = (2 * KEYS as usize, u64::from(2 * KEYS));
+    let cache = Quick::with(items, capacity, Default::default(), Default::default(), Default::default());
     (0..KEYS).for_each(|n| cache.insert(key(n), value.clone()));
     cache
 }
