@@ -21,7 +21,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     }
     build(dev)?;
     let folder = target().join(if dev { "debug" } else { "release" });
-    let stage = Stage::set(&folder, &Setup { sections: "", provider: "", providers: 1 })?;
+    let stage = Stage::set(&folder, &Setup { sections: "", provider: "", providers: 1, long: None })?;
     // Traces are named from where the task was called, which is the workspace's root.
     let load = Command::new(folder.join("chimera-load"))
         .current_dir(root())
@@ -52,6 +52,8 @@ struct Setup {
     provider: &'static str,
     /// How many simulated providers there are.
     providers: usize,
+    /// How many bytes the answers of `long` have, if there is one.
+    long: Option<&'static str>,
 }
 
 /// What is loaded. Dropped, all of it ends.
@@ -79,17 +81,24 @@ impl Stage {
             setup.sections
         );
         let mut providers = Vec::new();
-        for index in 1..=setup.providers {
+        let mut provider = |name: &str, models: &str, args: &[&str]| -> Outcome {
             let mut provider = Command::new(folder.join("examples").join("serve_sim"));
-            let (provider, address) = start_until(provider.arg("127.0.0.1:0"), |line| {
+            let (provider, address) = start_until(provider.arg("127.0.0.1:0").args(args), |line| {
                 line.strip_prefix("listening ").map(|address| address.trim().to_owned())
             })?;
             providers.push(provider);
-            let models = if index == 1 { "[\"sim-*\"]" } else { "[]" };
             text += &format!(
-                "[providers.sim{index}]\ndialect = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodels = {models}\n{}",
+                "[providers.{name}]\ndialect = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodels = {models}\n{}",
                 setup.provider
             );
+            Ok(())
+        };
+        for index in 1..=setup.providers {
+            let models = if index == 1 { r#"["sim-*"]"# } else { "[]" };
+            provider(&format!("sim{index}"), models, &[])?;
+        }
+        if let Some(bytes) = setup.long {
+            provider("long", r#"["long"]"#, &[bytes])?;
         }
         fs::write(&config, text).map_err(|error| error.to_string())?;
         let mut gateway = Command::new(folder.join("chimera"));

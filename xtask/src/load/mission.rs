@@ -1,8 +1,8 @@
 //! `cargo xtask load mission`: what the gateway does for its callers, with and without it, on this machine.
 //!
 //! *Before* is a gateway that only passes on: no cache, no compression, no second deployment to fail over and
-//! hedge to, and a new connection to the provider for each request. *After* is the same with all of them. Both get the
-//! same load, one after the other.
+//! hedge to, and connections to the provider that are kept for a millisecond, which is one for each request. *After*
+//! is the same with all of them. Both get the same load, one after the other.
 
 use std::{
     fs,
@@ -20,14 +20,16 @@ use crate::process::{Outcome, root, target};
 
 const BEFORE: Setup = Setup {
     sections: "[cache]\npolicy = \"off\"\n[compression]\nenabled = false\n",
-    provider: "idle_timeout = \"0s\"\n",
+    provider: "idle_timeout = \"1ms\"\n",
     providers: 1,
+    long: Some("8192"),
 };
 const AFTER: Setup = Setup {
     sections: "[groups.sim-small]\npicker = \"least_latency\"\nhedge_percentile = 95\nfailover_broken = true\n\
                deployments = [{ provider = \"sim1\", model = \"sim-small\" }, { provider = \"sim2\", model = \"sim-small\" }]\n",
     provider: "",
     providers: 2,
+    long: Some("8192"),
 };
 
 /// What one side of the table shows.
@@ -87,8 +89,7 @@ fn report(folder: &Path, stage: &Stage, profile: &str, more: &[&str]) -> Outcome
 
 /// Bytes that a caller who takes br gets for an answer of about 8 KB that was asked for before.
 fn wire(port: u16) -> Outcome<usize> {
-    let body =
-        r#"{"model":"sim-small","max_tokens":1300,"messages":[{"role":"user","content":"at length"}]}"#;
+    let body = r#"{"model":"long","messages":[{"role":"user","content":"at length"}]}"#;
     let mut length = 0;
     for _ in 0..2 {
         length = fetched(port, body).map_err(|error| format!("the answer of 8 KB: {error}"))?;
@@ -117,8 +118,8 @@ fn number(report: &Value, path: &str) -> f64 {
     report.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
-/// Memory of the gateway per connection held: how much it grew, divided by them.
-fn per_connection(hold: &Value) -> f64 {
+/// How much the gateway's memory grew while connections were held, in MiB. What it cached meanwhile is in it.
+fn grown(hold: &Value) -> f64 {
     let memory: Vec<_> = hold["samples"]
         .as_array()
         .into_iter()
@@ -127,7 +128,7 @@ fn per_connection(hold: &Value) -> f64 {
         .collect();
     let (first, most) =
         (memory.first().copied().unwrap_or(f64::NAN), memory.iter().copied().fold(0.0, f64::max));
-    (most - first) / 1000.0 / 1024.0
+    (most - first) / f64::from(1 << 20)
 }
 
 fn table(before: &Side, after: &Side) -> String {
@@ -141,7 +142,10 @@ fn table(before: &Side, after: &Side) -> String {
         table += &row(what, &|side| seconds(load(path)(side)));
     }
     table += &row("errors under load", &|side| format!("{:.3} %", load("/overall/error_rate")(side) * 100.0));
-    table += &row("hit rate", &|side| format!("{:.1} %", load("/overall/hit_rate")(side) * 100.0));
+    table += &row("hit rate", &|side| match load("/overall/hit_rate")(side) {
+        rate if rate.is_nan() => "–".to_owned(),
+        rate => format!("{:.1} %", rate * 100.0),
+    });
     table += &row("transform p95", &|side| {
         format!("{:.2} ms", number(&side.transform, "/overall/latency/p95") * 1e3)
     });
@@ -149,6 +153,7 @@ fn table(before: &Side, after: &Side) -> String {
     table +=
         &row("1,000 connections held: requests", &|side| format!("{:.0}", number(&side.hold, "/overall/ok")));
     table += &row("… failed", &|side| format!("{:.0}", number(&side.hold, "/overall/failed")));
-    table += &row("… memory for each", &|side| format!("{:.1} KiB", per_connection(&side.hold)));
+    table +=
+        &row("… memory grown, cached answers included", &|side| format!("{:.1} MiB", grown(&side.hold)));
     table
 }

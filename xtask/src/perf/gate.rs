@@ -148,7 +148,8 @@ pub(crate) fn page() -> Result<String, String> {
         "# Performance by commit\n\nWhat `cargo xtask perf --update-baseline` measured, newest first; `cargo xtask perf check` \
          compares with the newest and fails when something is worse. Instructions are counted by cachegrind and \
          allocations by the allocator, each per operation of `chimera-gauge`; `×` is CPU time per request against the \
-         bare server or proxy of the same run; what each row means is in the [README](../README.md). Generated \
+         bare server or proxy of the same run; what each row means is in the [README](../README.md). What the gateway does for its callers, with and without \
+         it, is in [the load tester's figures](performance-load.md). Generated \
          from `perf/history.json` by `cargo xtask docs`.\n\n| row |",
     );
     let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
