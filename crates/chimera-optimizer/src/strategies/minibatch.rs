@@ -50,8 +50,8 @@ impl Minibatches {
         dealt
     }
 
-    /// The same for one parent, without the examples that it is known to be right on, as far as there are
-    /// others: from those nothing is learnt.
+    /// Deals for one parent, without the examples that it is known to be right on, as far as there are others:
+    /// from those nothing is learnt.
     pub(super) fn deal_to(
         &mut self,
         board: &Board,
