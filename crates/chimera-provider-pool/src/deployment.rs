@@ -27,7 +27,7 @@ use crate::{
     metrics::{DeploymentMetrics, RetryMetrics},
     picker::{SharedPicker, Tried},
     pool::ConnectionPool,
-    queue::{Queue, Shed},
+    queue::{Caller, Queue, Shed},
     random::Random,
     settings::{DeploymentSettings, Failover, GroupSettings, ProviderSettings},
     tiers::Tiers,
@@ -268,15 +268,11 @@ impl Deployment {
         Some(slot)
     }
 
-    /// Waits for a slot, in the lane of a tenant, or in its lane for what nobody waits for.
-    pub(crate) async fn wait(
-        &self,
-        who: (u64, bool),
-        longest: Duration,
-    ) -> Result<OwnedSemaphorePermit, Shed> {
+    /// Waits for a slot, in the caller's lane.
+    pub(crate) async fn wait(&self, caller: Caller, longest: Duration) -> Result<OwnedSemaphorePermit, Shed> {
         // No more than are in flight: that doubles the time at most.
         let most = self.max_waiting.unwrap_or_else(|| self.limit());
-        let slot = self.queue.wait(&self.slots, who, most, longest).await;
+        let slot = self.queue.wait(&self.slots, caller, most, longest).await;
         if let Err(shed) = slot {
             self.metrics.shed(shed);
         }

@@ -35,14 +35,21 @@ pub(crate) enum Shed {
     Gone,
 }
 
+/// Whose lane it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) tenant: u64,
+    /// Nobody waits for the answer.
+    pub(crate) background: bool,
+}
+
 struct Waiter {
     since: Instant,
     slot: oneshot::Sender<OwnedSemaphorePermit>,
 }
 
 struct Lane {
-    /// The tenant, and whether nobody waits for the answers.
-    who: (u64, bool),
+    caller: Caller,
     waiters: VecDeque<Waiter>,
 }
 
@@ -81,13 +88,13 @@ impl Queue {
     pub(crate) async fn wait(
         &self,
         slots: &Arc<Semaphore>,
-        who: (u64, bool),
+        caller: Caller,
         most: usize,
         longest: Duration,
     ) -> Result<OwnedSemaphorePermit, Shed> {
         let place = Place(&self.waiting);
         self.waiting.fetch_add(1, SeqCst);
-        let slot = self.lock().enter(who, most, self.target, Instant::now())?;
+        let slot = self.lock().enter(caller, most, self.target, Instant::now())?;
         // One that came free between the look at the slots and here has told nobody.
         self.hand_on(slots);
         let slot = tokio::time::timeout(longest, slot).await;
@@ -119,13 +126,13 @@ impl Queue {
 impl Lanes {
     fn enter(
         &mut self,
-        who: (u64, bool),
+        caller: Caller,
         most: usize,
         target: Duration,
         now: Instant,
     ) -> Result<oneshot::Receiver<OwnedSemaphorePermit>, Shed> {
         self.sweep();
-        let own = self.0.iter().position(|lane| lane.who == who);
+        let own = self.0.iter().position(|lane| lane.caller == caller);
         let own = own.and_then(|index| self.0.get(index));
         let oldest = own.and_then(|lane| lane.waiters.front());
         if oldest.is_some_and(|oldest| now.saturating_duration_since(oldest.since) > target) {
@@ -133,10 +140,9 @@ impl Lanes {
         }
         let held = own.map_or(0, |lane| lane.waiters.len());
         if self.0.iter().map(|lane| lane.waiters.len()).sum::<usize>() >= most {
-            let yields = |lane: &&mut Lane| (lane.who.1, lane.waiters.len());
-            let longest = self.0.iter_mut().max_by_key(yields).ok_or(Shed::Full)?;
-            let fair = longest.who.1 == who.1 && longest.waiters.len() > held + 1;
-            if !fair && longest.who.1 <= who.1 {
+            let spare = |lane: &Lane| (lane.caller.background, lane.waiters.len());
+            let longest = self.0.iter_mut().max_by_key(|lane| spare(lane)).ok_or(Shed::Full)?;
+            if spare(longest) <= (caller.background, held + 1) {
                 return Err(Shed::Full);
             }
             // Its sender dropped is its answer.
@@ -144,9 +150,9 @@ impl Lanes {
         }
         let (slot, receiver) = oneshot::channel();
         let waiter = Waiter { since: now, slot };
-        match self.0.iter_mut().find(|lane| lane.who == who) {
+        match self.0.iter_mut().find(|lane| lane.caller == caller) {
             Some(lane) => lane.waiters.push_back(waiter),
-            None => self.0.push_back(Lane { who, waiters: VecDeque::from([waiter]) }),
+            None => self.0.push_back(Lane { caller, waiters: VecDeque::from([waiter]) }),
         }
         Ok(receiver)
     }
@@ -154,7 +160,7 @@ impl Lanes {
     /// The one whose turn it is; its lane goes to the end.
     fn next(&mut self) -> Option<Waiter> {
         loop {
-            let first = self.0.iter().position(|lane| !lane.who.1).unwrap_or(0);
+            let first = self.0.iter().position(|lane| !lane.caller.background).unwrap_or(0);
             let mut lane = self.0.remove(first)?;
             let waiter = std::iter::from_fn(|| lane.waiters.pop_front()).find(|w| !w.slot.is_closed());
             if !lane.waiters.is_empty() {
@@ -197,7 +203,8 @@ mod tests {
         let (queue, slots, served) = (queue.clone(), slots.clone(), served.clone());
         tokio::spawn(async move {
             // From 100 on, nobody waits for the answers.
-            let slot = queue.wait(&slots, (tenant, tenant >= 100), 8, 10 * SECOND).await?;
+            let slot =
+                queue.wait(&slots, Caller { tenant, background: tenant >= 100 }, 8, 10 * SECOND).await?;
             served.lock().unwrap().push(tenant);
             drop(slot);
             queue.hand_on(&slots);
@@ -269,7 +276,10 @@ mod tests {
         let first = come(&queue, &slots, 1, &served);
         settle().await;
         tokio::time::advance(SECOND + Duration::from_millis(1)).await;
-        assert_eq!(queue.wait(&slots, (1, false), 8, SECOND).await.unwrap_err(), Shed::Old);
+        assert_eq!(
+            queue.wait(&slots, Caller { tenant: 1, background: false }, 8, SECOND).await.unwrap_err(),
+            Shed::Old
+        );
         let other = come(&queue, &slots, 2, &served);
         settle().await;
         drop(held);
@@ -296,6 +306,9 @@ mod tests {
         assert_eq!(slots.available_permits(), 2);
         // Nobody may wait for longer than a while.
         let _held: Vec<_> = (0..2).map(|_| slots.clone().try_acquire_owned().unwrap()).collect();
-        assert_eq!(queue.wait(&slots, (1, false), 8, SECOND).await.unwrap_err(), Shed::Gone);
+        assert_eq!(
+            queue.wait(&slots, Caller { tenant: 1, background: false }, 8, SECOND).await.unwrap_err(),
+            Shed::Gone
+        );
     }
 }

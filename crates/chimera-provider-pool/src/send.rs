@@ -16,6 +16,7 @@ use crate::{
     keys::KeyIndex,
     metrics::AttemptOutcome,
     picker::Tried,
+    queue::Caller,
     reply::{Attempt, Held, Reply, ReplyBody},
     rest::{learn, rest, stand_back},
 };
@@ -257,7 +258,8 @@ impl Group {
         attempts: &mut u32,
         progress: &mut Progress,
     ) -> Result<Attempted, SendError> {
-        let slot = self.slot(deployment, || (classify.tenant(), classify.is_background()), progress).await?;
+        let caller = || Caller { tenant: classify.tenant(), background: classify.is_background() };
+        let slot = self.slot(deployment, caller, progress).await?;
         let started = progress.started;
         let admitted = if progress.waited { Instant::now() } else { started };
         progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, [started, admitted]));
@@ -312,14 +314,14 @@ impl Group {
     async fn slot(
         &self,
         deployment: &Deployment,
-        who: impl FnOnce() -> (u64, bool),
+        caller: impl FnOnce() -> Caller,
         progress: &mut Progress,
     ) -> Result<OwnedSemaphorePermit, SendError> {
         if let Some(slot) = deployment.free_slot() {
             return Ok(slot);
         }
         progress.waited = true;
-        deployment.wait(who(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
+        deployment.wait(caller(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
     }
 }
 
