@@ -43,6 +43,13 @@ fn memory(c: &mut Criterion) {
             tier.put(key(n), value.clone(), Duration::from_secs(3600), now)
         });
     });
+    let mut n = 10_000;
+    let mut put_new = || {
+        n += 1;
+        tier.put(key(n), Arc::new(vec![1; 2048]), Duration::from_secs(3600), now)
+    };
+    (0..200_000).for_each(|_| _ = put_new());
+    c.bench_function("l1 put of a new value into a full tier", |b| b.iter(&mut put_new));
 }
 
 struct One(Option<u64>);
