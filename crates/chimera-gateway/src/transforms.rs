@@ -8,6 +8,7 @@
 mod api;
 mod back;
 mod batch;
+mod fault;
 mod item;
 mod moderator;
 mod restore;

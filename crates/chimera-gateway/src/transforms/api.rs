@@ -1,7 +1,7 @@
 //! The pipeline as an API of its own: one text or one conversation in, its output and a report out.
 
 use bytes::Bytes;
-use chimera_protocol::json::{Document, Kind, Value as Member};
+use chimera_protocol::json::{Document, JsonError, Kind, Value as Member};
 use chimera_transform::{Pipeline, Priority};
 use http::{HeaderValue, Response, header};
 use serde::de::DeserializeOwned;
@@ -29,9 +29,10 @@ pub(crate) async fn one(
     let state = context.state.clone();
     // A step may unpack tables when it is made: nothing of this is for the event loop.
     let work = move || {
-        let document = parse(&body)?;
-        let item = Item::read(document.root(), None)?;
-        let runner = runner(document.root(), &state.settings.transforms, &["text", "messages", "prompt"])?;
+        let document = Document::parse(&body).map_err(not_json)?;
+        let root = object(&document)?;
+        let item = Item::read(root, None)?;
+        let runner = runner(root, &state.settings.transforms, &["text", "messages", "prompt"])?;
         let mut output = Vec::with_capacity(body.len() + body.len() / 4);
         runner.run(&item, None, &mut output)?;
         Ok::<_, Failure>(output)
@@ -46,12 +47,14 @@ pub(crate) async fn one(
     Ok(response)
 }
 
+pub(super) fn not_json(error: JsonError) -> Failure {
+    Failure::invalid(format!("the body is not valid JSON: {error}"))
+}
+
 /// The body of a request.
-pub(super) fn parse(body: &[u8]) -> Result<Document<'_>, Failure> {
-    let document = Document::parse(body)
-        .map_err(|error| Failure::invalid(format!("the body is not valid JSON: {error}")))?;
+pub(super) fn object<'d>(document: &'d Document<'d>) -> Result<Member<'d>, Failure> {
     match document.root().kind() {
-        Kind::Object => Ok(document),
+        Kind::Object => Ok(document.root()),
         _ => Err(Failure::invalid("the body must be an object")),
     }
 }

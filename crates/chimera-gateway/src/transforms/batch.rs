@@ -21,7 +21,8 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use super::{
     Transforms,
-    api::{MODEL, flag, parse, runner},
+    api::{MODEL, flag, not_json, object, runner},
+    fault::item_at,
     item::Item,
     telling::{Runner, failed},
     through::{on_pool, unpooled},
@@ -89,8 +90,11 @@ struct Piece {
 
 impl Batch {
     fn read(body: Bytes, transforms: &Transforms, wants_lines: bool) -> Result<Self, Failure> {
-        let document = parse(&body)?;
-        let root = document.root();
+        let document = Document::parse(&body).map_err(|error| match item_at(&body, error.offset) {
+            Some(item) => not_json(error).param(format!("items[{item}]")),
+            None => not_json(error),
+        })?;
+        let root = object(&document)?;
         let items = items(root)?;
         let runner = runner(root, transforms, &["items", "stream"])?;
         let form = if flag(root, "stream")? || wants_lines { Form::Lines } else { Form::Whole };
