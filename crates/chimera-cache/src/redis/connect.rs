@@ -21,8 +21,8 @@ use crate::error::TierError;
 
 /// Commands that wait in one client; beyond, they fail at once.
 const MOST_WAITING: usize = 4096;
-/// Without a byte for so long, while something was asked, a connection is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(2);
+/// Without an answer for so long after the last thing asked, a node of a cluster is dead.
+const NODE_DEAD_AFTER: Duration = Duration::from_secs(2);
 /// The longest that fred itself waits for an answer; deadlines before it are the caller's.
 const COMMAND: Duration = Duration::from_secs(5);
 
@@ -68,6 +68,7 @@ impl Connected {
         let mut config = settings.config.clone();
         config.version = RespVersion::RESP3;
         config.fail_fast = false;
+        let is_clustered = config.server.is_clustered();
         let client = Builder::from_config(config)
             .with_performance_config(|performance| {
                 performance.default_command_timeout = COMMAND;
@@ -80,8 +81,9 @@ impl Connected {
                 connection.max_redirections = 2;
                 connection.max_command_buffer_len = MOST_WAITING;
                 connection.tcp.nodelay = Some(true);
+                // Where there is one connection, its line is watched.
                 connection.unresponsive = UnresponsiveConfig {
-                    max_timeout: Some(DEAD_AFTER),
+                    max_timeout: is_clustered.then_some(NODE_DEAD_AFTER),
                     interval: Duration::from_millis(500),
                 };
             })
@@ -90,9 +92,18 @@ impl Connected {
         let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
         let quick = client.with_options(&options);
         let untimed = client.with_options(&Options { timeout: Some(Duration::ZERO), ..options });
-        let line = (!settings.config.server.is_clustered()).then(Arc::<Line>::default);
-        // It listens from before there is anything to hear.
-        let follow = line.clone().map(|line| tokio::spawn(line.follow(client.clone())));
+        let line = (!is_clustered).then(Arc::<Line>::default);
+        let follow = line.clone().map(|line| {
+            // It listens from before there is anything to hear.
+            let follow = line.clone().follow(client.clone());
+            let watch = line.watch(untimed.clone());
+            tokio::spawn(async {
+                tokio::select! {
+                    () = follow => {}
+                    () = watch => {}
+                }
+            })
+        });
         let connect = client.connect();
         Ok(Self { client, quick, untimed, line, tasks: (connect, follow) })
     }
@@ -146,7 +157,7 @@ mod tests {
         assert!(!performance.default_command_timeout.is_zero());
         assert_eq!(performance.broadcast_channel_capacity, 4096);
         assert!(connection.max_command_buffer_len > 0);
-        assert!(connection.unresponsive.max_timeout.is_some());
+        assert!(connection.unresponsive.max_timeout.is_none(), "its line is watched");
         assert_eq!(connection.connection_timeout, settings.connect);
         assert_eq!(connection.internal_command_timeout, settings.connect);
         assert_eq!(connection.max_command_attempts, 1);
@@ -154,5 +165,8 @@ mod tests {
         assert!(!connected.client.client_config().fail_fast, "a Redis that is away is no error at the start");
         let policy = connected.client.client_reconnect_policy().unwrap();
         assert_eq!(policy.max_attempts(), 0, "it reconnects for ever");
+        let settings = RedisSettings::new("redis-cluster://127.0.0.1:1", [0; 32]).unwrap();
+        let connected = Connected::start(&settings).unwrap();
+        assert!(connected.client.connection_config().unresponsive.max_timeout.is_some());
     }
 }

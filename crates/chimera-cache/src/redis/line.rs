@@ -9,10 +9,13 @@ use std::{
 };
 
 use fred::{
-    clients::Client,
+    clients::{Client, WithOptions},
     interfaces::{ClientLike, EventInterface},
 };
-use tokio::{sync::broadcast::error::RecvError, time::sleep};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{sleep, timeout},
+};
 
 /// fred calls itself connected for a tenth of a second after it lost its connection, until it tries to
 /// connect again, and keeps what it is asked meanwhile. Whoever asked would wait until the deadline. So the
@@ -31,6 +34,11 @@ pub(super) struct Connection(u64);
 
 /// A client that calls itself connected for so long, though its line is down, is believed.
 const BELIEVED_AFTER: Duration = Duration::from_secs(1);
+
+/// Without an answer for so long, a connection is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(2);
+/// How long after one answer the next is asked for.
+const ASKED_EVERY: Duration = Duration::from_millis(500);
 
 impl Line {
     /// The connection there is now, if it is not lost.
@@ -74,6 +82,25 @@ impl Line {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+impl Line {
+    /// Asks whether the connection still answers, for ever, and leaves one that does not for a new one.
+    ///
+    /// fred can watch for itself. But it counts from the last thing asked, so that who asks all the time is never
+    /// told, and sets a timer at every turn of its loop.
+    pub(super) async fn watch(self: Arc<Self>, client: WithOptions<Client>) {
+        loop {
+            sleep(ASKED_EVERY).await;
+            let Some(connection) = self.connection() else { continue };
+            // An error is an answer, or is told by the connection's end.
+            if timeout(DEAD_AFTER, client.ping::<()>(None)).await.is_err() {
+                self.lost(connection);
+                // It is done, or begun, or the client is connecting already.
+                let _ = timeout(DEAD_AFTER, client.force_reconnection()).await;
             }
         }
     }

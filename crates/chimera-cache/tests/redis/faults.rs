@@ -161,6 +161,42 @@ async fn r03_a_network_that_is_frozen_is_left_alone() {
     on(&cache).await;
 }
 
+/// A router that forgot its connections swallows what comes over them, and says nothing. Something is asked
+/// all the time: by who looks up here, by the proof of what is told, and by both guards.
+#[tokio::test(flavor = "multi_thread")]
+async fn r03_connections_that_swallow_everything_are_left_for_new_ones() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let cache = connected(&proxy.url()).await;
+    stored(&cache, &server, "k", "v").await;
+    proxy.set(Fault::Strand);
+    off(&cache).await;
+    until("each of the connections that take turns is a new one", || {
+        (0..4).all(|_| futures_block(get_far(&cache, "k")).as_deref() == Some("v"))
+    })
+    .await;
+    tracked(&cache).await;
+}
+
+/// Without a guard, so that nothing but the end of the connection ends a look-up.
+#[tokio::test]
+async fn r03_a_look_up_that_was_swallowed_ends_with_its_connection() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let tier = Tier::start("l2", redis(&proxy.url()), TextCodec::new()).unwrap();
+    until("Redis is used", || tier.snapshot(Instant::now()).up).await;
+    proxy.set(Fault::Strand);
+    let key = "k".to_owned();
+    let answer = tokio::time::timeout(MINUTE, tier.get(&key, Instant::now())).await.unwrap();
+    assert!(matches!(answer, Err(TierError::Unavailable(_))), "{answer:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r04_a_slow_redis_is_switched_off_and_probed() {
     if server::skipped() {

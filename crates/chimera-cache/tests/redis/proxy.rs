@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     None,
     /// Nothing is forwarded any more; connections stay open.
     Freeze,
+    /// Nothing is forwarded any more over the connections there are; new ones work.
+    Strand,
     /// Connections end, and new ones end at once.
     Cut,
     /// Every second answer comes so late.
@@ -82,11 +84,16 @@ async fn pass(client: TcpStream, target: u16, state: Arc<State>) {
     let (mut from_server, mut to_server) = server.into_split();
     let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     let mut count = 0_u32;
+    let is_new = state.fault() == Fault::Strand;
     loop {
         let changed = state.changed.notified();
         match state.fault() {
             Fault::Cut => return,
             Fault::Freeze => {
+                changed.await;
+                continue;
+            }
+            Fault::Strand if !is_new => {
                 changed.await;
                 continue;
             }
