@@ -8,11 +8,12 @@ const STRIPES: usize = 16;
 /// One in so many look-ups is timed.
 const TIMED: u64 = 64;
 
-/// Look-ups of some threads, on cache lines of their own.
+/// Look-ups of some threads, on cache lines of their own. A look-up is counted when it begins: what is counted
+/// between a hit and its use keeps the line of the value's count of holders for longer, and other threads from it.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Stripe {
-    hits: AtomicU64,
+    lookups: AtomicU64,
     misses: AtomicU64,
 }
 
@@ -36,24 +37,34 @@ impl Lookups {
         self.0.get(stripe).unwrap_or(&self.0[0])
     }
 
-    /// Hits and misses so far.
+    /// Hits and misses so far. A look-up under way is a hit until it is known to be none.
     pub(crate) fn totals(&self) -> (u64, u64) {
         self.0.iter().fold((0, 0), |(hits, misses), stripe| {
-            (hits + stripe.hits.load(Relaxed), misses + stripe.misses.load(Relaxed))
+            let missed = stripe.misses.load(Relaxed);
+            (hits + stripe.lookups.load(Relaxed).saturating_sub(missed), misses + missed)
         })
     }
 }
 
 impl Stripe {
-    /// Whether the next look-up is to be timed.
+    /// Counts a look-up that begins. True if it is to be timed.
     #[inline]
-    pub(crate) fn is_timed(&self) -> bool {
-        self.hits.load(Relaxed).wrapping_add(self.misses.load(Relaxed)).is_multiple_of(TIMED)
+    pub(crate) fn begin(&self) -> bool {
+        self.lookups.fetch_add(1, Relaxed).is_multiple_of(TIMED)
     }
 
+    /// What began has found nothing.
     #[inline]
+    pub(crate) fn missed(&self) {
+        self.misses.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a look-up that is over.
     pub(crate) fn count(&self, is_hit: bool) {
-        if is_hit { &self.hits } else { &self.misses }.fetch_add(1, Relaxed);
+        self.begin();
+        if !is_hit {
+            self.missed();
+        }
     }
 }
 
@@ -80,8 +91,10 @@ mod tests {
         let lookups = Lookups::default();
         let timed = (0..6400).filter(|n| {
             // This thread alone counts in these.
-            let timed = lookups.stripe().is_timed();
-            lookups.stripe().count(n % 3 == 0);
+            let timed = lookups.stripe().begin();
+            if n % 3 == 0 {
+                lookups.stripe().missed();
+            }
             timed
         });
         assert_eq!(timed.count(), 100);

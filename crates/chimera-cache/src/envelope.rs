@@ -131,7 +131,7 @@ impl Packing<'_> {
             .filter(|packed| packed.len() <= value.len() - value.len() / SAVED_PART);
         let body = packed.as_deref().unwrap_or(value);
         let mut flags = if packed.is_some() { COMPRESSED } else { 0 };
-        if stamp.times.negative {
+        if stamp.times.is_negative() {
             flags |= NEGATIVE;
         }
         let mut out = Vec::with_capacity(HEAD + key.len() + labels.len() + body.len() + CHECKSUM);
@@ -139,8 +139,8 @@ impl Packing<'_> {
         out.push(flags);
         out.extend_from_slice(&millis(stamp.created).to_be_bytes());
         out.extend_from_slice(&millis(stamp.expires).to_be_bytes());
-        let Times { ttl, while_revalidate, if_error, cost, .. } = stamp.times;
-        for time in [ttl, while_revalidate, if_error, cost] {
+        let Times { ttl, while_revalidate, if_error, .. } = stamp.times;
+        for time in [ttl, while_revalidate, if_error, stamp.times.cost()] {
             out.extend_from_slice(&time.to_be_bytes());
         }
         out.extend_from_slice(&u16::try_from(key.len()).ok()?.to_be_bytes());
@@ -212,14 +212,12 @@ impl Head {
         let flags = take::<1>(&mut rest)?[0];
         let created = u64::from_be_bytes(take(&mut rest)?);
         let expires = u64::from_be_bytes(take(&mut rest)?);
-        let times = Times {
-            ttl: u32::from_be_bytes(take(&mut rest)?),
-            while_revalidate: u32::from_be_bytes(take(&mut rest)?),
-            if_error: u32::from_be_bytes(take(&mut rest)?),
-            cost: u32::from_be_bytes(take(&mut rest)?),
-            negative: flags & NEGATIVE != 0,
-            below: true,
-        };
+        let time = |rest: &mut _| take(rest).map(u32::from_be_bytes);
+        let mut times = Times::new([time(&mut rest)?, time(&mut rest)?, time(&mut rest)?, time(&mut rest)?]);
+        times.set_below(true);
+        if flags & NEGATIVE != 0 {
+            times.mark_negative();
+        }
         let key = usize::from(u16::from_be_bytes(take(&mut rest)?));
         let labels = usize::from(u16::from_be_bytes(take(&mut rest)?));
         let value = u32::from_be_bytes(take(&mut rest)?) as usize;
@@ -284,8 +282,9 @@ mod tests {
     }
 
     fn stamp() -> Stamp {
-        let times =
-            Times { ttl: 60_000, while_revalidate: 1, if_error: 2, cost: 3, negative: true, below: true };
+        let mut times = Times::new([60_000, 1, 2, 3]);
+        times.mark_negative();
+        times.set_below(true);
         Stamp { created: now(), expires: now() + Duration::from_secs(60), times }
     }
 

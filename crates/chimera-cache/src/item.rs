@@ -64,13 +64,16 @@ pub(crate) struct Times {
     pub(crate) ttl: u32,
     pub(crate) while_revalidate: u32,
     pub(crate) if_error: u32,
-    /// What it took to compute.
-    pub(crate) cost: u32,
-    /// It says that there is no such thing.
-    pub(crate) negative: bool,
-    /// A lower tier has it, or was asked to take it.
-    pub(crate) below: bool,
+    /// What it took to compute, 12 days at most, above two marks. With words of their own, an entry of the memory
+    /// tier would lie in more cache lines.
+    cost_and_marks: u32,
 }
+
+/// It says that there is no such thing.
+const NEGATIVE: u32 = 1;
+/// A lower tier has it, or was asked to take it.
+const BELOW: u32 = 2;
+const MARKS: u32 = 2;
 
 pub(crate) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
@@ -101,31 +104,24 @@ const EARLY_PART: u64 = 10;
 impl<V> Item<V> {
     /// A value that took `cost` to compute.
     pub fn new(value: V, lifetime: Lifetime, cost: Duration) -> Self {
-        let times = Times {
-            ttl: millis(lifetime.ttl),
-            while_revalidate: millis(lifetime.while_revalidate),
-            if_error: millis(lifetime.if_error),
-            cost: millis(cost),
-            negative: false,
-            below: false,
-        };
-        Self { value, times }
+        let Lifetime { ttl, while_revalidate, if_error } = lifetime;
+        Self { value, times: Times::new([ttl, while_revalidate, if_error, cost].map(millis)) }
     }
 
     /// Marks it as one that says "there is no such thing".
     pub fn negative(mut self) -> Self {
-        self.times.negative = true;
+        self.times.mark_negative();
         self
     }
 
     /// Whether it says "there is no such thing".
     pub fn is_negative(&self) -> bool {
-        self.times.negative
+        self.times.is_negative()
     }
 
     /// What it took to compute.
     pub fn cost(&self) -> Duration {
-        duration(self.times.cost)
+        duration(self.times.cost())
     }
 
     /// For how long it is good.
@@ -148,16 +144,43 @@ impl<V> Item<V> {
 }
 
 impl Times {
+    /// Times in milliseconds, without a mark.
+    pub(crate) fn new([ttl, while_revalidate, if_error, cost]: [u32; 4]) -> Self {
+        Self { ttl, while_revalidate, if_error, cost_and_marks: cost.min(u32::MAX >> MARKS) << MARKS }
+    }
+
+    #[inline]
+    pub(crate) fn cost(&self) -> u32 {
+        self.cost_and_marks >> MARKS
+    }
+
+    #[inline]
+    pub(crate) fn is_negative(&self) -> bool {
+        self.cost_and_marks & NEGATIVE != 0
+    }
+
+    pub(crate) fn mark_negative(&mut self) {
+        self.cost_and_marks |= NEGATIVE;
+    }
+
+    pub(crate) fn is_below(&self) -> bool {
+        self.cost_and_marks & BELOW != 0
+    }
+
+    pub(crate) fn set_below(&mut self, is_below: bool) {
+        self.cost_and_marks = self.cost_and_marks & !BELOW | if is_below { BELOW } else { 0 };
+    }
+
     /// How good what has these times is at an age in milliseconds.
     #[inline]
     pub(crate) fn freshness(&self, age: u64, draw: impl FnOnce() -> f64) -> Freshness {
         let ttl = u64::from(self.ttl);
         let left = ttl.saturating_sub(age);
-        if left > ttl / EARLY_PART || (left > 0 && self.cost == 0) {
+        if left > ttl / EARLY_PART || (left > 0 && self.cost() == 0) {
             return Freshness::Fresh;
         }
         if left > 0 {
-            let ahead = -f64::from(self.cost) * draw().max(f64::MIN_POSITIVE).ln();
+            let ahead = -f64::from(self.cost()) * draw().max(f64::MIN_POSITIVE).ln();
             return if ahead >= left as f64 { Freshness::RenewEarly } else { Freshness::Fresh };
         }
         if age < ttl + u64::from(self.while_revalidate) {
@@ -225,5 +248,18 @@ mod tests {
     fn times_that_do_not_fit_saturate() {
         let item = Item::new((), Lifetime::fresh(Duration::MAX), Duration::MAX);
         assert_eq!(item.lifetime().ttl, Duration::from_millis(u64::from(u32::MAX)));
+        assert_eq!(item.cost(), Duration::from_millis(u64::from(u32::MAX >> 2)));
+    }
+
+    #[test]
+    fn marks_leave_each_other_and_the_cost_alone() {
+        let mut item = item(SECOND);
+        item.times.set_below(true);
+        assert!(item.times.is_below() && !item.is_negative());
+        item = item.negative();
+        assert!(item.times.is_below() && item.is_negative());
+        item.times.set_below(false);
+        assert!(!item.times.is_below() && item.is_negative());
+        assert_eq!((item.cost(), item.lifetime().ttl), (SECOND, 100 * SECOND));
     }
 }

@@ -193,7 +193,7 @@ where
     }
 
     /// The fresh value of a key and its age in nanoseconds: what a judge of its freshness needs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_aged(&self, key: &K, now: Instant) -> Option<(V, u64)> {
         let now = self.clock.nanos(now);
         let stored = self.counted(key, now)?;
@@ -206,14 +206,13 @@ where
         Some(self.look_up(key, now)?.at_time(now))
     }
 
-    #[inline]
+    #[inline(always)]
     fn counted(&self, key: &K, now: u64) -> Option<Stored<V>> {
         let stripe = self.stats.lookups.stripe();
-        if stripe.is_timed() {
-            return self.timed(key, now);
+        let stored = if stripe.begin() { self.timed(key, now) } else { self.look_up(key, now) };
+        if stored.is_none() {
+            stripe.missed();
         }
-        let stored = self.look_up(key, now);
-        stripe.count(stored.is_some());
         stored
     }
 
@@ -222,13 +221,12 @@ where
         let began = Instant::now();
         let stored = self.look_up(key, now);
         let latency = began.elapsed();
-        self.stats.lookups.stripe().count(stored.is_some());
         self.get.record(latency);
         self.metrics.got(latency);
         stored
     }
 
-    #[inline]
+    #[inline(always)]
     fn look_up(&self, key: &K, now: u64) -> Option<Stored<V>> {
         let stored = self.map.get(key)?;
         if stored.expires <= now {

@@ -190,7 +190,7 @@ where
     }
 
     /// Looks in the near tier. This is the fast path: it waits for nothing.
-    #[inline]
+    #[inline(always)]
     pub fn near(&self, key: &K, now: Instant) -> Option<Found<V>> {
         let (item, age) = self.0.near.get_aged(key, now)?;
         self.0.judge(item, age, Place::Near)
@@ -208,7 +208,7 @@ where
         let ticket = self.ticket(key);
         // An error is counted by the tier, and here a miss like any other.
         let mut hit = far.tier.get(key, now).await.ok().flatten()?;
-        hit.value.times.below = true;
+        hit.value.times.set_below(true);
         // Counted first: to find out whether there is room is dearer, and needless at a second sight.
         if far.sketch.see(key) >= 2 || self.0.near.has_room() {
             self.0.promote(key, hit.clone(), ticket, now);
@@ -249,7 +249,8 @@ where
             return Put::Refused;
         }
         let entry = Hit { value: item.clone(), age: Duration::ZERO, remaining: whole };
-        item.times.below = matches!(far.tier.store(key.clone(), entry, now).await, Ok(Put::Stored));
+        let below = far.tier.store(key.clone(), entry, now).await;
+        item.times.set_below(matches!(below, Ok(Put::Stored)));
         self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, ticket, now, false)
     }
 
@@ -342,7 +343,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// `age` is in nanoseconds.
-    #[inline]
+    #[inline(always)]
     fn judge(&self, item: Item<V>, age: u64, place: Place) -> Option<Found<V>> {
         let freshness = item.times.freshness(age / 1_000_000, || self.dice.draw());
         if freshness == Freshness::Expired {
@@ -353,7 +354,7 @@ where
             ttl: item.lifetime().ttl,
             freshness,
             place,
-            is_negative: item.times.negative,
+            is_negative: item.times.is_negative(),
             value: item.value,
         })
     }

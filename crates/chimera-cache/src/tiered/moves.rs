@@ -29,9 +29,9 @@ where
             && self.settings.writes != WritePolicy::Demote
             && let Some(far) = &self.far
         {
-            entry.value.times.below = true;
+            entry.value.times.set_below(true);
             let below = far.writer.store(key.clone(), entry.clone(), now);
-            entry.value.times.below = below;
+            entry.value.times.set_below(below);
         }
         self.put_near(key, entry, ticket, now)
     }
@@ -74,11 +74,11 @@ where
     fn demote(&self, far: &Far<K, V>, key: K, mut out: Hit<Item<V>>, now: Instant) {
         // What the near tier's cap took from its time, it gets back.
         out.remaining = out.value.lifetime().whole().saturating_sub(out.age);
-        if out.value.times.below || out.value.times.negative || out.remaining < self.settings.demote_remaining
-        {
+        let times = out.value.times;
+        if times.is_below() || times.is_negative() || out.remaining < self.settings.demote_remaining {
             return;
         }
-        out.value.times.below = true;
+        out.value.times.set_below(true);
         if far.writer.store(key, out, now) {
             self.counts.demoted.fetch_add(1, Relaxed);
         }

@@ -95,7 +95,7 @@ async fn what_was_used_and_is_pushed_out_goes_down() {
     ready(&cache).await;
     // Of a size of which a shard never holds an exact number: where its hot part is all of it, every entry
     // that is pushed out counts as used.
-    let value = "v".repeat(1050);
+    let value = "v".repeat(1058);
     for n in 0..400 {
         put(&cache, &format!("k{n}"), &value);
         // Even ones are used, odd ones are not.
