@@ -120,8 +120,10 @@ impl<K: Eq, V> Lifecycle<K, V> for CountEvicted {
 }
 
 /// Keys are hashed fast, with a seed of the process. Whoever could aim at collisions would lengthen the
-/// look-ups of a table whose size is bounded, no more.
-type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::fast::RandomState, CountEvicted>;
+/// look-ups of a table whose size is bounded, no more. The hash picks the shard, so all of its bits must be
+/// good: foldhash's fast form put most of a thousand numbers in a row into a few shards with one seed in a hundred,
+/// and those pushed each other out of a tier with room for all.
+type Map<K, V> = Cache<K, Stored<V>, StoredWeight, foldhash::quality::RandomState, CountEvicted>;
 
 /// A cache in memory. Values are cloned out, so `V` is something cheap to clone: an [`Arc`](std::sync::Arc).
 pub struct MemoryTier<K, V> {

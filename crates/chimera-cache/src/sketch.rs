@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 /// A count-min sketch of small counters that forgets: when it has counted ten times as many as it has
 /// counters, each is halved. It overestimates, never underestimates between two halvings.
