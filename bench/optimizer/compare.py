@@ -2,7 +2,7 @@
 
 compare.py ADDRESS SEEDS BUDGET gepa|mipro [THREADS] [TASK] [PROPOSALS] [KEPT]
 
-PROPOSALS is how many gepa makes at once, each from a parent and a minibatch of its own, and KEPT how many of those that
+SEEDS is how many, from zero, or FIRST..END. PROPOSALS is how many gepa makes at once, each from a parent and a minibatch of its own, and KEPT how many of those that
 passed it takes up; 1 is its default, and all that passed are taken up if KEPT is not said. Calls of everything that it
 asks for at once go out together, THREADS at a time.
 
@@ -19,7 +19,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-ADDRESS, SEEDS, BUDGET, WHICH = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+ADDRESS, BUDGET, WHICH = sys.argv[1], int(sys.argv[3]), sys.argv[4]
+FIRST, END = map(int, sys.argv[2].split("..") if ".." in sys.argv[2] else ("0", sys.argv[2]))
 THREADS = int(sys.argv[5]) if len(sys.argv) > 5 else 8
 PROPOSALS = int(sys.argv[7]) if len(sys.argv) > 7 else 1
 KEPT = int(sys.argv[8]) if len(sys.argv) > 8 else 0
@@ -181,7 +182,7 @@ def main():
     name = "MIPROv2" if WHICH == "mipro" else WHICH
     name += f" {PROPOSALS} at once, {KEPT or 'all'} kept" if PROPOSALS > 1 else ""
     for task in TASKS:
-        for seed in range(SEEDS):
+        for seed in range(FIRST, END):
             data = request("GET", f"/data/{task}/{seed}")
             began = time.time()
             # What a library prints is not ours.

@@ -3,13 +3,14 @@
 //!
 //! `hidden_rules_http serve ADDRESS [LATENCY_MS]` serves `POST /v1/chat/completions`, `GET /data/TASK/SEED` and
 //! `POST /judge`. `hidden_rules_http optimize ADDRESS SEEDS BUDGET STRATEGY CONCURRENCY WIDTH [TASK]` prints a line of
-//! JSON for each task and seed.
+//! JSON for each task and seed. SEEDS is how many, from zero, or `FIRST..END`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 #[path = "support/hidden_rules.rs"]
 mod hidden_rules;
 
 use std::{
+    ops::Range,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -34,11 +35,17 @@ async fn main() {
         "serve" => serve(address, Duration::from_millis(arg(2).parse().unwrap_or(0))).await,
         "optimize" => {
             let number = |place: usize, otherwise: usize| arg(place).parse().unwrap_or(otherwise);
-            optimize(address, number(2, 20), number(3, 500), arg(4), number(5, 8), number(6, 2), arg(7))
+            optimize(address, seeds(arg(2)), number(3, 500), arg(4), number(5, 8), number(6, 2), arg(7))
                 .await;
         }
         _ => println!("hidden_rules_http serve | optimize"),
     }
+}
+
+/// `20` are the first twenty, `20..40` the next.
+fn seeds(text: &str) -> Range<u64> {
+    let (first, end) = text.split_once("..").unwrap_or(("0", text));
+    first.parse().unwrap_or(0)..end.parse().unwrap_or(20)
 }
 
 async fn serve(address: &str, latency: Duration) {
@@ -205,7 +212,7 @@ fn strategy(name: &str) -> Box<dyn Strategy> {
 #[allow(clippy::too_many_arguments)]
 async fn optimize(
     address: &str,
-    seeds: usize,
+    seeds: Range<u64>,
     budget: usize,
     name: &str,
     concurrency: usize,
@@ -213,7 +220,7 @@ async fn optimize(
     only: &str,
 ) {
     for task in hidden_rules::TASKS.iter().filter(|task| only.is_empty() || **task == only) {
-        for seed in 0..seeds as u64 {
+        for seed in seeds.clone() {
             let (address, idle) = (address.to_owned(), Idle::default());
             let model = model_fn(move |request| ask(address.clone(), idle.clone(), request));
             let limits = Budget { evaluations: Some(budget), ..Budget::default() };

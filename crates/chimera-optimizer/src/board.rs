@@ -164,8 +164,13 @@ impl Board {
     /// train examples.
     pub fn is_perfect(&self) -> bool {
         let is_right = |best: &Member| best.mean().is_some_and(|mean| mean >= 1.0 - SAME);
-        self.second == Second::Nothing
+        self.is_without_second()
             && self.best().is_some_and(|best| is_right(best) && self.is_right_on_train(best))
+    }
+
+    /// Whether the score alone makes one candidate better than another.
+    pub fn is_without_second(&self) -> bool {
+        self.second == Second::Nothing
     }
 
     /// Whether a member is known to be right on every train example.

@@ -6,7 +6,8 @@
 //! for at once, those that pass are put together line by line, and the whole is tried; if it is no better, the
 //! best of them alone. A round is three waits for a model, however wide it is, and every rewrite in it counts.
 //! A minibatch is made of examples that the parent is known to be wrong on, as far as there are any, and those
-//! are paid for already. Validation goes in two parts: a few examples are enough to be on the frontier; what is
+//! are paid for already; the rewrites of a round share them out. It ends early when the best is right on the whole
+//! validation set and two more rounds bring no other. Validation goes in two parts: a few examples are enough to be on the frontier; what is
 //! ahead of the best on these is tried on all, beside the next round.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -14,7 +15,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use super::{
     merge::{all_together, merge},
     minibatch::Minibatches,
-    promotion::{Promotion, frontier, rung},
+    promotion::{NEARLY, Promotion, frontier, rung},
 };
 use crate::{
     board::{Board, Member, SAME},
@@ -32,8 +33,9 @@ const IN_VAIN: usize = 4;
 /// Train examples that a union is tried on: what it is wrong on is what the next round learns from.
 const FEED: usize = 12;
 
-/// From this score on, so little is wrong that all train examples are looked at to find it.
-const NEARLY: f64 = 0.8;
+/// Rounds after a new best that is right on the whole validation set, before it is the end: no other can be seen to be
+/// better by more than train examples.
+const AFTER_RIGHT: usize = 2;
 
 /// The knobs of [`Reflective`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +81,24 @@ pub struct Reflective {
     passed: Vec<(usize, f64)>,
     /// The best of them, to be tried alone if the union is no better than what they come from.
     fallback: Option<usize>,
+    /// The best, and the rounds begun since it is.
+    top: (Option<usize>, usize),
 }
 
 impl Reflective {
     /// The strategy with these settings.
     pub fn new(settings: ReflectiveSettings) -> Self {
         Self { settings, ..Self::default() }
+    }
+
+    /// Whether the best is right on all that decides, and rounds after it brought no other.
+    fn is_enough(&mut self, board: &Board) -> bool {
+        let best = board.best().map(|best| best.id);
+        if best != self.top.0 {
+            self.top = (best, 0);
+        }
+        let is_right = board.best().and_then(Member::mean).is_some_and(|mean| mean >= 1.0 - SAME);
+        is_right && board.is_without_second() && self.top.1 > AFTER_RIGHT
     }
 
     fn rung(&self, board: &Board) -> usize {
@@ -94,6 +108,8 @@ impl Reflective {
     /// Plans the rewrites of a round.
     fn begin_round(&mut self, board: &Board, chance: &mut Chance) {
         self.promotion.waits();
+        self.minibatches.begin();
+        self.top.1 += 1;
         let width = board.width().saturating_sub(self.promotion.under_way()).max(1);
         let merge = self.merge(board, chance);
         self.queue.extend(merge);
@@ -242,11 +258,11 @@ impl Strategy for Reflective {
     }
 
     fn version(&self) -> String {
-        format!("reflective in rounds {:?}", self.settings)
+        format!("reflective in rounds, each wrong example once {:?}", self.settings)
     }
 
     fn plan(&mut self, board: &Board, chance: &mut Chance) -> Plan {
-        if board.is_perfect() {
+        if board.is_perfect() || self.is_enough(board) {
             return Plan::Done;
         }
         if let Some(step) = self.promotion.plan(board, self.settings.patience) {

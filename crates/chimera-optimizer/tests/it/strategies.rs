@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use chimera_optimizer::{
-    Candidate, Case, Dataset, Example, Judgement, ModelAnswer, ModelRequest, Optimization, Program, Second,
-    Settings, Stage, Task,
+    Candidate, Case, Dataset, Ended, Example, Judgement, ModelAnswer, ModelRequest, Optimization, Program,
+    Second, Settings, Stage, Task,
     evaluators::{Exact, evaluator_fn},
     model_fn,
 };
@@ -110,4 +110,30 @@ async fn of_equals_the_shorter_and_length_can_weigh() {
         Optimization::new(task, model, Exact).settings(settings).build().unwrap().run().await.unwrap();
     assert_eq!(found.scores.validation.unwrap().mean, 1.0);
     assert_eq!(found.scores.held_out, None);
+}
+
+/// A train example that no prompt is right on, and a best that is right on everything else.
+#[tokio::test(start_paused = true)]
+async fn what_is_right_on_the_whole_validation_set_is_soon_the_end() {
+    let model = model_fn(|request: ModelRequest| async move {
+        let text = if request.system.contains("improve prompts") {
+            format!("```\nGOOD, try {}.\n```", request.seed.unwrap_or(0))
+        } else if request.system.contains("GOOD") && !request.user.contains("never") {
+            "yes".into()
+        } else {
+            "no".into()
+        };
+        Ok(ModelAnswer { text, ..ModelAnswer::default() })
+    });
+    let set = |name: &'static str| {
+        (0..4).map(move |n| Example::new(format!("{name}{n}"), format!("{name}{n}"), "yes"))
+    };
+    let train = set("train").chain([Example::new("never", "never", "yes")]).collect();
+    let data = Dataset { train, validation: set("validation").collect(), held_out: Vec::new() };
+    let task = Task::prompt("never", "seed", data).unwrap();
+    let job = Optimization::new(task, model, Exact).settings(settings(1, 1000)).build().unwrap();
+    let found = job.run().await.unwrap();
+    assert_eq!(found.scores.validation.unwrap().mean, 1.0);
+    assert_eq!(found.ended, Ended::Finished);
+    assert!(found.evaluations < 100, "{} roll-outs", found.evaluations);
 }
