@@ -24,8 +24,8 @@ pub(crate) use runner::run;
 /// How many optimisation jobs there may be, and where they are kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerSettings {
-    /// Where jobs are kept: those that are not finished go on after a restart, and those that are over can still
-    /// be looked at. Default: nowhere.
+    /// Where jobs are kept: those that are not finished go on after a restart, those that waited begin, and those
+    /// that are over can still be looked at. Default: nowhere.
     pub directory: Option<PathBuf>,
     /// Jobs worked on at once. Default 2.
     pub running: usize,

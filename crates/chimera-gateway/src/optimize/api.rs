@@ -1,6 +1,6 @@
 //! The calls about jobs.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
 use chimera_optimizer::{
@@ -12,14 +12,23 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
+    OptimizerSettings, files,
     follow::follow,
     id,
     jobs::{Entry, Standing},
     model::model,
+    runner::aside,
 };
 use crate::{
-    body::Body, books::Books, context::Context, failure::Failure, gateway::Gateway, metrics::RequestOutcome,
-    respond, route::Wanted, transforms::on_pool,
+    body::Body,
+    books::Books,
+    context::Context,
+    failure::{Code, Failure},
+    gateway::{Gateway, Shared},
+    metrics::RequestOutcome,
+    respond,
+    route::Wanted,
+    transforms::on_pool,
 };
 
 /// The gateway as a form from afar sees it: models, and neither files nor commands.
@@ -66,13 +75,33 @@ pub(crate) async fn start(
     };
     let made = on_pool(shared, Priority::Batch, deadline, work).await?;
     let made = made.map_err(|error| Failure::invalid(error.why).param(error.field))?;
-    let entry = shared.jobs.add(made, &context.state.settings.optimizer)?;
+    let entry = take_in(shared.clone(), made, context.state.settings.optimizer.clone()).await?;
     let mut response = json_response(&entry.brief(), books);
     *response.status_mut() = StatusCode::ACCEPTED;
     if let Ok(place) = HeaderValue::from_str(&format!("/api/v1/optimizations/{}", entry.id)) {
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
+}
+
+/// Takes a job in; one that is to outlive the process is on disk before anybody is told that it was. A client that
+/// leaves meanwhile changes nothing: what is on disk is in the table, or nowhere.
+async fn take_in(
+    shared: Arc<Shared>,
+    made: Entry,
+    settings: OptimizerSettings,
+) -> Result<Arc<Entry>, Failure> {
+    shared.jobs.has_room(&made.tenant, &settings)?;
+    let Some(directory) = settings.directory.clone() else { return shared.jobs.add(made, &settings) };
+    let kept = aside(move || {
+        if let Err(error) = files::keep(&directory, &made) {
+            tracing::warn!(%error, id = %made.id, "an optimisation job could not be kept on disk");
+            return Err(Failure::new(Code::Internal, "the job could not be kept on disk"));
+        }
+        let id = made.id.clone();
+        shared.jobs.add(made, &settings).inspect_err(|_| files::forget(&directory, &id))
+    });
+    kept.await.unwrap_or_else(|| Err(Failure::new(Code::Overloaded, "this gateway is ending")))
 }
 
 /// Answers the calls that need no body.
@@ -120,7 +149,13 @@ pub(crate) fn look(
         }
         Wanted::Cancel(id) => {
             let entry = find(id)?;
-            entry.cancel();
+            if let (true, Some(directory)) =
+                (entry.cancel(), context.state.settings.optimizer.directory.clone())
+            {
+                // It never was begun: the next process is not to begin it either.
+                let id = entry.id.clone();
+                tokio::task::spawn_blocking(move || files::forget(&directory, &id));
+            }
             let mut response = json_response(&entry.brief(), books);
             *response.status_mut() = if entry.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
             Ok(response)

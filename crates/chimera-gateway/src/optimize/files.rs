@@ -20,6 +20,9 @@ use super::{
 pub(super) struct Kept {
     pub(super) tenant: String,
     pub(super) form: String,
+    /// Seconds since 1970; zero in what earlier versions wrote.
+    #[serde(default)]
+    pub(super) created: u64,
     #[serde(skip)]
     pub(super) id: String,
 }
@@ -38,6 +41,7 @@ pub(super) fn keep(directory: &Path, entry: &Entry) -> io::Result<()> {
     let kept = Kept {
         tenant: entry.tenant.to_string(),
         form: String::from_utf8_lossy(&entry.form).into_owned(),
+        created: entry.created,
         id: String::new(),
     };
     write(directory, &entry.id, &form(directory, &entry.id), &kept)
@@ -81,10 +85,12 @@ pub(super) fn forget(directory: &Path, id: &str) {
     }
 }
 
-/// The jobs that are not finished, in the order of their ids.
+/// The jobs that are not finished, the oldest first.
 pub(super) fn all(directory: &Path) -> Vec<Kept> {
     let read = |(id, path): (String, PathBuf)| Some(Kept { id, ..parsed::<Kept>(&path)? });
-    named(directory, ".json").into_iter().filter_map(read).collect()
+    let mut all: Vec<_> = named(directory, ".json").into_iter().filter_map(read).collect();
+    all.sort_by_key(|kept| kept.created);
+    all
 }
 
 /// The jobs that are over, the oldest first.

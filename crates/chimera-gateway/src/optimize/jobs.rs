@@ -134,16 +134,18 @@ impl Entry {
         *lock(&self.standing) = standing;
     }
 
-    /// Cancels it: at once if it has not begun.
-    pub(super) fn cancel(&self) {
+    /// Cancels it: at once if it has not begun. Says whether that was so.
+    pub(super) fn cancel(&self) -> bool {
         if let Some(handle) = &self.handle {
             handle.cancel();
         }
         let mut standing = lock(&self.standing);
-        if matches!(*standing, Standing::Waiting) {
+        let is_at_once = matches!(*standing, Standing::Waiting);
+        if is_at_once {
             *standing = Standing::Cancelled;
             lock(&self.job).take();
         }
+        is_at_once
     }
 
     /// One word for how it stands.
@@ -233,21 +235,18 @@ impl Jobs {
         self.worked_on.load(Relaxed)
     }
 
-    /// Takes a job in, if there is room.
-    pub(super) fn add(&self, entry: Entry, settings: &OptimizerSettings) -> Result<Arc<Entry>, Failure> {
+    /// Whether there is room for a tenant's next job.
+    pub(super) fn has_room(&self, tenant: &str, settings: &OptimizerSettings) -> Result<(), Failure> {
         if !self.are_worked_on() {
             return Err(Failure::new(Code::Overloaded, "this gateway runs no optimisation jobs"));
         }
+        lock(&self.table).has_room(tenant, settings)
+    }
+
+    /// Takes a job in, if there is room.
+    pub(super) fn add(&self, entry: Entry, settings: &OptimizerSettings) -> Result<Arc<Entry>, Failure> {
         let mut table = lock(&self.table);
-        table.queue.retain(|entry| !entry.is_over());
-        let full = |why| Err(Failure::new(Code::RateLimited, why));
-        if table.queue.len() >= settings.waiting {
-            return full("too many optimisation jobs wait already");
-        }
-        let own = table.by_id.values().filter(|other| other.tenant == entry.tenant && !other.is_over());
-        if own.count() >= settings.per_client {
-            return full("you have as many optimisation jobs under way as you may");
-        }
+        table.has_room(&entry.tenant, settings)?;
         let entry = Arc::new(entry);
         table.insert(&entry);
         table.forget(settings.kept);
@@ -288,6 +287,19 @@ impl Jobs {
 }
 
 impl Table {
+    fn has_room(&mut self, tenant: &str, settings: &OptimizerSettings) -> Result<(), Failure> {
+        self.queue.retain(|entry| !entry.is_over());
+        let full = |why| Err(Failure::new(Code::RateLimited, why));
+        if self.queue.len() >= settings.waiting {
+            return full("too many optimisation jobs wait already");
+        }
+        let own = self.by_id.values().filter(|other| *other.tenant == *tenant && !other.is_over());
+        if own.count() >= settings.per_client {
+            return full("you have as many optimisation jobs under way as you may");
+        }
+        Ok(())
+    }
+
     fn insert(&mut self, entry: &Arc<Entry>) {
         self.by_id.insert(entry.id.clone(), entry.clone());
         self.order.push_back(entry.id.clone());

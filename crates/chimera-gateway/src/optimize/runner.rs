@@ -114,13 +114,16 @@ async fn restore(gateway: &Gateway) {
             continue;
         }
         match api::entry(gateway, &kept.tenant, kept.id.clone(), &kept.bytes()) {
-            Ok(entry) => gateway.shared.jobs.restore(entry),
+            Ok(mut entry) => {
+                entry.created = if kept.created > 0 { kept.created } else { entry.created };
+                gateway.shared.jobs.restore(entry);
+            }
             Err(error) => tracing::warn!(id = %kept.id, %error, "an optimisation job cannot go on"),
         }
     }
 }
 
 /// What blocks, on a thread for that. Nothing comes of it when the process is ending.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }

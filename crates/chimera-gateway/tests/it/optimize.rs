@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use chimera_circuit_breaker::{Breaker, Settings as BreakerSettings};
 use chimera_gateway::{DialectId, Gateway, Limits, Models, Settings, Tenant, Tenants, key_digest};
+use chimera_provider_pool::{Deployment, Failover, Group, InOrder};
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Act, Answer, Script, Scripted, call, post, provider, settle, unary};
+use crate::support::{Act, Answer, CHAT, Script, Scripted, call, post, provider, settle, unary};
 
 const JOBS: &str = "/api/v1/optimizations";
 
@@ -287,6 +289,14 @@ async fn a_form_that_is_wrong_is_refused_by_the_name_of_its_field() {
 /// A folder that is removed when the test is over.
 struct Folder(PathBuf);
 
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chimera-gateway-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
@@ -295,8 +305,7 @@ impl Drop for Folder {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_not_finished_goes_on_in_the_next_process() {
-    let folder = Folder(std::env::temp_dir().join(format!("chimera-gateway-jobs-{}", std::process::id())));
-    let _ = std::fs::remove_dir_all(&folder.0);
+    let folder = Folder::new("jobs");
     let keep = |settings: &mut Settings| {
         settings.optimizer.directory = Some(folder.0.clone());
         settings.cache.policy = chimera_gateway::CachePolicy::Off;
@@ -334,9 +343,7 @@ async fn what_was_not_finished_goes_on_in_the_next_process() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_over_can_be_looked_at_after_a_restart() {
-    let folder =
-        Folder(std::env::temp_dir().join(format!("chimera-gateway-over-jobs-{}", std::process::id())));
-    let _ = std::fs::remove_dir_all(&folder.0);
+    let folder = Folder::new("over-jobs");
     let keep = |settings: &mut Settings| {
         settings.optimizer.directory = Some(folder.0.clone());
         settings.optimizer.kept = 2;
@@ -384,4 +391,106 @@ async fn what_was_over_can_be_looked_at_after_a_restart() {
     })
     .await;
     assert_eq!(upstream.count(), calls, "nothing is paid for again");
+}
+
+/// In real time, for jobs are written to the disk by a thread.
+#[tokio::test]
+async fn what_was_waiting_begins_in_the_next_process() {
+    let folder = Folder::new("waiting-jobs");
+    let keep = |settings: &mut Settings| {
+        settings.optimizer.directory = Some(folder.0.clone());
+        settings.optimizer.running = 1;
+        settings.optimizer.per_client = 2;
+    };
+    let forms = || {
+        let files = std::fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().unwrap() == "json").count()
+    };
+    let stuck = Scripted::new([Script::Acts(vec![Act::Read, Act::AwaitClose])]);
+    let (one, other) = (gateway(&stuck, keep), gateway(&upstream(Duration::ZERO), keep));
+    let (running, cancelled, told) = beside(&one, async {
+        let running = place(&start(&one, &form()).await);
+        while look(&one, &running).await["status"] == "waiting" {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let cancelled = place(&start(&one, &form()).await);
+        assert_eq!(start(&one, &form()).await.status, 429);
+        assert_eq!(forms(), 2, "one that is refused leaves nothing");
+        call(&one, as_("key-a", post(&format!("{cancelled}/cancel"), ""))).await;
+        while forms() > 1 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let waiting = place(&start(&one, &form()).await);
+        (running, cancelled, look(&one, &waiting).await)
+    })
+    .await;
+    assert_eq!(told["status"], "waiting");
+    let waiting = format!("{JOBS}/{}", told["id"].as_str().unwrap());
+    beside(&other, async {
+        while look(&other, &waiting).await["status"].is_null() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(look(&other, &waiting).await["created"], told["created"]);
+        for place in [running, waiting] {
+            assert_eq!(until_over(&other, &place).await["status"], "finished");
+        }
+        let gone = call(&other, as_("key-a", get(&cancelled))).await;
+        assert_eq!(gone.status, 404, "what was cancelled before it began does not come back");
+    })
+    .await;
+}
+
+/// Two slots are taken, one of which is free after a second. Beside that slot wait a call of the job, which came
+/// first, and one that somebody waits for.
+#[tokio::test(start_paused = true)]
+async fn calls_of_jobs_wait_behind_those_that_somebody_waits_for() {
+    let acts = |seconds| {
+        Script::Acts(vec![
+            Act::Read,
+            Act::Sleep(Duration::from_secs(seconds)),
+            Act::Reply(backwards),
+            Act::Again,
+        ])
+    };
+    let upstream = Scripted::new([acts(1), acts(100)]);
+    let mut narrow = None;
+    let gateway = gateway(&upstream, |settings| {
+        let provider = settings.models.provider("one").unwrap().provider.clone();
+        let breaker = Breaker::new(BreakerSettings::default(), std::time::Instant::now());
+        let deployment = Deployment::new("narrow", provider, Some("gpt-x".to_owned()), breaker, 2);
+        narrow = Some(deployment.clone());
+        let group = Group::new("narrow", vec![deployment], Arc::new(InOrder), Failover::default());
+        settings.models.add_group(group);
+    });
+    let narrow = narrow.unwrap();
+    let mut form = form();
+    form["model"] = json!("narrow");
+    form["concurrency"] = json!(3);
+    beside(&gateway, async {
+        place(&start(&gateway, &form).await);
+        while narrow.waiting() < 1 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let messages =
+            json!([{"role": "system", "content": "Say it."}, {"role": "user", "content": "somebody waits"}]);
+        let request = post(CHAT, &json!({"model": "narrow", "messages": messages}).to_string());
+        let answer = call(&gateway, as_("key-a", request));
+        let look_on = async {
+            while narrow.waiting() < 2 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(upstream.count(), 2, "both wait, and both slots are taken");
+            while upstream.count() < 3 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert!(upstream.body(2).contains("somebody waits"), "{}", upstream.body(2));
+            while upstream.count() < 4 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!upstream.body(3).contains("somebody waits"), "then the job's");
+        };
+        let (answer, ()) = tokio::join!(answer, look_on);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    })
+    .await;
 }
