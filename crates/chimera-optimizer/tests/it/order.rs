@@ -55,7 +55,7 @@ async fn at_64_calls_at_once_nine_tenths_of_the_ideal_speed() {
     let seen: Arc<Seen> = Arc::default();
     let latency = Duration::from_millis(200);
     let settings =
-        Settings { concurrency: 64, width: 512, budget: evaluations(12_000), race: false, ..settings(1, 0) };
+        Settings { concurrency: 64, width: 128, budget: evaluations(12_000), race: false, ..settings(1, 0) };
     // Minibatches of 8, so that there are always enough calls to make.
     let reflective = Reflective::new(chimera_optimizer::strategies::ReflectiveSettings {
         minibatch: 8,
