@@ -88,21 +88,28 @@ async fn what_was_used_and_is_pushed_out_goes_down() {
         return;
     }
     let server = server::Server::start().await;
-    let mut settings = tiered(64 << 10);
+    let mut settings = tiered(256 << 10);
     settings.writes = WritePolicy::Demote;
     settings.demote_remaining = MINUTE / 2;
     let cache = cache_with(settings, guarded(), redis(&server.url()));
     ready(&cache).await;
-    // Of a size of which a shard never holds an exact number: where its hot part is all of it, every entry
-    // that is pushed out counts as used.
-    let value = "v".repeat(1058);
-    for n in 0..400 {
+    // A hundredth of a shard, what is left to those that are not used, holds some of this size. Where it holds none,
+    // every entry that is pushed out counts as used.
+    let value = "v".repeat(50);
+    // What fills an empty tier counts as used until it has been passed over once.
+    for n in 0..2000 {
+        put(&cache, &format!("first{n}"), &value);
+    }
+    for n in 0..6000 {
         put(&cache, &format!("k{n}"), &value);
         // Even ones are used, odd ones are not.
         for _ in 0..3 {
             if n % 2 == 0 {
                 cache.near(&format!("k{n}"), Instant::now());
             }
+        }
+        if n % 200 == 0 {
+            cache.flush().await;
         }
     }
     cache.flush().await;
@@ -111,7 +118,6 @@ async fn what_was_used_and_is_pushed_out_goes_down() {
     assert_eq!(seen.writes.stored, seen.demoted);
     let used = server.text(&["KEYS", "t:1:e:k*[02468]"]).await.matches("t:1:e:").count();
     let unused = server.text(&["KEYS", "t:1:e:k*[13579]"]).await.matches("t:1:e:").count();
-    // What fills an empty tier counts as used until it has been passed over once.
     assert!(used > 50 && unused < used / 4, "{used} used, {unused} unused");
 }
 
