@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    pin::{Pin, pin},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -119,13 +120,14 @@ impl<T> Guarded<T> {
         self.writes.state()
     }
 
-    /// Does one operation under a deadline and tells its guard how it went.
+    /// Does one operation under a deadline and tells its guard how it went. It stays where it is: that of a
+    /// look-up in Redis has kilobytes, and would be copied at every call.
     async fn guarded<R>(
         &self,
         what: &'static str,
         guard: &Guard,
         limits: (Duration, Duration),
-        operation: impl Future<Output = Result<R, TierError>>,
+        operation: Pin<&mut impl Future<Output = Result<R, TierError>>>,
     ) -> (Result<R, TierError>, Duration) {
         let began = tokio::time::Instant::now();
         let Some(pass) = guard.admit(began.into_std()) else {
@@ -195,7 +197,8 @@ where
 
     async fn get(&self, key: &K, now: Instant) -> Result<Option<Hit<V>>, TierError> {
         let limits = (self.settings.get, self.settings.slow);
-        let (result, took) = self.guarded("reads", &self.reads, limits, self.tier.get(key, now)).await;
+        let look = pin!(self.tier.get(key, now));
+        let (result, took) = self.guarded("reads", &self.reads, limits, look).await;
         match &result {
             Ok(value) => self.stats.lookups.stripe().count(value.is_some()),
             Err(_) => _ = self.errors.fetch_add(1, Relaxed),
@@ -208,7 +211,7 @@ where
     }
 
     async fn store(&self, key: K, entry: Hit<V>, now: Instant) -> Result<Put, TierError> {
-        let write = self.tier.store(key, entry, now);
+        let write = pin!(self.tier.store(key, entry, now));
         let (result, took) = self.guarded("writes", &self.writes, self.write_limits(), write).await;
         if matches!(result, Ok(Put::Refused)) {
             self.stats.refused.fetch_add(1, Relaxed);
@@ -241,11 +244,12 @@ where
 
     async fn lease(&self, key: &K, ttl: Duration) -> Result<Lease, TierError> {
         let limits = (self.settings.get, self.settings.slow);
-        self.guarded("reads", &self.reads, limits, self.tier.lease(key, ttl)).await.0
+        self.guarded("reads", &self.reads, limits, pin!(self.tier.lease(key, ttl))).await.0
     }
 
     async fn release(&self, key: &K, token: u64) -> Result<(), TierError> {
-        self.guarded("writes", &self.writes, self.write_limits(), self.tier.release(key, token)).await.0
+        let release = pin!(self.tier.release(key, token));
+        self.guarded("writes", &self.writes, self.write_limits(), release).await.0
     }
 
     async fn sync(&self) -> Result<(), TierError> {
@@ -282,6 +286,20 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_operation_is_not_copied_to_be_guarded() {
+        let guarded = Guarded::new("guarded", (), GuardedSettings::default()).unwrap();
+        let operation = pin!(async {
+            let held = [1_u8; 8192];
+            tokio::task::yield_now().await;
+            Ok::<_, TierError>(std::hint::black_box(held).len())
+        });
+        let limits = (Duration::from_secs(5), Duration::from_secs(5));
+        let future = guarded.guarded("reads", &guarded.reads, limits, operation);
+        assert!(size_of_val(&future) < 1024, "{}", size_of_val(&future));
+        assert_eq!(future.await.0.unwrap(), 8192);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn timers_that_fire_late_keep_the_deadline() {

@@ -269,7 +269,7 @@ where
     ) -> Put {
         let (put, used) = self.insert(key, entry, now, Some(Vec::new()));
         let now = self.clock.nanos(now);
-        for (key, stored) in used.into_iter().flatten() {
+        for (key, stored) in used.unwrap_or_default() {
             let hit = stored.at_time(now);
             if !hit.remaining.is_zero() {
                 demote(key, hit);

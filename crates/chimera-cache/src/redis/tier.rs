@@ -131,24 +131,19 @@ where
         // Not GET: Redis itself cuts off what is larger than any value of ours.
         let most = self.parcels.largest();
         let reader = self.reader()?;
-        let bytes = match reader.untimed.getrange::<Option<Bytes>, _>(name, 0, most).await {
-            Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) if error.details().starts_with("WRONGTYPE") => {
-                self.flawed(&written, Flaw::Value).await;
-                return Ok(None);
-            }
+        let flaw = match reader.untimed.getrange::<Option<Bytes>, _>(name, 0, most).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) if bytes.is_empty() => return Ok(None),
+            Ok(Some(bytes)) => match self.parcels.unpack(&bytes, &written) {
+                Ok(hit) => return Ok(Some(hit)),
+                Err(flaw) => flaw,
+            },
+            Err(error) if error.details().starts_with("WRONGTYPE") => Flaw::Value,
             Err(error) => return Err(reader.failed(error)),
         };
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        match self.parcels.unpack(&bytes, &written) {
-            Ok(hit) => Ok(Some(hit)),
-            Err(flaw) => {
-                self.flawed(&written, flaw).await;
-                Ok(None)
-            }
-        }
+        // In a box, so that what is rare does not make every look-up's future larger.
+        Box::pin(self.flawed(&written, flaw)).await;
+        Ok(None)
     }
 
     async fn store(&self, key: K, entry: Hit<Item<V>>, _: Instant) -> Result<Put, TierError> {
