@@ -44,3 +44,21 @@ pub(crate) fn by_size() {
         );
     }
 }
+
+/// As the tiers do: BLAKE3 takes whole chunks side by side where there are two, four or eight of them.
+pub(crate) fn checks() {
+    println!("\na keyed BLAKE3\n| bytes | as they are | filled up |\n|---|---|---|");
+    let mut filled = Vec::new();
+    for size in [1500, 2000, 2500, 3000, 4000, 6000, 8000] {
+        let content = TEXT.as_bytes().get(1000..1000 + size).unwrap();
+        let check = |bytes: &[u8]| _ = black_box(blake3::keyed_hash(&[7; 32], bytes));
+        let plain = cost(|| check(content));
+        let with = cost(|| {
+            filled.clear();
+            filled.extend_from_slice(content);
+            filled.resize(size.next_power_of_two(), 0);
+            check(&filled);
+        });
+        println!("| {size} | {plain:.2} µs | {with:.2} µs |");
+    }
+}
