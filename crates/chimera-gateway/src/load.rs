@@ -126,7 +126,11 @@ impl Load {
     /// Starts nothing yet: the first poll does.
     pub(crate) fn source(self) -> Source<Piece> {
         match self.framing {
-            Framing::Unary => Box::pin(Once { future: Some(self.unary()) }),
+            Framing::Unary => {
+                // Made in its box: it has five kilobytes, nearly all of them room for later.
+                let made: Box<_> = Box::write(Box::new_uninit(), Once { future: Some(self.unary()) });
+                Box::into_pin(made)
+            }
             _ => Box::pin(EventSource::new(self)),
         }
     }

@@ -66,8 +66,8 @@ pin_project_lite::pin_project! {
         service: S,
         draining: bool,
         phase: Phase<S::Body>,
-        #[pin]
-        answering: Option<S::Future>,
+        // In a box, so that a connection that waits or streams holds no room for it.
+        answering: Option<Pin<Box<S::Future>>>,
     }
 }
 
@@ -161,19 +161,19 @@ where
 
     /// A step of the exchange under way.
     fn step(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step {
-        let mut this = self.project();
+        let this = self.project();
         match this.phase {
             Phase::Head => Step::On,
             Phase::Answering { asked, keeps } => {
-                let Some(answering) = this.answering.as_mut().as_pin_mut() else { return Step::End };
-                let Poll::Ready(response) = answering.poll(cx) else {
+                let Some(answering) = this.answering else { return Step::End };
+                let Poll::Ready(response) = answering.as_mut().poll(cx) else {
                     return match this.wire.attend(cx) {
                         Attended::Again => Step::On,
                         Attended::Waits => Step::Wait,
                         Attended::Left => Step::End,
                     };
                 };
-                this.answering.set(None);
+                *this.answering = None;
                 let keeps = this.wire.finish_body() && *keeps && !*this.draining;
                 let (framing, keeps) = answer::write(&response, *asked, keeps, this.wire.outbox.gathered());
                 let (parts, body) = response.into_parts();
@@ -227,7 +227,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<T>> {
         loop {
-            let mut this = self.as_mut().project();
+            let this = self.as_mut().project();
             if matches!(this.phase, Phase::Head) {
                 if *this.draining && this.wire.is_idle() {
                     return Poll::Ready(Ended::Closed);
@@ -248,7 +248,9 @@ where
                     Poll::Ready(Came::Request(request, keeps)) => {
                         let asked = Asked::new(request.method(), request.version());
                         *this.phase = Phase::Answering { asked, keeps };
-                        this.answering.set(Some(this.service.call(request)));
+                        // Made in its box: it may have kilobytes, nearly all of them room for later.
+                        let answering = Box::write(Box::new_uninit(), this.service.call(request));
+                        *this.answering = Some(Box::into_pin(answering));
                     }
                 }
             }
