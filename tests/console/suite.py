@@ -364,8 +364,9 @@ class Suite:
             if (job) stages.push([job.querySelector('.badge').textContent, Number(job.innerText.match(/Roll-outs, left\\s+(\\d+)/)?.[1]),
                 line.getAttribute('d').split('L').length, document.querySelectorAll('[aria-label=Candidates] tbody tr').length]);
         }, 50)""")
-        # One step after another, so that there is more than one to be seen.
-        self.start_job(page, {**Pupil.task("to its end", "pupil/quick", 200), "width": 1})
+        # One step after another, each tried on the whole validation set, so that there is more than one to be seen.
+        strategy = {"kind": "reflective", "rung": 12}
+        self.start_job(page, {**Pupil.task("to its end", "pupil/quick", 200), "width": 1, "strategy": strategy})
         page.until("document.querySelector('.diff ins')?.textContent.includes('Rule')", "the best prompt beside the first", 60)
         stages = [stage for stage in page.js("stages") if stage[0] == "running" and stage[1]]
         spent, drawn, grown = [sorted({stage[at] for stage in stages}) for at in (1, 2, 3)]

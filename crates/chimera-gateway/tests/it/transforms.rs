@@ -554,8 +554,9 @@ async fn bad_batches_are_refused_whole() {
         let answer = call(&gateway, post("/api/v1/transform/batch", &ask.to_string())).await;
         assert_eq!((answer.status, answer.json()["error"]["param"].as_str().unwrap()), (status, param));
     }
-    for (item, place) in [("{\"text\":\"a\" \"b\"}", 61), ("{\"text\":1,\"text\":2}", 60)] {
+    for (item, fault) in [(r#"{"text":"a" "b"}"#, r#""b""#), (r#"{"text":1,"text":2}"#, r#""text":2"#)] {
         let ask = format!(r#"{{"pipeline":"private","items":[{{"text":"x, [y"}},{item}]}}"#);
+        let place = ask.find(fault).unwrap();
         let answer = call(&gateway, post("/api/v1/transform/batch", &ask)).await;
         assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some("items[1]")));
         assert!(answer.body.contains(&format!("at byte {place}")), "{}", answer.body);
