@@ -238,6 +238,6 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_cache_operation_seconds",
         "histogram",
         "tier, operation",
-        "Latency of get and put, one in 64 sampled.",
+        "Latency of get and put; of those in memory one in 64 is timed.",
     ),
 ];
