@@ -59,6 +59,7 @@ async fn one(gateway: &Gateway, entry: Arc<Entry>, place: usize) -> usize {
     let Some(mut job) = entry.begin() else { return place };
     let directory = gateway.with_settings(|settings| settings.optimizer.directory.clone());
     if let Some(directory) = &directory {
+        // It was kept when it was taken in; a reload may have named another folder since.
         let (kept, to) = (entry.clone(), directory.clone());
         if let Some(Err(error)) = aside(move || files::keep(&to, &kept)).await {
             entry.end(Standing::Failed(format!("the job could not be kept on disk: {error}")));
