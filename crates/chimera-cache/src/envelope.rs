@@ -2,36 +2,32 @@
 //!
 //! ```text
 //! schema 1 · flags 1 · created 8 · expires 8 · ttl 4 · stale 4 · error 4 · cost 4
-//! · key length 2 · labels length 2 · value length 4          (all big-endian)
-//! · key · labels · value, compressed or not · keyed BLAKE3 of all before, filled up, 32
+//! · key length 2 · labels length 2 · value length 4 · name of the message 24      (all big-endian)
+//! · key · labels · value, compressed or not, encrypted · tag 16
 //! ```
-//! The checksum is keyed: whoever can write to the tier and does not know the key cannot make a value
-//! that is believed, nor move one to another key, nor let one live longer.
+//! It is sealed ([`Sealer`]): whoever can read the tier and does not know the secret learns key, labels and times,
+//! and no value; and who can write to it cannot make a value that is believed, nor move one to another key, nor let
+//! one live longer.
 
 use std::{
     cell::RefCell,
     io,
-    ops::Range,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::item::{Item, Times};
+use crate::{
+    item::{Item, Times},
+    seal::{NAME, Sealer, TAG},
+};
 
 /// The version of this layout. Its number is part of the names in the tier too, so that two versions
 /// live side by side.
-pub(crate) const SCHEMA: u8 = 2;
+pub(crate) const SCHEMA: u8 = 3;
 
-const HEAD: usize = 42;
-const CHECKSUM: usize = 32;
-/// What BLAKE3 hashes in one piece, in bytes.
-const CHUNK: usize = 1024;
-/// Contents of so many bytes are filled up before they are hashed.
-const FILLED_UP: Range<usize> = CHUNK..8 * CHUNK;
-/// Stands behind a content, so that with and without zeros behind it no two become the same.
-const END: u8 = 0x80;
+const HEAD: usize = 42 + NAME;
 const COMPRESSED: u8 = 1;
 const NEGATIVE: u8 = 2;
 
@@ -42,7 +38,7 @@ pub(crate) enum Flaw {
     Version,
     /// Too short for what it says it holds, too long, or larger than allowed.
     Size,
-    /// Not what was written, or not written by one of us.
+    /// Not what was sealed, or not sealed by one of us.
     Checksum,
     /// Another key's.
     Key,
@@ -85,9 +81,9 @@ pub(crate) struct Stamp {
 }
 
 /// How values are packed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Packing<'a> {
-    pub(crate) secret: &'a [u8; 32],
+    pub(crate) sealer: &'a Sealer,
     /// Values of so many bytes are compressed, if that saves an eighth of them.
     pub(crate) compress_over: usize,
     /// The largest value, packed or not.
@@ -104,7 +100,6 @@ thread_local! {
     // Making one takes several times as long as packing or unpacking a value of some kilobytes.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-    static FILLED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 fn compress(value: &[u8]) -> io::Result<Vec<u8>> {
@@ -122,25 +117,10 @@ fn decompress(packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
     })
 }
 
-/// The keyed hash of an envelope's content and a byte that ends it. BLAKE3 takes chunks side by side where there are
-/// two, four or eight whole ones: with zeros up to there, contents of 1 to 8 KiB cost a third less, and some half.
-fn checksum(secret: &[u8; 32], content: &[u8]) -> blake3::Hash {
-    if !FILLED_UP.contains(&content.len()) {
-        return blake3::Hasher::new_keyed(secret).update(content).update(&[END]).finalize();
-    }
-    FILLED.with_borrow_mut(|filled| {
-        filled.clear();
-        filled.extend_from_slice(content);
-        filled.push(END);
-        filled.resize(filled.len().next_power_of_two(), 0);
-        blake3::keyed_hash(secret, filled)
-    })
-}
-
 impl Packing<'_> {
     /// The largest envelope of a value that is allowed.
     pub(crate) fn max_envelope(&self) -> usize {
-        self.max_value.saturating_add(HEAD + CHECKSUM + 2 * usize::from(u16::MAX))
+        self.max_value.saturating_add(HEAD + TAG + 2 * usize::from(u16::MAX))
     }
 
     /// Packs a value; `None` when it is larger than allowed. `labels` are length-prefixed texts.
@@ -157,7 +137,7 @@ impl Packing<'_> {
         if stamp.times.is_negative() {
             flags |= NEGATIVE;
         }
-        let mut out = Vec::with_capacity(HEAD + key.len() + labels.len() + body.len() + CHECKSUM);
+        let mut out = Vec::with_capacity(HEAD + key.len() + labels.len() + body.len() + TAG);
         out.push(SCHEMA);
         out.push(flags);
         out.extend_from_slice(&millis(stamp.created).to_be_bytes());
@@ -169,11 +149,15 @@ impl Packing<'_> {
         out.extend_from_slice(&u16::try_from(key.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&u16::try_from(labels.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&u32::try_from(value.len()).ok()?.to_be_bytes());
+        let name = self.sealer.name()?;
+        out.extend_from_slice(&name);
         out.extend_from_slice(key);
         out.extend_from_slice(labels);
+        let front = out.len();
         out.extend_from_slice(body);
-        let checksum = checksum(self.secret, &out);
-        out.extend_from_slice(checksum.as_bytes());
+        let (front, body) = out.split_at_mut(front);
+        let tag = self.sealer.seal(name, front, body)?;
+        out.extend_from_slice(&tag);
         Some(out)
     }
 
@@ -183,37 +167,27 @@ impl Packing<'_> {
             return Err(Flaw::Size);
         }
         let head = Head::read(bytes)?;
-        let end = bytes.len().checked_sub(CHECKSUM).ok_or(Flaw::Size)?;
-        let (content, stated) = bytes.split_at_checked(end).ok_or(Flaw::Size)?;
-        let stated = <[u8; CHECKSUM]>::try_from(stated).map_err(|_| Flaw::Size)?;
-        // Compared in constant time.
-        if checksum(self.secret, content) != blake3::Hash::from_bytes(stated) {
+        let (content, tag) = bytes.split_last_chunk::<TAG>().ok_or(Flaw::Size)?;
+        let (front, body) = content.split_at_checked(HEAD + head.key + head.labels).ok_or(Flaw::Size)?;
+        // A copy of its own: what was read may be a slice of a larger buffer.
+        let mut body = body.to_vec();
+        if !self.sealer.open(head.name, front, &mut body, *tag) {
             return Err(Flaw::Checksum);
         }
         // From here on the bytes are some gateway's own, so a flaw is an accident or a replay.
-        if content.get(HEAD..HEAD + head.key) != Some(key) {
+        if front.get(HEAD..HEAD + head.key) != Some(key) {
             return Err(Flaw::Key);
         }
         if head.stamp.expires <= now {
             return Err(Flaw::Expired);
         }
-        let from = HEAD + head.key + head.labels;
-        if from > end {
-            return Err(Flaw::Size);
+        if head.is_compressed {
+            if head.value > self.max_value {
+                return Err(Flaw::Size);
+            }
+            body = decompress(&body, head.value).map_err(|_| Flaw::Size)?;
         }
-        if !head.is_compressed {
-            return if end - from == head.value {
-                Ok((head.stamp, bytes.slice(from..end)))
-            } else {
-                Err(Flaw::Size)
-            };
-        }
-        if head.value > self.max_value {
-            return Err(Flaw::Size);
-        }
-        let body = content.get(from..).unwrap_or_default();
-        let value = decompress(body, head.value).map_err(|_| Flaw::Size)?;
-        if value.len() == head.value { Ok((head.stamp, value.into())) } else { Err(Flaw::Size) }
+        if body.len() == head.value { Ok((head.stamp, body.into())) } else { Err(Flaw::Size) }
     }
 }
 
@@ -223,6 +197,8 @@ struct Head {
     key: usize,
     labels: usize,
     value: usize,
+    /// Of the sealed message.
+    name: [u8; NAME],
 }
 
 impl Head {
@@ -244,7 +220,9 @@ impl Head {
         let key = usize::from(u16::from_be_bytes(take(&mut rest)?));
         let labels = usize::from(u16::from_be_bytes(take(&mut rest)?));
         let value = u32::from_be_bytes(take(&mut rest)?) as usize;
+        let name = take(&mut rest)?;
         Ok(Self {
+            name,
             stamp: Stamp { created: from_millis(created), expires: from_millis(expires), times },
             is_compressed: flags & COMPRESSED != 0,
             key,
@@ -298,7 +276,18 @@ mod tests {
     use super::*;
 
     const SECRET: [u8; 32] = [7; 32];
-    const PACKING: Packing<'_> = Packing { secret: &SECRET, compress_over: 64, max_value: 4096 };
+
+    fn packing(sealer: &Sealer) -> Packing<'_> {
+        Packing { sealer, compress_over: 64, max_value: 4096 }
+    }
+
+    fn seal(value: &[u8]) -> Option<Vec<u8>> {
+        packing(&Sealer::new(SECRET)).seal(&stamp(), b"key", b"labels", value)
+    }
+
+    fn open(bytes: impl Into<Bytes>, key: &[u8], now: SystemTime) -> Result<(Stamp, Bytes), Flaw> {
+        packing(&Sealer::new(SECRET)).open(&bytes.into(), key, now)
+    }
 
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_000_000)
@@ -312,23 +301,23 @@ mod tests {
     }
 
     fn sealed(value: &[u8]) -> Bytes {
-        PACKING.seal(&stamp(), b"key", b"labels", value).unwrap().into()
+        seal(value).unwrap().into()
     }
 
     fn flaw(bytes: impl Into<Bytes>) -> Flaw {
-        PACKING.open(&bytes.into(), b"key", now()).unwrap_err()
+        open(bytes, b"key", now()).unwrap_err()
     }
 
     #[test]
     fn what_is_sealed_is_opened() {
         for value in [&b""[..], b"short", &[b'x'; 4096]] {
             let bytes = sealed(value);
-            let (found, opened) = PACKING.open(&bytes, b"key", now()).unwrap();
+            let (found, opened) = open(bytes.clone(), b"key", now()).unwrap();
             assert_eq!((found, &opened[..]), (stamp(), value));
             assert_eq!(labels(&bytes), Some(&b"labels"[..]));
         }
         assert!(sealed(&[b'x'; 4096]).len() < 300, "it is compressed");
-        assert!(PACKING.seal(&stamp(), b"key", b"", &[0; 4097]).is_none(), "it is too large");
+        assert!(seal(&[0; 4097]).is_none(), "it is too large");
     }
 
     #[test]
@@ -347,38 +336,31 @@ mod tests {
 
     #[test]
     fn r07_a_value_that_cannot_be_unpacked_spoils_none_that_follow() {
+        let sealer = Sealer::new(SECRET);
+        let (name, start) = (sealer.name().unwrap(), HEAD + b"keylabels".len());
         let mut broken = sealed(&[b'x'; 4096]).to_vec();
-        let end = broken.len() - CHECKSUM;
-        broken[end - 4..end].fill(0xff);
-        let checksum = checksum(&SECRET, &broken[..end]);
-        broken[end..].copy_from_slice(checksum.as_bytes());
+        let end = broken.len() - TAG;
+        broken[HEAD - NAME..HEAD].copy_from_slice(&name);
+        broken[start..end].fill(0xff);
+        let (front, body) = broken[..end].split_at_mut(start);
+        let tag = sealer.seal(name, front, body).unwrap();
+        broken[end..].copy_from_slice(&tag);
         for _ in 0..3 {
             assert_eq!(flaw(broken.clone()), Flaw::Size);
-            let (_, opened) = PACKING.open(&sealed(&[b'y'; 4096]), b"key", now()).unwrap();
+            let (_, opened) = open(sealed(&[b'y'; 4096]), b"key", now()).unwrap();
             assert_eq!(opened, [b'y'; 4096][..]);
         }
     }
 
     #[test]
-    fn r07_no_two_contents_are_filled_up_to_the_same() {
-        let mut content = vec![7; 1020];
-        let mut seen = std::collections::HashSet::new();
-        for byte in [END, 0, 0, END, 0, 0, 0].into_iter().chain(std::iter::repeat_n(0, 8000)) {
-            content.push(byte);
-            assert!(seen.insert(*checksum(&SECRET, &content).as_bytes()), "{}", content.len());
-        }
-        assert!(content.len() > FILLED_UP.end, "both ends are seen");
-    }
-
-    #[test]
     fn r07_another_keys_value_is_refused() {
-        assert_eq!(PACKING.open(&sealed(b"v"), b"kez", now()).unwrap_err(), Flaw::Key);
+        assert_eq!(open(sealed(b"v"), b"kez", now()).unwrap_err(), Flaw::Key);
     }
 
     #[test]
     fn r07_a_value_written_without_the_secret_is_refused() {
-        let other = Packing { secret: &[8; 32], ..PACKING };
-        assert_eq!(flaw(other.seal(&stamp(), b"key", b"", b"v").unwrap()), Flaw::Checksum);
+        let other = packing(&Sealer::new([8; 32])).seal(&stamp(), b"key", b"", b"v");
+        assert_eq!(flaw(other.unwrap()), Flaw::Checksum);
     }
 
     #[test]
@@ -393,12 +375,13 @@ mod tests {
     #[test]
     fn r12_the_expiry_inside_holds() {
         let late = now() + Duration::from_secs(60);
-        assert_eq!(PACKING.open(&sealed(b"v"), b"key", late).unwrap_err(), Flaw::Expired);
+        assert_eq!(open(sealed(b"v"), b"key", late).unwrap_err(), Flaw::Expired);
     }
 
     #[test]
     fn u20_a_bomb_is_not_blown_up() {
-        let open = Packing { max_value: 1 << 20, ..PACKING };
+        let sealer = Sealer::new(SECRET);
+        let open = Packing { max_value: 1 << 20, ..packing(&sealer) };
         let bomb = open.seal(&stamp(), b"key", b"", &vec![0; 1 << 20]).unwrap();
         assert!(bomb.len() < 1000);
         assert_eq!(flaw(bomb), Flaw::Size);
@@ -411,15 +394,15 @@ mod tests {
             let mut flipped = bytes.to_vec();
             let place = at % flipped.len();
             flipped[place] ^= 1_u8 << bit;
-            prop_assert!(PACKING.open(&flipped.into(), b"key", now()).is_err());
+            prop_assert!(open(flipped, b"key", now()).is_err());
             let cut = bytes.slice(..at % bytes.len());
-            prop_assert!(PACKING.open(&cut, b"key", now()).is_err());
+            prop_assert!(open(cut, b"key", now()).is_err());
         }
 
         #[test]
         fn r07_rubbish_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = labels(&bytes);
-            prop_assert!(PACKING.open(&bytes.into(), b"key", now()).is_err());
+            prop_assert!(open(bytes, b"key", now()).is_err());
         }
     }
 }

@@ -34,7 +34,8 @@
 //!   bounds that its [`Lifetime`] gives, and then marked.
 //! - **Coherence**: what another process writes or purges is dropped here when it is told. While it is not
 //!   told, the near tier is emptied, and keeps what it takes in meanwhile for 30 s at most.
-//! - **Trust**: a value of the Redis tier is used only if version, key, expiry and a keyed checksum stand.
+//! - **Trust**: what lies in Redis or in a file is sealed (AES-256-GCM) under a secret. Who does not know it reads
+//!   keys, labels and times, and no value; and a value is used only if version, key, expiry and seal stand.
 //! - **Time**: no operation waits for a far tier beyond its deadline; a tier that is slow or fails is left
 //!   alone, and asked now and then.
 //! - **Cancellation**: every future may be dropped at any point. A computation goes on while anybody follows
@@ -45,7 +46,7 @@
 //!
 //! # What it does not do
 //! A purge does not wait until other processes have heard of it. A write to a far tier that was dropped or
-//! failed is not tried again. Values are not encrypted. The client of the Redis tier bounds neither the depth
+//! failed is not tried again. The client of the Redis tier bounds neither the depth
 //! nor the time of parsing an answer: give the tier a runtime of its own, on threads with a stack of
 //! [`REDIS_STACK`], where the Redis or the way to it is not trusted. Callers then wait no longer than their
 //! deadline, and an answer nested 100,000 deep is a miss; one nested ten times as deep still ends the process.
@@ -79,6 +80,8 @@ mod parcel;
 mod purge;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "redis", feature = "disk"))]
+mod seal;
 mod settings;
 pub mod simulate;
 mod sketch;

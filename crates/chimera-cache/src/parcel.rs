@@ -16,12 +16,12 @@ use crate::{
     item::Item,
     labels::write_labels,
     metrics::CheckMetrics,
+    seal::Sealer,
     tier::Hit,
 };
 
-/// How to pack values: the key of their checksums, and bounds in bytes.
+/// Bounds in bytes.
 pub(crate) struct Bounds {
-    pub(crate) secret: [u8; 32],
     pub(crate) compress_over: usize,
     pub(crate) max_value: usize,
 }
@@ -29,20 +29,27 @@ pub(crate) struct Bounds {
 /// Packs the entries of one tier, checks what comes back, and counts what does not stand the check.
 pub(crate) struct Parcels<K, V> {
     codec: SharedCodec<K, V>,
+    sealer: Sealer,
     bounds: Bounds,
     flaws: CheckMetrics,
     flawed: AtomicU64,
 }
 
 impl<K: 'static, V: 'static> Parcels<K, V> {
-    /// `name` is what metrics call the tier.
-    pub(crate) fn new(name: &'static str, codec: impl Codec<K, V>, bounds: Bounds) -> Self {
-        Self { codec: Arc::new(codec), bounds, flaws: CheckMetrics::new(name), flawed: AtomicU64::new(0) }
+    /// `name` is what metrics call the tier; `secret` is what its values are sealed under.
+    pub(crate) fn new(name: &'static str, codec: impl Codec<K, V>, secret: [u8; 32], bounds: Bounds) -> Self {
+        Self {
+            codec: Arc::new(codec),
+            sealer: Sealer::new(secret),
+            bounds,
+            flaws: CheckMetrics::new(name),
+            flawed: AtomicU64::new(0),
+        }
     }
 
     fn packing(&self) -> Packing<'_> {
-        let Bounds { secret, compress_over, max_value } = &self.bounds;
-        Packing { secret, compress_over: *compress_over, max_value: *max_value }
+        let Bounds { compress_over, max_value } = self.bounds;
+        Packing { sealer: &self.sealer, compress_over, max_value }
     }
 
     /// A key as bytes.

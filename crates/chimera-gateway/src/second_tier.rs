@@ -47,7 +47,7 @@ impl DiskCache {
             write: Duration::from_secs(5),
             ..GuardedSettings::default()
         };
-        let disk = DiskSettings::new(path, max_bytes, derived("chimera answers: checksum", secret));
+        let disk = DiskSettings::new(path, max_bytes, derived("chimera answers: seal", secret));
         Self { disk, limits, seed: Seed(derived("chimera answers: name", secret)) }
     }
 
@@ -59,8 +59,8 @@ impl DiskCache {
 
 /// A Redis behind the memory cache, shared by every gateway that knows the same secret.
 ///
-/// The secret keys both the names of answers and their checksums: whoever can read or write that Redis and
-/// does not know it can neither find the answer to a question nor put one there that is believed.
+/// The secret keys the names of answers, and answers are sealed under it: whoever can read or write that Redis and
+/// does not know it can neither read an answer, nor find the one to a question, nor put one there that is believed.
 #[derive(Debug, Clone)]
 pub struct SecondTier {
     /// Where it is, and how answers lie in it.
@@ -89,7 +89,7 @@ fn derived(purpose: &str, secret: &[u8]) -> [u8; 32] {
 impl SecondTier {
     /// The Redis at a URL, with the defaults.
     pub fn new(url: &str, secret: &[u8]) -> Result<Self, RedisUrlError> {
-        let mut redis = RedisSettings::new(url, derived("chimera answers: checksum", secret))?;
+        let mut redis = RedisSettings::new(url, derived("chimera answers: seal", secret))?;
         redis.prefix = "chimera:".to_owned();
         let seed = Seed(derived("chimera answers: name", secret));
         Ok(Self { redis, limits: GuardedSettings::default(), lease: None, seed })

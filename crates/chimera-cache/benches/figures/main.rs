@@ -67,13 +67,11 @@ fn memory(megabytes: u64) {
 fn main() {
     if std::env::args().any(|argument| argument == "far") {
         packing::by_size();
-        packing::checks();
         return far::beside_a_bare_get();
     }
     // First, while nothing else has made holes in the heap.
     memory(std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1024));
     ratio::beside_others();
     packing::by_size();
-    packing::checks();
     far::beside_a_bare_get();
 }

@@ -36,12 +36,12 @@ pub struct DiskSettings {
     pub max_value: usize,
     /// Values of so many bytes are compressed. Default 1 KiB.
     pub compress_over: usize,
-    /// The key of the checksums.
+    /// What values are sealed under.
     secret: [u8; 32],
 }
 
 impl DiskSettings {
-    /// Settings with the defaults. `secret` keys the checksums of values: the same at every start.
+    /// Settings with the defaults. Values are sealed under `secret`: the same at every start.
     pub fn new(path: impl Into<PathBuf>, max_bytes: u64, secret: [u8; 32]) -> Self {
         Self { path: path.into(), max_bytes, max_value: 1 << 20, compress_over: 1 << 10, secret }
     }
@@ -91,8 +91,8 @@ pub enum DiskError {
 /// A tier in a file. Every operation runs on a thread of its own (tokio's blocking pool). It has no
 /// deadlines: put it behind [`Guarded`](crate::Guarded), for disks can be slow.
 ///
-/// A value is packed with its key, its expiry and a keyed checksum, and is a miss unless all of them stand
-/// the check. When it is full, what came first goes.
+/// A value is sealed together with its key and its expiry: whoever does not know the secret can neither read nor make
+/// one. It is a miss unless all of them stand the check. When it is full, what came first goes.
 pub struct DiskTier<K, V> {
     max_bytes: u64,
     parcels: Parcels<K, V>,
@@ -120,7 +120,7 @@ where
         let DiskSettings { max_bytes, max_value, compress_over, secret, .. } = settings;
         Ok(Self {
             max_bytes,
-            parcels: Parcels::new(name, codec, Bounds { secret, compress_over, max_value }),
+            parcels: Parcels::new(name, codec, secret, Bounds { compress_over, max_value }),
             store: Arc::new(store),
             evicted: AtomicU64::new(0),
             sizes: SizeMetrics::new(name),

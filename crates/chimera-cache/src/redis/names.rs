@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn names_hold_prefix_version_and_key() {
         let names = Names::new("a*b:");
-        assert_eq!(names.entry(b"\x00k").as_bytes(), b"a*b:2:e:\x00k");
-        assert_eq!(names.pattern(), "a\\*b:2:e:*");
-        assert_eq!(names.purge(&Purge::Tag("red".into())).as_bytes(), b"a*b:2:p:tred");
+        assert_eq!(names.entry(b"\x00k").as_bytes(), b"a*b:3:e:\x00k");
+        assert_eq!(names.pattern(), "a\\*b:3:e:*");
+        assert_eq!(names.purge(&Purge::Tag("red".into())).as_bytes(), b"a*b:3:p:tred");
     }
 }

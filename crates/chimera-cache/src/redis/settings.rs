@@ -11,7 +11,7 @@ use crate::error::SettingsError;
 #[derive(Clone)]
 pub struct RedisSettings {
     pub(crate) config: Config,
-    /// The key of the checksums: the same for all processes that share values, and known to no other.
+    /// What values are sealed under: the same for all processes that share them, and known to no other.
     pub(crate) secret: [u8; 32],
     /// What every name in Redis begins with. Default `cache:`.
     pub prefix: String,
@@ -42,7 +42,7 @@ pub struct RedisSettings {
 pub struct RedisUrlError;
 
 impl RedisSettings {
-    /// Settings with their defaults for the Redis at a URL. `secret` keys the checksums of values.
+    /// Settings with their defaults for the Redis at a URL. Values are sealed under `secret`.
     pub fn new(url: &str, secret: [u8; 32]) -> Result<Self, RedisUrlError> {
         let known =
             ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];

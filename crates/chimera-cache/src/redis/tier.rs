@@ -38,8 +38,8 @@ use crate::{
 
 /// A tier in Redis. It has no deadlines of its own: put it behind [`Guarded`](crate::Guarded).
 ///
-/// A value is packed with its key, its expiry and a keyed checksum, and is a miss unless all of them
-/// stand the check. Values larger than allowed are not written, and not read either: no more than the
+/// A value is sealed together with its key and its expiry: whoever does not know the secret can neither read nor make
+/// one. It is a miss unless all of them stand the check. Values larger than allowed are not written, and not read either: no more than the
 /// largest allowed is asked for.
 ///
 /// Of Redis it needs `GETRANGE`, `SET`, `UNLINK` and `SCAN`; `CLIENT TRACKING` for changes by others; and
@@ -82,10 +82,10 @@ where
             .collect::<Result<Vec<_>, _>>()?;
         let writer = Connected::start(&settings).map_err(unusable)?;
         let RedisSettings { secret, compress_over, max_value, .. } = settings;
-        let bounds = Bounds { secret, compress_over, max_value };
+        let bounds = Bounds { compress_over, max_value };
         Ok(Self {
             names: Names::new(&settings.prefix),
-            parcels: Parcels::new(name, codec, bounds),
+            parcels: Parcels::new(name, codec, secret, bounds),
             settings,
             readers,
             next: AtomicUsize::new(0),

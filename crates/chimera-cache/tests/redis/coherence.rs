@@ -182,10 +182,10 @@ async fn changes_are_told_after_a_lag_and_the_lag_is_told_too() {
     until("restored", || has(&Change::Restored)).await;
     is_slow.store(true, SeqCst);
     for n in 0..200 {
-        server.text(&["SET", &format!("t:2:e:k{n}"), "v"]).await;
+        server.text(&["SET", &format!("t:3:e:k{n}"), "v"]).await;
     }
     until("the lag is told", || has(&Change::Missed)).await;
     is_slow.store(false, SeqCst);
-    server.text(&["SET", "t:2:e:after", "v"]).await;
+    server.text(&["SET", "t:3:e:after", "v"]).await;
     until("changes are told", || has(&Change::Key("after".to_owned()))).await;
 }

@@ -111,7 +111,7 @@ async fn goes_up(cache: &Cache, key: &str, text: &str) {
 
 /// The name of a key in Redis.
 fn name(key: &str) -> Vec<u8> {
-    [b"t:2:e:", key.as_bytes()].concat()
+    [b"t:3:e:", key.as_bytes()].concat()
 }
 
 /// Waits for what other processes do in their own time; how long is no part of any claim.

@@ -116,8 +116,8 @@ async fn what_was_used_and_is_pushed_out_goes_down() {
     let seen = cache.snapshot(Instant::now());
     assert!(seen.demoted > 50, "{seen:?}");
     assert_eq!(seen.writes.stored, seen.demoted);
-    let used = server.text(&["KEYS", "t:2:e:k*[02468]"]).await.matches("t:2:e:").count();
-    let unused = server.text(&["KEYS", "t:2:e:k*[13579]"]).await.matches("t:2:e:").count();
+    let used = server.text(&["KEYS", "t:3:e:k*[02468]"]).await.matches("t:3:e:").count();
+    let unused = server.text(&["KEYS", "t:3:e:k*[13579]"]).await.matches("t:3:e:").count();
     assert!(used > 50 && unused < used / 4, "{used} used, {unused} unused");
 }
 
@@ -234,7 +234,7 @@ async fn o05_with_a_lease_two_processes_compute_once() {
     assert_eq!(LOADS.load(SeqCst), 1);
     let looks: u64 = caches.iter().map(|cache| far(cache).hits + far(cache).misses).sum();
     assert!(looks < 100, "{looks} look-ups of 1,000 callers went to Redis");
-    assert_eq!(server.text(&["EXISTS", "t:2:l:k"]).await, ":0\r\n", "the lease was given back");
+    assert_eq!(server.text(&["EXISTS", "t:3:l:k"]).await, ":0\r\n", "the lease was given back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,7 +248,7 @@ async fn a_dead_holder_does_not_keep_a_lease() {
     let cache = cache_with(settings, guarded(), redis(&server.url()));
     ready(&cache).await;
     // Somebody took it and died.
-    server.text(&["SET", "t:2:l:k", "0123", "PX", "200"]).await;
+    server.text(&["SET", "t:3:l:k", "0123", "PX", "200"]).await;
     let load = || async { Ok::<_, std::io::Error>(Loaded::from(Value::from(*b"mine"))) };
     let found = cache.get_or_load(&"k".to_owned(), Lifetime::fresh(MINUTE), load).await.unwrap();
     assert_eq!((&*found.value, found.place), (&b"mine"[..], Place::Computed));

@@ -19,6 +19,10 @@ use crate::{
     },
 };
 
+/// How many values hold a text.
+const WITH: &str = "local n = 0 for _, key in ipairs(redis.call('KEYS', '*')) do \
+                    if string.find(redis.call('GET', key), ARGV[1], 1, true) then n = n + 1 end end return n";
+
 fn settings(upstream: &Arc<Scripted>) -> Settings {
     let mut models = Models::default();
     models.add_provider(provider("one", DialectId::OpenAi, upstream));
@@ -95,8 +99,11 @@ async fn one_gateways_answer_is_anothers_hit() {
     let page = page(&b).await;
     assert_eq!((&page["tiers"][1]["tier"], &page["tiers"][1]["up"]), (&"l2".into(), &true.into()));
     assert_eq!((&page["tiers"][1]["hits"], &page["moves"]["promote"]), (&1.into(), &1.into()));
-    // What lies there says nothing to who does not know the secret: names are keyed.
+    // What lies there says little to who does not know the secret: names are keyed, answers sealed, labels open.
     assert!(!server.text(&["KEYS", "*"]).await.contains("gpt-x"));
+    for (text, entries) in [("gpt-x", 1), ("hello there", 0), ("assistant", 0)] {
+        assert_eq!(server.text(&["EVAL", WITH, "0", text]).await, format!(":{entries}\r\n"), "{text}");
+    }
 }
 
 #[tokio::test]
