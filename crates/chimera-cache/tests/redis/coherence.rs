@@ -18,10 +18,7 @@ fn coherence(cache: &Cache) -> Coherence {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_elsewhere_pushes_the_entry_out_here_and_not_there() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let (a, b) = (connected(&server.url()).await, connected(&server.url()).await);
     tracked(&a).await;
     tracked(&b).await;
@@ -39,10 +36,7 @@ async fn a_write_elsewhere_pushes_the_entry_out_here_and_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_elsewhere_reaches_what_redis_never_had() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let mut settings = tiered(1 << 20);
     settings.writes = chimera_cache::WritePolicy::Demote;
     let (a, b) = (connected(&server.url()).await, cache_with(settings, guarded(), redis(&server.url())));
@@ -56,10 +50,7 @@ async fn a_purge_elsewhere_reaches_what_redis_never_had() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_elsewhere_voids_what_is_being_computed() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let (a, b) = (connected(&server.url()).await, connected(&server.url()).await);
     tracked(&b).await;
     let key = "acme:1".to_owned();
@@ -72,10 +63,7 @@ async fn a_purge_elsewhere_voids_what_is_being_computed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_empties_the_near_tier_until_it_is_back() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let cache = connected(&proxy.url()).await;
     tracked(&cache).await;
@@ -99,10 +87,7 @@ async fn a_lost_connection_empties_the_near_tier_until_it_is_back() {
 /// The connection is open and silent: only the proof shows that nothing is told any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_connection_is_noticed() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let cache = connected(&proxy.url()).await;
     tracked(&cache).await;
@@ -117,10 +102,7 @@ async fn a_frozen_connection_is_noticed() {
 /// Tracking that ends with the connection: Redis forgets it, fred does not ask again.
 #[tokio::test(flavor = "multi_thread")]
 async fn tracking_is_asked_for_again_after_a_reconnection() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let (a, b) = (connected(&server.url()).await, connected(&server.url()).await);
     tracked(&b).await;
     let before = b.snapshot(Instant::now()).distrusted;
@@ -144,10 +126,7 @@ async fn tracking_is_asked_for_again_after_a_reconnection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r11_a_flush_empties_the_near_tier() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     tracked(&cache).await;
     put(&cache, "k", "v");
@@ -160,10 +139,7 @@ async fn r11_a_flush_empties_the_near_tier() {
 /// A reader of changes that falls behind: fred's own handler ends there.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_told_after_a_lag_and_the_lag_is_told_too() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let mut settings = redis(&server.url());
     settings.most_told = 2;
     let tier = Tier::start("l2", settings, TextCodec::new()).unwrap();

@@ -62,10 +62,7 @@ async fn r01_a_redis_that_is_absent_at_the_start_is_used_when_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r02_a_redis_that_is_killed_costs_misses_only() {
-    if server::skipped() {
-        return;
-    }
-    let mut server = Server::start().await;
+    let Some(mut server) = Server::or_skip().await else { return };
     let port = server.port;
     let cache = connected(&server.url()).await;
     for n in 0..100 {
@@ -100,10 +97,7 @@ async fn r02_a_redis_that_is_killed_costs_misses_only() {
 /// Without a guard, so that nothing but the loss of the connection ends a look-up.
 #[tokio::test]
 async fn r02_look_ups_do_not_wait_for_a_connection_that_is_lost() {
-    if server::skipped() {
-        return;
-    }
-    let mut server = Server::start().await;
+    let Some(mut server) = Server::or_skip().await else { return };
     let tier = Tier::start("l2", redis(&server.url()), TextCodec::new()).unwrap();
     until("Redis is used", || tier.snapshot(Instant::now()).up).await;
     let key = "k".to_owned();
@@ -120,10 +114,7 @@ async fn r02_look_ups_do_not_wait_for_a_connection_that_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r03_a_redis_that_is_frozen_is_left_alone_and_used_again() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     stored(&cache, &server, "k", "v").await;
     server.freeze();
@@ -149,10 +140,7 @@ fn futures_block<T>(future: impl Future<Output = T>) -> T {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r03_a_network_that_is_frozen_is_left_alone() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let cache = connected(&proxy.url()).await;
     proxy.set(Fault::Freeze);
@@ -165,10 +153,7 @@ async fn r03_a_network_that_is_frozen_is_left_alone() {
 /// all the time: by who looks up here, by the proof of what is told, and by both guards.
 #[tokio::test(flavor = "multi_thread")]
 async fn r03_connections_that_swallow_everything_are_left_for_new_ones() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let cache = connected(&proxy.url()).await;
     stored(&cache, &server, "k", "v").await;
@@ -184,10 +169,7 @@ async fn r03_connections_that_swallow_everything_are_left_for_new_ones() {
 /// Without a guard, so that nothing but the end of the connection ends a look-up.
 #[tokio::test]
 async fn r03_a_look_up_that_was_swallowed_ends_with_its_connection() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let tier = Tier::start("l2", redis(&proxy.url()), TextCodec::new()).unwrap();
     until("Redis is used", || tier.snapshot(Instant::now()).up).await;
@@ -199,10 +181,7 @@ async fn r03_a_look_up_that_was_swallowed_ends_with_its_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r04_a_slow_redis_is_switched_off_and_probed() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let settings = GuardedSettings {
         get: Duration::from_secs(5),
@@ -219,10 +198,7 @@ async fn r04_a_slow_redis_is_switched_off_and_probed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_a_full_redis_is_read_and_not_written() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     stored(&cache, &server, "k", "v").await;
     server.text(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
@@ -240,10 +216,7 @@ async fn r05_a_full_redis_is_read_and_not_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_a_value_that_redis_evicted_is_a_miss() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     stored(&cache, &server, "k", "v").await;
     server.text(&["DEL", "t:3:e:k"]).await;
@@ -253,10 +226,7 @@ async fn r05_a_value_that_redis_evicted_is_a_miss() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r06_a_key_of_another_type_is_a_miss_and_goes() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     server.text(&["RPUSH", "t:3:e:k", "v"]).await;
     assert_eq!(get_far(&cache, "k").await, None);
@@ -268,10 +238,7 @@ async fn r06_a_key_of_another_type_is_a_miss_and_goes() {
 /// What a Redis says that is loading, was demoted, or lost its master: a miss, and no loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn r06_errors_are_misses() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let cache = connected(&proxy.url()).await;
     stored(&cache, &server, "k", "v").await;
@@ -355,10 +322,7 @@ async fn r07_damaged_values_are_misses_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r07_a_value_moved_to_another_key_or_tenant_is_a_miss() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     stored(&cache, &server, "acme:k", "secret of acme").await;
     let bytes = server.value(&name("acme:k")).await.unwrap();
@@ -370,10 +334,7 @@ async fn r07_a_value_moved_to_another_key_or_tenant_is_a_miss() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r07_a_value_of_somebody_without_the_secret_is_a_miss() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let mut theirs = RedisSettings::new(&server.url(), [1; 32]).unwrap();
     theirs.prefix = "t:".to_owned();
     let attacker = cache_with(tiered(1 << 20), guarded(), theirs);
@@ -386,10 +347,7 @@ async fn r07_a_value_of_somebody_without_the_secret_is_a_miss() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r07_bits_that_flip_on_the_way_are_misses() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let proxy = Proxy::start(server.port).await;
     let cache = connected(&proxy.url()).await;
     let text: String = (0..500).map(|n| char::from(b'a' + n as u8 % 26)).collect();
@@ -417,10 +375,7 @@ async fn r08_a_value_of_another_schema_is_a_miss_and_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r09_a_huge_value_is_not_fetched() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let mut settings = redis(&server.url());
     settings.max_value = 16 << 10;
     let cache = cache_with(tiered(1 << 20), guarded(), settings);
@@ -492,10 +447,7 @@ async fn r10_callers_that_leave_never_cross_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r12_the_expiry_inside_holds_when_redis_forgets_its_own() {
-    if server::skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     let short = Item::new(Value::from(*b"v"), Lifetime::fresh(Duration::from_secs(2)), Duration::ZERO);
     cache.put("k".to_owned(), short, None, Instant::now());
@@ -511,10 +463,7 @@ async fn r12_the_expiry_inside_holds_when_redis_forgets_its_own() {
 /// Two faults at once: no Redis, and a computation that fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn pain_09_redis_and_upstream_down_together_fail_quickly_and_once() {
-    if server::skipped() {
-        return;
-    }
-    let mut server = Server::start().await;
+    let Some(mut server) = Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     server.kill();
     static LOADS: AtomicU64 = AtomicU64::new(0);

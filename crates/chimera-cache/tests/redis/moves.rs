@@ -11,10 +11,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_process_stores_another_finds() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let (a, b) = (connected(&server.url()).await, connected(&server.url()).await);
     put(&a, "k", "value");
     a.flush().await;
@@ -29,10 +26,7 @@ async fn what_one_process_stores_another_finds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_values_are_compressed_and_too_large_ones_not_written() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let mut settings = redis(&server.url());
     settings.max_value = 64 << 10;
     let cache = cache_with(tiered(16 << 20), guarded(), settings);
@@ -48,10 +42,7 @@ async fn large_values_are_compressed_and_too_large_ones_not_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_does_not_flush_the_near_tier() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let writer = connected(&server.url()).await;
     let value = "v".repeat(1000);
     for n in 0..3000 {
@@ -84,10 +75,7 @@ async fn a_scan_does_not_flush_the_near_tier() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_used_and_is_pushed_out_goes_down() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let mut settings = tiered(256 << 10);
     settings.writes = WritePolicy::Demote;
     settings.demote_remaining = MINUTE / 2;
@@ -123,10 +111,7 @@ async fn what_was_used_and_is_pushed_out_goes_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_redis_already_does_not_go_down_again() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let cache = cache_with(tiered(64 << 10), guarded(), redis(&server.url()));
     ready(&cache).await;
     for n in 0..400 {
@@ -141,10 +126,7 @@ async fn what_is_in_redis_already_does_not_go_down_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_drops_and_counts() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let mut settings = tiered(1 << 20);
     settings.queue_entries = 8;
     let cache = cache_with(settings, guarded(), redis(&server.url()));
@@ -162,10 +144,7 @@ async fn a_full_queue_drops_and_counts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn purges_reach_both_tiers() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let cache = connected(&server.url()).await;
     tracked(&cache).await;
     let fill = || async {
@@ -199,10 +178,7 @@ async fn purges_reach_both_tiers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn o05_with_a_lease_two_processes_compute_once() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let mut settings = tiered(1 << 20);
     settings.lease = Some(Duration::from_secs(10));
     // A machine so busy that Redis seems slow would make each compute for itself, as it should.
@@ -239,10 +215,7 @@ async fn o05_with_a_lease_two_processes_compute_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_holder_does_not_keep_a_lease() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let mut settings = tiered(1 << 20);
     settings.lease = Some(Duration::from_millis(200));
     let cache = cache_with(settings, guarded(), redis(&server.url()));
@@ -257,10 +230,7 @@ async fn a_dead_holder_does_not_keep_a_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_of_somebody_else_is_not_given_back() {
     use chimera_cache::{Lease, Tier as _};
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let tier = Tier::start("l2", redis(&server.url()), TextCodec::new()).unwrap();
     until("connected", || tier.snapshot(Instant::now()).up).await;
     let key = "k".to_owned();

@@ -46,6 +46,11 @@ pub(crate) fn fresh_dir() -> PathBuf {
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Server {
+    /// One, or none where tests that need it are to be skipped.
+    pub(crate) async fn or_skip() -> Option<Self> {
+        if skipped() { None } else { Some(Self::start().await) }
+    }
+
     pub(crate) async fn start() -> Self {
         Self::start_on(free_port(), &[]).await
     }

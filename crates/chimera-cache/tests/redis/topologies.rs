@@ -4,10 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_few_rights_is_enough() {
-    if server::skipped() {
-        return;
-    }
-    let server = server::Server::start().await;
+    let Some(server) = server::Server::or_skip().await else { return };
     let rules = ["ACL", "SETUSER", "gate", "on", ">canary-secret", "~t:*"];
     let may =
         ["+getrange", "+set", "+unlink", "+scan", "+eval", "+client|tracking", "+hello", "+ping", "+info"];

@@ -80,10 +80,7 @@ fn with_key(key: &str, prompt: &str) -> Request<Full<bytes::Bytes>> {
 
 #[tokio::test]
 async fn one_gateways_answer_is_anothers_hit() {
-    if skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let upstream = Scripted::answering(unary(200, ANSWER));
     let (a, b) = (behind(&server.url(), settings(&upstream)), behind(&server.url(), settings(&upstream)));
     ready(&a).await;
@@ -108,10 +105,7 @@ async fn one_gateways_answer_is_anothers_hit() {
 
 #[tokio::test]
 async fn a_stream_from_the_second_tier_is_the_one_that_was_kept() {
-    if skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let upstream = Scripted::answering(stream(&[ROLE, &delta("a"), &delta("b"), STOP, USAGE, DONE]));
     let (a, b) = (behind(&server.url(), settings(&upstream)), behind(&server.url(), settings(&upstream)));
     ready(&a).await;
@@ -127,10 +121,7 @@ async fn a_stream_from_the_second_tier_is_the_one_that_was_kept() {
 
 #[tokio::test]
 async fn pain_07_tenants_do_not_share_an_answer_in_the_second_tier() {
-    if skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let upstream = Scripted::answering(unary(200, ANSWER));
     let (a, b) = (behind(&server.url(), keyed(&upstream)), behind(&server.url(), keyed(&upstream)));
     ready(&a).await;
@@ -145,10 +136,7 @@ async fn pain_07_tenants_do_not_share_an_answer_in_the_second_tier() {
 
 #[tokio::test]
 async fn a_purge_of_one_tenant_or_model_reaches_every_gateway() {
-    if skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let upstream = Scripted::answering(unary(200, ANSWER));
     let (a, b) = (behind(&server.url(), keyed(&upstream)), behind(&server.url(), keyed(&upstream)));
     ready(&a).await;
@@ -182,10 +170,7 @@ async fn r01_without_its_redis_a_gateway_answers_and_is_ready() {
 
 #[tokio::test]
 async fn r02_r03_a_redis_that_freezes_and_dies_fails_no_request() {
-    if skipped() {
-        return;
-    }
-    let mut server = Server::start().await;
+    let Some(mut server) = Server::or_skip().await else { return };
     let upstream = Scripted::answering(unary(200, ANSWER));
     let gateway = behind(&server.url(), settings(&upstream));
     ready(&gateway).await;
@@ -221,10 +206,7 @@ async fn an_old_answer_stands_in_for_none_and_says_that_it_is_stale() {
 
 #[tokio::test]
 async fn a_purge_by_key_prefix_and_tag_reaches_every_gateway() {
-    if skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let upstream = Scripted::answering(unary(200, ANSWER));
     let (a, b) = (behind(&server.url(), settings(&upstream)), behind(&server.url(), settings(&upstream)));
     ready(&a).await;
@@ -309,10 +291,7 @@ async fn o05_identical_requests_at_once_on_two_gateways_with_the_lease_make_one_
 
 #[tokio::test]
 async fn a_caller_who_leaves_gives_the_lease_back() {
-    if skipped() {
-        return;
-    }
-    let server = Server::start().await;
+    let Some(server) = Server::or_skip().await else { return };
     let acts = vec![Act::Read, Act::AwaitClose];
     let silent = Scripted::new([Script::Acts(acts)]);
     let upstream = Scripted::answering(unary(200, ANSWER));
