@@ -1,9 +1,6 @@
 //! Answers as HTTP: the one place that knows which status goes with what.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chimera_protocol::{DialectId, ErrorParts};
@@ -207,23 +204,32 @@ pub(crate) fn origin(headers: &mut HeaderMap, provenance: &Provenance, total: Du
 
 /// `server-timing` in milliseconds to the microsecond.
 pub(crate) fn timing(headers: &mut HeaderMap, spans: &[(&str, Duration)]) {
-    let mut text = io::Cursor::new([0; 128]);
-    let written = spans.iter().enumerate().try_for_each(|(index, (name, span))| {
-        let separator = if index > 0 { ", " } else { "" };
+    // It always fits: three names and three numbers of at most twenty digits.
+    let (mut text, mut length) = ([0; 128], 0);
+    let mut add = |part: &[u8]| {
+        if let Some(room) = text.get_mut(length..length + part.len()) {
+            room.copy_from_slice(part);
+            length += part.len();
+        }
+    };
+    for (index, (name, span)) in spans.iter().enumerate() {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let (millis, rest) = (micros / 1000, micros % 1000);
-        let digits = [rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8);
-        for part in [separator, name, ";dur=", itoa::Buffer::new().format(millis), "."] {
-            text.write_all(part.as_bytes())?;
+        if index > 0 {
+            add(b", ");
         }
-        text.write_all(&digits)
-    });
-    let length = usize::try_from(text.position()).unwrap_or(0);
-    let value = text.get_ref().get(..length).and_then(|text| HeaderValue::from_bytes(text).ok());
-    // It always fits: three names and three numbers of at most twenty digits.
-    if let (Ok(()), Some(value)) = (written, value) {
+        add(name.as_bytes());
+        add(b";dur=");
+        add(itoa::Buffer::new().format(millis).as_bytes());
+        add(&[b'.', digit(rest / 100), digit(rest / 10 % 10), digit(rest % 10)]);
+    }
+    if let Some(Ok(value)) = text.get(..length).map(HeaderValue::from_bytes) {
         headers.insert(&names::SERVER_TIMING, value);
     }
+}
+
+fn digit(number: u64) -> u8 {
+    b'0' + number as u8
 }
 
 #[cfg(test)]
@@ -241,6 +247,24 @@ mod tests {
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(at(1_000_000_000), "2001-09-09T01:46:40Z");
         assert_eq!(at(4_102_444_799), "2099-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn spans_are_told_in_milliseconds_to_the_microsecond() {
+        let told = |spans: &[(&str, Duration)]| {
+            let mut headers = HeaderMap::new();
+            timing(&mut headers, spans);
+            headers["server-timing"].to_str().unwrap().to_owned()
+        };
+        let span = Duration::from_nanos;
+        assert_eq!(told(&[("total", span(999))]), "total;dur=0.000");
+        assert_eq!(
+            told(&[("queue", span(1_234_567)), ("total", span(20_050_999))]),
+            "queue;dur=1.234, total;dur=20.050"
+        );
+        let longest =
+            told(&[("queue", Duration::MAX), ("upstream", Duration::MAX), ("total", Duration::MAX)]);
+        assert!(longest.ends_with(", total;dur=18446744073709551.615"), "{longest}");
     }
 
     #[test]

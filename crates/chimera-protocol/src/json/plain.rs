@@ -3,6 +3,7 @@
 /// The first byte from `at` on that a string cannot simply hold: a quote, a backslash, a control
 /// character. Short strings, which most are, are looked at eight bytes at a time in a register; long ones
 /// with vector instructions.
+#[inline]
 pub(crate) fn plain_until(body: &[u8], at: usize) -> usize {
     let mut offset = at;
     for word in body.get(at..).unwrap_or_default().as_chunks::<8>().0.iter().take(SHORT / 8) {
@@ -11,22 +12,28 @@ pub(crate) fn plain_until(body: &[u8], at: usize) -> usize {
             found => return offset + found,
         }
     }
-    let rest = body.get(offset..).unwrap_or_default();
+    long_until(body, offset)
+}
+
+/// Bytes up to which a string is short.
+const SHORT: usize = 24;
+
+/// The same for what is long, or at the end. Apart, so that short strings pay nothing for it.
+#[inline(never)]
+fn long_until(body: &[u8], at: usize) -> usize {
+    let rest = body.get(at..).unwrap_or_default();
     if rest.len() < 8 {
-        return offset + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
+        return at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
     }
     let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
     let plain = rest.get(..end).unwrap_or(rest);
     // The smallest byte is found by vector instructions; where there is a control character is asked
     // only if there is one.
     if plain.iter().fold(u8::MAX, |least, byte| least.min(*byte)) >= 0x20 {
-        return offset + end;
+        return at + end;
     }
-    offset + plain.iter().position(|byte| is_special(*byte)).unwrap_or(end)
+    at + plain.iter().position(|byte| is_special(*byte)).unwrap_or(end)
 }
-
-/// Bytes up to which a string is short.
-const SHORT: usize = 24;
 
 fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
