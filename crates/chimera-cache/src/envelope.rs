@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! schema 1 · flags 1 · created 8 · expires 8 · ttl 4 · stale 4 · error 4 · cost 4
-//! · key length 2 · labels length 2 · value length 4 · name of the message 24      (all big-endian)
+//! · key length 2 · labels length 2 · value length 4 · name of the message 28      (all big-endian)
 //! · key · labels · value, compressed or not, encrypted · tag 16
 //! ```
 //! It is sealed ([`Sealer`]): whoever can read the tier and does not know the secret learns key, labels and times,

@@ -2,11 +2,15 @@
 //!
 //! AES-256-GCM (NIST SP 800-38D), which must never see a nonce twice under one key. So no two writers share one: each
 //! process draws a name of 16 bytes, its key is that name's under the secret (HKDF-SHA256, RFC 5869), and its nonces
-//! are a count. Readers make the keys of others from the names that stand with the values.
+//! are a count, before which stands the clock's nanosecond: an image of the process that is started twice counts on from
+//! the same place in both. Readers make the keys of others from the names that stand with the values.
 
-use std::sync::{
-    OnceLock, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use ring::{
@@ -15,13 +19,12 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 
-/// Bytes that tell a message from all others: its writer's name, and the count of that writer's messages.
-pub(crate) const NAME: usize = WRITER + COUNT;
+/// Bytes that tell a message from all others: its writer's name, and a nonce of that writer's.
+pub(crate) const NAME: usize = WRITER + NONCE_LEN;
 /// Bytes behind a message that prove where it comes from.
 pub(crate) const TAG: usize = 16;
 
 const WRITER: usize = 16;
-const COUNT: usize = 8;
 /// Keys of other writers that are remembered; the rest is made anew, which takes a microsecond or two.
 const REMEMBERED: usize = 64;
 /// What the keys are for.
@@ -48,17 +51,10 @@ impl Writer {
     }
 
     /// Decrypts in place.
-    fn open(&self, count: [u8; COUNT], front: &[u8], body: &mut [u8], tag: [u8; TAG]) -> bool {
-        let opened =
-            self.key.open_in_place_separate_tag(nonce(count), Aad::from(front), Tag::from(tag), body, 0..);
-        opened.is_ok()
+    fn open(&self, nonce: [u8; NONCE_LEN], front: &[u8], body: &mut [u8], tag: [u8; TAG]) -> bool {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key.open_in_place_separate_tag(nonce, Aad::from(front), Tag::from(tag), body, 0..).is_ok()
     }
-}
-
-fn nonce(count: [u8; COUNT]) -> Nonce {
-    let mut nonce = [0; NONCE_LEN];
-    nonce[NONCE_LEN - COUNT..].copy_from_slice(&count);
-    Nonce::assume_unique_for_key(nonce)
 }
 
 impl Sealer {
@@ -68,11 +64,12 @@ impl Sealer {
 
     /// The name of a message that is to be sealed; `None` where the system has no chance to give.
     pub(crate) fn name(&self) -> Option<[u8; NAME]> {
-        let writer = self.own()?.name;
-        let count = self.count.fetch_add(1, Relaxed).to_be_bytes();
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let count = self.count.fetch_add(1, Relaxed);
         let mut name = [0; NAME];
-        name[..WRITER].copy_from_slice(&writer);
-        name[WRITER..].copy_from_slice(&count);
+        name[..WRITER].copy_from_slice(&self.own()?.name);
+        name[WRITER..WRITER + 4].copy_from_slice(&nanos.to_be_bytes());
+        name[WRITER + 4..].copy_from_slice(&count.to_be_bytes());
         Some(name)
     }
 
@@ -90,24 +87,24 @@ impl Sealer {
     /// Encrypts a body where it lies. `name` is one of [`name`](Self::name), used once; `front` is bound to the body
     /// and stays readable.
     pub(crate) fn seal(&self, name: [u8; NAME], front: &[u8], body: &mut [u8]) -> Option<[u8; TAG]> {
-        let (_, count) = split(name);
-        let tag = self.own()?.key.seal_in_place_separate_tag(nonce(count), Aad::from(front), body).ok()?;
+        let nonce = Nonce::assume_unique_for_key(split(name).1);
+        let tag = self.own()?.key.seal_in_place_separate_tag(nonce, Aad::from(front), body).ok()?;
         tag.as_ref().try_into().ok()
     }
 
     /// Decrypts a body where it lies; false where it, its front or its name is not as it was sealed.
     pub(crate) fn open(&self, name: [u8; NAME], front: &[u8], body: &mut [u8], tag: [u8; TAG]) -> bool {
-        let (writer, count) = split(name);
+        let (writer, nonce) = split(name);
         if let Some(own) = self.own.get().filter(|own| own.name == writer) {
-            return own.open(count, front, body, tag);
+            return own.open(nonce, front, body, tag);
         }
         let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = others.iter().find(|known| known.name == writer) {
-            return known.open(count, front, body, tag);
+            return known.open(nonce, front, body, tag);
         }
         drop(others);
         let Some(found) = Writer::new(&self.secret, writer) else { return false };
-        let is_opened = found.open(count, front, body, tag);
+        let is_opened = found.open(nonce, front, body, tag);
         if is_opened {
             self.remember(found);
         }
@@ -127,11 +124,12 @@ impl Sealer {
     }
 }
 
-fn split(name: [u8; NAME]) -> ([u8; WRITER], [u8; COUNT]) {
-    let (mut writer, mut count) = ([0; WRITER], [0; COUNT]);
+/// Writer and nonce.
+fn split(name: [u8; NAME]) -> ([u8; WRITER], [u8; NONCE_LEN]) {
+    let (mut writer, mut nonce) = ([0; WRITER], [0; NONCE_LEN]);
     writer.copy_from_slice(&name[..WRITER]);
-    count.copy_from_slice(&name[WRITER..]);
-    (writer, count)
+    nonce.copy_from_slice(&name[WRITER..]);
+    (writer, nonce)
 }
 
 #[cfg(test)]
