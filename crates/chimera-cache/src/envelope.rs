@@ -162,7 +162,7 @@ impl Packing<'_> {
     }
 
     /// Unpacks and checks a value that is believed to be that of `key`.
-    pub(crate) fn open(&self, bytes: &Bytes, key: &[u8], now: SystemTime) -> Result<(Stamp, Bytes), Flaw> {
+    pub(crate) fn open(&self, bytes: &[u8], key: &[u8], now: SystemTime) -> Result<(Stamp, Bytes), Flaw> {
         if bytes.len() > self.max_envelope() {
             return Err(Flaw::Size);
         }

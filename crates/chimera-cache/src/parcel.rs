@@ -8,8 +8,6 @@ use std::{
     time::SystemTime,
 };
 
-use bytes::Bytes;
-
 use crate::{
     codec::{Codec, SharedCodec},
     envelope::{Flaw, Packing, Stamp},
@@ -74,7 +72,7 @@ impl<K: 'static, V: 'static> Parcels<K, V> {
     }
 
     /// An entry from bytes that are believed to be those of the key.
-    pub(crate) fn unpack(&self, bytes: &Bytes, written: &[u8]) -> Result<Hit<Item<V>>, Flaw> {
+    pub(crate) fn unpack(&self, bytes: &[u8], written: &[u8]) -> Result<Hit<Item<V>>, Flaw> {
         let now = SystemTime::now();
         let (stamp, value) = self.packing().open(bytes, written, now)?;
         let value = self.codec.read_value(value).ok_or(Flaw::Value)?;

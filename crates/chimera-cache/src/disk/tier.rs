@@ -190,7 +190,7 @@ where
         let Some(bytes) = aside_of(&self.store, move |store| store.get(&wanted)).await? else {
             return Ok(None);
         };
-        match self.parcels.unpack(&bytes.into(), &written) {
+        match self.parcels.unpack(&bytes, &written) {
             Ok(hit) => Ok(Some(hit)),
             Err(flaw) => {
                 if flaw != Flaw::Expired {
