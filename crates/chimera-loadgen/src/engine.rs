@@ -389,7 +389,7 @@ impl Run<'_> {
         Verdict {
             threshold: format!("all thresholds at {at_least}/s"),
             value: held,
-            shown: held.map_or_else(|| "not at any rate".to_owned(), |rate| format!("up to {rate}/s")),
+            shown: held.map_or_else(|| "not at any rate".to_owned(), |rate| format!("up to {rate:.1}/s")),
             held: held.is_some_and(|rate| rate >= at_least),
         }
     }
