@@ -175,15 +175,15 @@ impl<T> Guarded<T> {
     }
 }
 
-/// The last moment at which a timer for a deadline may be due: timers fire up to a millisecond late.
-/// `None` where that is beyond all time.
+/// When the timer for a deadline is to be due, so that the caller has its answer by then: timers fire up to a
+/// millisecond late, and who is woken waits for its turn. `None` where that is beyond all time.
 fn until(began: tokio::time::Instant, deadline: Duration) -> Option<tokio::time::Instant> {
-    let early = if deadline > 2 * TICK { deadline - TICK } else { deadline };
+    let early = if deadline > 5 * EARLY { deadline - EARLY } else { deadline };
     began.checked_add(early)
 }
 
-/// What timers are late by at most.
-const TICK: Duration = Duration::from_millis(1);
+/// How much earlier than a deadline its timer is due.
+const EARLY: Duration = Duration::from_millis(2);
 
 impl<K, V, T> Tier<K, V> for Guarded<T>
 where
@@ -304,8 +304,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn timers_that_fire_late_keep_the_deadline() {
         let (began, ms) = (tokio::time::Instant::now(), Duration::from_millis);
-        assert_eq!(until(began, ms(25)), Some(began + ms(24)));
-        assert_eq!(until(began, ms(2)), Some(began + ms(2)));
+        assert_eq!(until(began, ms(25)), Some(began + ms(23)));
+        assert_eq!(until(began, ms(10)), Some(began + ms(10)));
         assert_eq!(until(began, Duration::MAX), None);
     }
 }
