@@ -17,7 +17,8 @@ pub trait Codec<K, V>: Labels<K, V> {
     /// Appends the value as bytes.
     fn write_value(&self, value: &V, out: &mut Vec<u8>);
 
-    /// The value that [`write_value`](Self::write_value) wrote.
+    /// The value that [`write_value`](Self::write_value) wrote. The bytes are its own: slices of them may be kept, and
+    /// hold no buffer that they were read into.
     fn read_value(&self, bytes: Bytes) -> Option<V>;
 }
 

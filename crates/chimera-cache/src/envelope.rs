@@ -321,6 +321,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_opened_holds_no_buffer_that_it_was_read_into() {
+        let buffer: std::sync::Arc<[u8]> = sealed(b"short").to_vec().into();
+        let (_, opened) = open(Bytes::from_owner(buffer.clone()), b"key", now()).unwrap();
+        assert_eq!((&opened[..], std::sync::Arc::strong_count(&buffer)), (&b"short"[..], 1));
+    }
+
+    #[test]
     fn what_hardly_shrinks_is_kept_as_it_is() {
         // A sixteenth of it is zeros, the rest is noise.
         let mut state = 1_u64;
