@@ -39,8 +39,8 @@ use crate::{
 /// A tier in Redis. It has no deadlines of its own: put it behind [`Guarded`](crate::Guarded).
 ///
 /// A value is sealed together with its key and its expiry: whoever does not know the secret can neither read nor make
-/// one. It is a miss unless all of them stand the check. Values larger than allowed are not written, and not read either: no more than the
-/// largest allowed is asked for.
+/// one. It is a miss unless all of them stand the check. Values larger than allowed are not written, and not read
+/// either: no more than the largest allowed is asked for.
 ///
 /// Of Redis it needs `GETRANGE`, `SET`, `UNLINK` and `SCAN`; `CLIENT TRACKING` for changes by others; and
 /// `EVAL` where leases are used.
