@@ -1,6 +1,6 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use chimera_cache::Role;
@@ -46,7 +46,8 @@ where
     B::Error: std::fmt::Display,
 {
     let mut books = Books::new(gateway.shared.clone(), arrival);
-    let mut response = match dispatch(gateway, parts, body, arrival, &mut books).await {
+    let dispatched = pin!(dispatch(gateway, parts, body, arrival, &mut books)).await;
+    let mut response = match dispatched {
         Ok(response) => response,
         Err(failure) => {
             let response = respond::failure(arrival.dialect, &failure, &arrival.request_id);
@@ -126,8 +127,8 @@ where
         }
         Route::Call(call) => {
             books.label = call.label;
-            let (bytes, _in_flight) = read(&context, parts, body).await?;
-            around(&context, &call, parts, bytes, books).await
+            let (bytes, _in_flight) = pin!(read(&context, parts, body)).await?;
+            pin!(around(&context, &call, parts, bytes, books)).await
         }
         Route::Transform { batch } => {
             books.label = route::RouteLabel::Transform;
@@ -225,7 +226,7 @@ async fn around(
     {
         return Box::pin(transforms::through(pipeline, context, call, parts, body, books)).await;
     }
-    serve(context, call, parts, body, books).await
+    pin!(serve(context, call, parts, body, books)).await
 }
 
 /// Answers a call from its whole body: from the cache, from a call under way, or from a provider.
@@ -303,7 +304,7 @@ pub(crate) async fn serve(
     }
     let keep_for = if stale.is_some() { KeepFor::StaleCaller } else { KeepFor::Caller };
     let load = load_of(context, call, &plan, &asking, asked, keep_for)?;
-    let answered = follow(context, call, &plan, &asking, load, parts, books).await;
+    let answered = pin!(follow(context, call, &plan, &asking, load, parts, books)).await;
     let mut answered = match (answered, stale) {
         (Err(failure), Some(stale)) if failure.is_upstreams() => {
             let response = reply::hit(context, &stale, &asking, parts, books).await.ok_or(failure)?;

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -261,7 +261,7 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send + Unpin,
         B::Error: std::fmt::Display,
     {
-        self.handle_for(None, false, request).await
+        pin!(self.handle_for(None, false, request)).await
     }
 
     /// The same for a tenant that is known already, whatever the request says.
@@ -303,7 +303,7 @@ impl Gateway {
             caller,
             background,
         };
-        let handled = CatchPanic { future: call::handle(self, &parts, body, &arrival) };
+        let handled = pin!(CatchPanic { future: call::handle(self, &parts, body, &arrival) });
         handled.await.unwrap_or_else(|| {
             self.shared.panicked(&arrival.request_id);
             let failure = Failure::new(Code::Internal, "the gateway failed on this request").close();

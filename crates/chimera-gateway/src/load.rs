@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -173,7 +173,12 @@ impl Load {
             None => self.outgoing.build(deployment),
             Some(mixed) => mixed.build(&self.outgoing, deployment),
         };
-        match self.group.send(&self.bounds(), &mut judge, &build).await {
+        let bounds = self.bounds();
+        let sent = {
+            let sending = pin!(self.group.send(&bounds, &mut judge, &build));
+            sending.await
+        };
+        match sent {
             Ok(reply) => {
                 // The reply may be an earlier one than the last that was judged.
                 judge.may_try(&reply.deployment);
@@ -187,7 +192,8 @@ impl Load {
         if let Some(piece) = self.leased().await {
             return piece;
         }
-        match self.send().await {
+        let sent = pin!(self.send()).await;
+        match sent {
             Ok((reply, judge)) => self.answer(reply, judge),
             Err((error, attempts)) => self.failed(&error, attempts),
         }

@@ -84,7 +84,10 @@ impl Group {
             Some(hedging) if bounds.idle.is_some() => {
                 Box::pin(self.send_hedged(hedging, bounds, classify, build)).await
             }
-            _ => self.send_in_turn(bounds, classify, build, Course::default()).await,
+            _ => {
+                let sent = pin!(self.send_in_turn(bounds, classify, build, Course::default()));
+                sent.await
+            }
         }
     }
 
@@ -111,8 +114,11 @@ impl Group {
             }
             course.asks(index);
             let patience = self.patience(bounds, &course, index, started);
-            let outcome =
-                self.attempt(deployment, bounds, patience, classify, build, &mut attempts, started).await;
+            let outcome = {
+                let attempt =
+                    pin!(self.attempt(deployment, bounds, patience, classify, build, &mut attempts, started));
+                attempt.await
+            };
             match outcome {
                 Ok(Attempted::Accepted(reply)) => return Ok(reply),
                 Ok(Attempted::Refused { mut reply, refusal }) => {
@@ -229,8 +235,12 @@ impl Group {
             false => SendError::RateLimited { retry_after: resting.wait },
         })?;
         let mut progress = Progress::new(started);
-        let work = self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress);
-        let result = match tokio::time::timeout_at(patience.unwrap_or(bounds.deadline), work).await {
+        let done = {
+            let work =
+                pin!(self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress));
+            tokio::time::timeout_at(patience.unwrap_or(bounds.deadline), work).await
+        };
+        let result = match done {
             Ok(result) => result,
             Err(_) if patience.is_some() => Err(match progress.stage {
                 Stage::FirstEvent => SendError::NoContent,
@@ -375,7 +385,11 @@ pub(crate) async fn exchange(
         deployment.metrics.wait.record(waited.as_secs_f64());
         progress.stage = Stage::FirstEvent;
         let request = build(deployment).map_err(|error| SendError::Broken(error.into()))?;
-        match lease.send(request, target, credential).await {
+        let sent = {
+            let sending = pin!(lease.send(request, target, credential));
+            sending.await
+        };
+        match sent {
             Ok(parts) => return Ok((lease, parts)),
             // A shared connection may be closing when a request is put on it, however new it is.
             Err(failure) if failure.unsent && (reused || lease.is_shared()) && tries > 0 => {
