@@ -63,10 +63,11 @@ impl Flaw {
         }
     }
 
-    /// Whether the entry is to be deleted. Another version's is left to it.
+    /// Whether the entry is to be deleted. Another version's is left to it; one that is past its time goes by itself,
+    /// and for others, whose clocks may be right, it may not be.
     #[cfg(feature = "redis")]
     pub(crate) fn is_to_be_deleted(self) -> bool {
-        self != Self::Version
+        !matches!(self, Self::Version | Self::Expired)
     }
 }
 

@@ -106,6 +106,11 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
         Subscription { table, flight, key, place, role, waker: None, interrupted: false, ended: false }
     }
 
+    /// Whether the computation of a key is under way and takes followers.
+    pub fn contains(&self, key: &K) -> bool {
+        lock(self.table.shard(key)).contains_key(key)
+    }
+
     /// Flights under way that take followers.
     pub fn len(&self) -> usize {
         self.table.shards.iter().map(|shard| lock(shard).len()).sum()

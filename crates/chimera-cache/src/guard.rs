@@ -44,6 +44,19 @@ pub enum GuardState {
     Probing,
 }
 
+impl GuardState {
+    pub(crate) const ALL: [Self; 3] = [Self::On, Self::Off, Self::Probing];
+
+    /// As the field calls the state of a circuit breaker.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::On => "closed",
+            Self::Off => "open",
+            Self::Probing => "half_open",
+        }
+    }
+}
+
 /// Why operations were bad, for people.
 pub(crate) type Why = &'static str;
 

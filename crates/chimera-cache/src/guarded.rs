@@ -15,7 +15,7 @@ use crate::{
     metrics::{RemoteMetrics, TierMetrics},
     purge::Purge,
     sketch::Dice,
-    stats::{OperationLatency, Stats, TierSnapshot},
+    stats::{OperationLatency, Stats, TierBreakers, TierSnapshot},
     tier::{Changes, Hit, Lease, Tier},
 };
 
@@ -243,8 +243,9 @@ where
     }
 
     async fn lease(&self, key: &K, ttl: Duration) -> Result<Lease, TierError> {
+        // A caller waits for it as for a look-up, but it is a write: a tier that is full grants none, and can be read.
         let limits = (self.settings.get, self.settings.slow);
-        self.guarded("reads", &self.reads, limits, pin!(self.tier.lease(key, ttl))).await.0
+        self.guarded("writes", &self.writes, limits, pin!(self.tier.lease(key, ttl))).await.0
     }
 
     async fn release(&self, key: &K, token: u64) -> Result<(), TierError> {
@@ -269,6 +270,7 @@ where
             misses,
             hit_rate: self.stats.hit_rate(now),
             evictions: self.stats.evictions(),
+            breakers: Some(TierBreakers { reads: self.reads(), writes: self.writes() }),
             get: OperationLatency::of(&self.get),
             put: OperationLatency::of(&self.put),
             ..inner
@@ -279,6 +281,7 @@ where
         let seen = Tier::<K, V>::snapshot(self, now);
         self.metrics.publish((seen.hits, seen.misses), seen.evictions);
         self.remote.publish(seen.up, self.errors.load(Relaxed), self.reads.refused() + self.writes.refused());
+        self.remote.publish_breakers([self.reads(), self.writes()]);
         self.tier.publish(now);
     }
 }

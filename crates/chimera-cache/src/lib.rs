@@ -30,7 +30,7 @@
 //! them all. So a follower that leaves hands over without a word, and a slow one holds nobody up.
 //!
 //! # Guarantees
-//! - **Freshness**: a value is fresh for its `ttl`, jittered by a tenth; it is served beyond only within the
+//! - **Freshness**: a value is fresh for its `ttl`, up to a tenth less; it is served beyond only within the
 //!   bounds that its [`Lifetime`] gives, and then marked.
 //! - **Coherence**: what another process writes or purges is dropped here when it is told. While it is not
 //!   told, the near tier is emptied, and keeps what it takes in meanwhile for 30 s at most.
@@ -108,7 +108,7 @@ pub use purge::{Labels, NoLabels, Purge, SharedLabels};
 #[cfg(feature = "redis")]
 pub use redis::{REDIS_STACK, RedisSettings, RedisTier, RedisUrlError};
 pub use settings::{FlightSettings, MemorySettings, TieredSettings, WritePolicy};
-pub use stats::{Evictions, HitRate, OperationLatency, TierSnapshot};
+pub use stats::{Evictions, HitRate, OperationLatency, TierBreakers, TierSnapshot};
 pub use tier::{Change, Changes, Hit, Lease, SharedTier, Tier};
 pub use tiered::{Coherence, Ticket, TieredCache, TieredSnapshot};
 pub use writer::WriteTotals;

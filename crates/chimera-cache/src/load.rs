@@ -112,6 +112,10 @@ where
         F: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Error + Send + Sync + 'static,
     {
+        // One that many ask for is being renewed already: it takes no place from the others.
+        if self.0.flights.contains(&key) {
+            return;
+        }
         let Ok(permit) = self.0.renewing.clone().try_acquire_owned() else { return };
         let cache = self.clone();
         let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +172,7 @@ where
             Err(error) => Err(Arc::new(error) as LoadError),
             Ok(loaded) => {
                 let at = now();
-                let lifetime = loaded.lifetime.unwrap_or(lifetime).jittered(self.0.dice.draw());
+                let lifetime = loaded.lifetime.unwrap_or(lifetime).spread(self.0.dice.draw());
                 let mut item = Item::new(loaded.value.clone(), lifetime, at - began);
                 if loaded.is_negative {
                     item = item.negative();

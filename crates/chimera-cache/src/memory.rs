@@ -373,6 +373,7 @@ where
             misses,
             hit_rate: self.stats.hit_rate(now),
             evictions: self.stats.evictions(),
+            breakers: None,
             flawed: 0,
             get: OperationLatency::of(&self.get),
             put: OperationLatency::of(&self.put),

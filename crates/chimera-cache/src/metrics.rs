@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::{
+    guard::GuardState,
     stats::Evictions,
     tiered::{Coherence, TieredSnapshot},
 };
@@ -87,11 +88,15 @@ pub(crate) struct RemoteMetrics {
     up: Gauge,
     errors: Counter,
     left_alone: Counter,
+    /// Of look-ups and of writes, one for each state.
+    breakers: [[Gauge; 3]; 2],
 }
 
 impl RemoteMetrics {
     pub(crate) fn new(tier: &'static str) -> Self {
+        let state = |operation: &'static str, state: GuardState| gauge!("chimera_cache_breaker_state", "tier" => tier, "operation" => operation, "state" => state.name());
         Self {
+            breakers: ["get", "put"].map(|operation| GuardState::ALL.map(|of| state(operation, of))),
             up: gauge!("chimera_cache_tier_up", "tier" => tier),
             errors: counter!("chimera_cache_lookups_total", "tier" => tier, "result" => "error"),
             left_alone: counter!("chimera_cache_left_alone_total", "tier" => tier),
@@ -102,6 +107,14 @@ impl RemoteMetrics {
         self.up.set(f64::from(u8::from(up)));
         self.errors.absolute(errors);
         self.left_alone.absolute(left_alone);
+    }
+
+    pub(crate) fn publish_breakers(&self, states: [GuardState; 2]) {
+        for (gauges, state) in self.breakers.iter().zip(states) {
+            for (gauge, of) in gauges.iter().zip(GuardState::ALL) {
+                gauge.set(f64::from(u8::from(of == state)));
+            }
+        }
     }
 }
 
@@ -115,6 +128,7 @@ pub(crate) struct TieredMetrics {
     dropped: Counter,
     queued: Gauge,
     tracking: Gauge,
+    emptied: Counter,
     pub(crate) renewals: RenewalMetrics,
 }
 
@@ -151,6 +165,7 @@ impl TieredMetrics {
             dropped: writes("dropped"),
             queued: gauge!("chimera_cache_write_queue"),
             tracking: gauge!("chimera_cache_tracking_up"),
+            emptied: counter!("chimera_cache_emptied_total"),
             renewals: RenewalMetrics::new(),
         }
     }
@@ -164,6 +179,7 @@ impl TieredMetrics {
         self.dropped.absolute(seen.writes.dropped);
         self.queued.set(seen.writes.queued as f64);
         self.tracking.set(f64::from(u8::from(seen.coherence == Coherence::Tracked)));
+        self.emptied.absolute(seen.distrusted);
     }
 }
 
@@ -228,6 +244,18 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "Old values served: stale (while it is renewed), error (it cannot be), early (before it expires).",
     ),
     ("chimera_cache_tracking_up", "gauge", "", "1 while changes by other processes are told."),
+    (
+        "chimera_cache_emptied_total",
+        "counter",
+        "",
+        "Times that the memory tier was emptied, because changes by others may have been missed.",
+    ),
+    (
+        "chimera_cache_breaker_state",
+        "gauge",
+        "tier, operation, state",
+        "1 for the state that the breaker before a far tier's get or put is in: closed, open, half_open.",
+    ),
     (
         "chimera_cache_bad_values_total",
         "counter",

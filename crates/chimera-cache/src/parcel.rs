@@ -80,7 +80,8 @@ impl<K: 'static, V: 'static> Parcels<K, V> {
             value: Item::from_parts(value, stamp.times),
             // A clock that runs ahead elsewhere makes a value young, never negative.
             age: now.duration_since(stamp.created).unwrap_or_default(),
-            remaining: stamp.expires.duration_since(now).unwrap_or_default(),
+            // Nor does it make it last longer than it was to.
+            remaining: stamp.expires.duration_since(now.max(stamp.created)).unwrap_or_default(),
         })
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{counters::Lookups, latency::Latency};
+use crate::{counters::Lookups, guard::GuardState, latency::Latency};
 
 /// A tier at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,12 +35,24 @@ pub struct TierSnapshot {
     pub hit_rate: HitRate,
     /// Entries that are gone, by reason.
     pub evictions: Evictions,
+    /// What stands before it, where something does.
+    pub breakers: Option<TierBreakers>,
     /// Values found that did not stand the check, and so were misses.
     pub flawed: u64,
     /// Sampled latencies of look-ups.
     pub get: OperationLatency,
     /// Sampled latencies of writes.
     pub put: OperationLatency,
+}
+
+/// What stands before a tier that is left alone while it does not answer well: look-ups and writes are judged apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierBreakers {
+    /// The one before look-ups.
+    pub reads: GuardState,
+    /// The one before writes and leases.
+    pub writes: GuardState,
 }
 
 #[cfg(any(feature = "redis", feature = "disk"))]
@@ -60,6 +72,7 @@ impl TierSnapshot {
             misses: 0,
             hit_rate: stats.hit_rate(now),
             evictions: Evictions::default(),
+            breakers: None,
             flawed: 0,
             get: nothing,
             put: nothing,

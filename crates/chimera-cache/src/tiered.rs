@@ -1,19 +1,21 @@
 //! Two tiers as one cache: what goes up, what goes down, and what is trusted.
 
 mod coherence;
+mod known;
 mod moves;
 
 use std::{
-    hash::{BuildHasher, Hash},
+    hash::Hash,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 pub use coherence::Coherence;
-use foldhash::fast::RandomState;
+pub(crate) use known::Known;
+pub use known::Ticket;
 
 use crate::{
     error::{SettingsError, TierError},
@@ -28,7 +30,7 @@ use crate::{
     sketch::{Dice, Sketch},
     stats::TierSnapshot,
     tier::{Hit, SharedTier, Tier},
-    writer::{WriteTotals, Writer},
+    writer::{WriteTotals, Writer, store_below},
 };
 
 /// A cache of two tiers at one moment.
@@ -59,16 +61,6 @@ pub struct TieredSnapshot {
     pub flights: u64,
 }
 
-/// What was known when a computation began. A value that was purged or changed since is not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
-    slot: usize,
-    changes: u32,
-    purges: u32,
-}
-
-/// Keys share these counters of changes. A false alarm costs one promotion.
-const SLOTS: usize = 1024;
 /// Keys of which the sketch for promotion keeps count.
 const SKETCH_KEYS: usize = 1 << 16;
 
@@ -90,9 +82,7 @@ pub(crate) struct Inner<K, V> {
     near: MemoryTier<K, Item<V>>,
     pub(crate) far: Option<Far<K, V>>,
     labels: SharedLabels<K, V>,
-    hasher: RandomState,
-    slots: Box<[AtomicU32]>,
-    purges: AtomicU32,
+    known: Arc<Known>,
     tracked: AtomicBool,
     lost: AtomicBool,
     pub(crate) flights: Flights<K, Outcome<V>>,
@@ -155,8 +145,9 @@ where
         settings.validate()?;
         let near = MemoryTier::new(settings.near, weigh)?;
         let queue = (settings.queue_entries, settings.queue_bytes);
+        let known = Arc::new(Known::new());
         let far = far.map(|tier| Far {
-            writer: Writer::start(&tier, queue, weigh),
+            writer: Writer::start(&tier, queue, weigh, &known),
             sketch: Sketch::new(SKETCH_KEYS),
             tier,
         });
@@ -165,9 +156,7 @@ where
             near,
             far,
             labels,
-            hasher: RandomState::default(),
-            slots: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
-            purges: AtomicU32::new(0),
+            known,
             tracked: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             flights: Flights::new(settings.flights, |_| size_of::<Outcome<V>>()),
@@ -205,7 +194,7 @@ where
     /// Looks in the far tier, and moves up what is worth it.
     pub async fn far(&self, key: &K, now: Instant) -> Option<Found<V>> {
         let far = self.0.far.as_ref()?;
-        let ticket = self.ticket(key);
+        let ticket = self.0.known.ticket(key);
         // An error is counted by the tier, and here a miss like any other.
         let mut hit = far.tier.get(key, now).await.ok().flatten()?;
         hit.value.times.set_below(true);
@@ -231,7 +220,7 @@ where
 
     /// What is known of a key now, to be handed to [`put`](Self::put) with the value that is computed.
     pub fn ticket(&self, key: &K) -> Ticket {
-        self.0.ticket(key)
+        self.0.known.ticket(key)
     }
 
     /// Stores a value; nobody waits for the far tier. With a ticket, only if the key was neither changed
@@ -245,13 +234,14 @@ where
     pub async fn put_through(&self, key: K, mut item: Item<V>, ticket: Option<Ticket>, now: Instant) -> Put {
         let whole = item.lifetime().whole();
         let Some(far) = &self.0.far else { return self.put(key, item, ticket, now) };
-        if ticket.is_some_and(|ticket| !self.0.holds(ticket)) {
+        let ticket = ticket.unwrap_or_else(|| self.ticket(&key));
+        if !self.0.known.holds(ticket) {
             return Put::Refused;
         }
         let entry = Hit { value: item.clone(), age: Duration::ZERO, remaining: whole };
-        let below = far.tier.store(key.clone(), entry, now).await;
+        let below = store_below(&far.tier, &self.0.known, (key.clone(), entry), ticket, now).await;
         item.times.set_below(matches!(below, Ok(Put::Stored)));
-        self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, ticket, now, false)
+        self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, Some(ticket), now, false)
     }
 
     /// A lifetime whose `ttl` is up to a tenth shorter, so that what was stored together does not expire
@@ -280,10 +270,11 @@ where
 
     /// Forgets a key, in both tiers and in those of other processes.
     pub async fn remove(&self, key: &K) {
-        self.0.touch(key);
-        self.0.near.remove(key);
+        self.0.remove_near(key);
         if let Some(far) = &self.0.far {
             far.writer.remove(key.clone()).await;
+            // What was found below before it was removed there may have come up meanwhile.
+            self.0.remove_near(key);
         }
     }
 
@@ -292,9 +283,12 @@ where
     pub async fn purge(&self, purge: &Purge) -> Result<(u64, u64), TierError> {
         let near = self.0.purge_near(purge);
         let Some(far) = &self.0.far else { return Ok((near, 0)) };
-        far.writer.forget();
+        // The writes that are queued have lost their tickets; the one under way is waited for.
         far.writer.flush().await;
-        Ok((near, far.tier.purge(purge).await?))
+        let purged = far.tier.purge(purge).await;
+        // What was found below before it was purged there may have come up meanwhile.
+        let late = self.0.purge_near(purge);
+        Ok((near + late, purged?))
     }
 
     /// Waits until the writes that are queued are done, and outlast this process: for a clean end.
@@ -357,29 +351,5 @@ where
             is_negative: item.times.is_negative(),
             value: item.value,
         })
-    }
-
-    fn slot(&self, key: &K) -> usize {
-        self.hasher.hash_one(key) as usize % SLOTS
-    }
-
-    fn changes(&self, slot: usize) -> u32 {
-        self.slots.get(slot).map_or(0, |slot| slot.load(SeqCst))
-    }
-
-    pub(crate) fn ticket(&self, key: &K) -> Ticket {
-        let slot = self.slot(key);
-        Ticket { slot, changes: self.changes(slot), purges: self.purges.load(SeqCst) }
-    }
-
-    fn holds(&self, ticket: Ticket) -> bool {
-        ticket.changes == self.changes(ticket.slot) && ticket.purges == self.purges.load(SeqCst)
-    }
-
-    /// Makes the tickets of a key void.
-    fn touch(&self, key: &K) {
-        if let Some(slot) = self.slots.get(self.slot(key)) {
-            slot.fetch_add(1, SeqCst);
-        }
     }
 }

@@ -16,8 +16,10 @@ use tokio::{
 };
 
 use crate::{
+    error::TierError,
     memory::Put,
     tier::{Hit, SharedTier, Tier},
+    tiered::{Known, Ticket},
 };
 
 /// How many writes are under way at once. Those of one key are in one lane, so they keep their order.
@@ -29,10 +31,11 @@ enum Job<K, V> {
         entry: Hit<V>,
         at: Instant,
         weight: usize,
-        round: u64,
+        ticket: Ticket,
     },
     Remove {
         key: K,
+        done: oneshot::Sender<()>,
     },
     /// Gives a lease back, once what was computed under it is written.
     Release {
@@ -53,7 +56,7 @@ pub struct WriteTotals {
     pub refused: u64,
     /// The far tier could not take them.
     pub failed: u64,
-    /// There was no room in the queue, or they were purged in it.
+    /// There was no room in the queue, or what they were about was changed or purged while they waited.
     pub dropped: u64,
     /// They wait at the moment.
     pub queued: u64,
@@ -67,8 +70,6 @@ struct Books {
     dropped: AtomicU64,
     queued: AtomicUsize,
     bytes: AtomicUsize,
-    /// Grows with every purge: what was queued before one is not written after it.
-    round: AtomicU64,
 }
 
 pub(crate) struct Writer<K, V> {
@@ -83,7 +84,7 @@ pub(crate) struct Writer<K, V> {
 
 impl<K, V> Writer<K, V>
 where
-    K: Hash + Send + Sync + 'static,
+    K: Hash + Clone + Send + Sync + 'static,
     V: Send + 'static,
 {
     /// Starts the lanes on the runtime of the caller.
@@ -91,13 +92,14 @@ where
         tier: &SharedTier<K, V>,
         (entries, most_bytes): (usize, usize),
         weigh: fn(&K, &V) -> usize,
+        known: &Arc<Known>,
     ) -> Self {
         let books = Arc::new(Books::default());
         let mut tasks = JoinSet::new();
         let lanes = (0..LANES)
             .map(|_| {
                 let (sender, jobs) = mpsc::channel(entries.div_ceil(LANES).max(1));
-                tasks.spawn(work(tier.clone(), jobs, books.clone()));
+                tasks.spawn(work(tier.clone(), jobs, books.clone(), known.clone()));
                 sender
             })
             .collect();
@@ -108,16 +110,15 @@ where
         self.lanes.get(self.hasher.hash_one(key) as usize % LANES)
     }
 
-    /// Queues a write; false if it was dropped.
-    pub(crate) fn store(&self, key: K, entry: Hit<V>, now: Instant) -> bool {
+    /// Queues a write; false if it was dropped. It is not done when its ticket does not hold any more.
+    pub(crate) fn store(&self, key: K, entry: Hit<V>, ticket: Ticket, now: Instant) -> bool {
         let weight = (self.weigh)(&key, &entry.value);
-        let round = self.books.round.load(Relaxed);
         let fits = self.books.bytes.fetch_add(weight, Relaxed).saturating_add(weight) <= self.most_bytes;
         self.books.queued.fetch_add(1, Relaxed);
         let sent = fits
-            && self
-                .lane(&key)
-                .is_some_and(|lane| lane.try_send(Job::Store { key, entry, at: now, weight, round }).is_ok());
+            && self.lane(&key).is_some_and(|lane| {
+                lane.try_send(Job::Store { key, entry, at: now, weight, ticket }).is_ok()
+            });
         if !sent {
             self.books.left(weight);
             self.books.dropped.fetch_add(1, Relaxed);
@@ -125,11 +126,14 @@ where
         sent
     }
 
-    /// Removes a key after the writes of it that are queued. Waits for room: it must not be dropped.
+    /// Removes a key after the write of it that is under way, and waits until that is done: it must not be dropped.
     pub(crate) async fn remove(&self, key: K) {
-        if let Some(lane) = self.lane(&key) {
-            // A lane ends only with the writer.
-            let _ = lane.send(Job::Remove { key }).await;
+        let (done, wait) = oneshot::channel();
+        // A lane ends only with the writer.
+        if let Some(lane) = self.lane(&key)
+            && lane.send(Job::Remove { key, done }).await.is_ok()
+        {
+            let _ = wait.await;
         }
     }
 
@@ -139,11 +143,6 @@ where
         if let Some(lane) = self.lane(&key) {
             let _ = lane.try_send(Job::Release { key, token });
         }
-    }
-
-    /// Forgets the writes that are queued.
-    pub(crate) fn forget(&self) {
-        self.books.round.fetch_add(1, Relaxed);
     }
 
     /// Waits until everything queued so far is done.
@@ -175,21 +174,46 @@ impl Books {
     }
 }
 
-async fn work<K, V>(tier: SharedTier<K, V>, mut jobs: mpsc::Receiver<Job<K, V>>, books: Arc<Books>)
+/// Stores what is trusted, and takes it back where it was changed or purged meanwhile: whoever did that may have been
+/// there before the write was.
+pub(crate) async fn store_below<K, V>(
+    tier: &SharedTier<K, V>,
+    known: &Known,
+    (key, entry): (K, Hit<V>),
+    ticket: Ticket,
+    now: Instant,
+) -> Result<Put, TierError>
 where
-    K: Send + Sync + 'static,
+    K: Clone + Send + Sync + 'static,
+    V: Send + 'static,
+{
+    let put = tier.store(key.clone(), entry, now).await?;
+    if put == Put::Stored && !known.holds(ticket) {
+        tier.remove(&key).await?;
+        return Ok(Put::Refused);
+    }
+    Ok(put)
+}
+
+async fn work<K, V>(
+    tier: SharedTier<K, V>,
+    mut jobs: mpsc::Receiver<Job<K, V>>,
+    books: Arc<Books>,
+    known: Arc<Known>,
+) where
+    K: Clone + Send + Sync + 'static,
     V: Send + 'static,
 {
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Store { key, mut entry, at, weight, round } => {
-                let counter = if round != books.round.load(Relaxed) {
+            Job::Store { key, mut entry, at, weight, ticket } => {
+                let counter = if !known.holds(ticket) {
                     &books.dropped
                 } else {
                     let waited = at.elapsed();
                     entry.age += waited;
                     entry.remaining = entry.remaining.saturating_sub(waited);
-                    match tier.store(key, entry, at + waited).await {
+                    match store_below(&tier, &known, (key, entry), ticket, at + waited).await {
                         Ok(Put::Stored) => &books.stored,
                         Ok(Put::Refused) => &books.refused,
                         Err(_) => &books.failed,
@@ -198,10 +222,11 @@ where
                 counter.fetch_add(1, Relaxed);
                 books.left(weight);
             }
-            Job::Remove { key } => {
+            Job::Remove { key, done } => {
                 if let Err(error) = tier.remove(&key).await {
                     tracing::warn!(why = error.why(), "an entry could not be removed from the far tier");
                 }
+                let _ = done.send(());
             }
             Job::Release { key, token } => {
                 if let Err(error) = tier.release(&key, token).await {

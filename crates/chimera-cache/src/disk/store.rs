@@ -100,6 +100,10 @@ impl Store {
             bytes += weight(key, held.len());
             if let Some(old) = entries.insert(key, &*held)? {
                 bytes = bytes.saturating_sub(weight(key, old.value().len()));
+                // Its place in the order goes with it: a key that is written for ever would fill that table.
+                if let Some(before) = arrival(old.value()) {
+                    order.remove(before)?;
+                }
             }
             order.insert(number, key)?;
             let mut written = Written::default();

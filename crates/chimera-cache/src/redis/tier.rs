@@ -138,7 +138,7 @@ where
                 Ok(hit) => return Ok(Some(hit)),
                 Err(flaw) => flaw,
             },
-            Err(error) if error.details().starts_with("WRONGTYPE") => Flaw::Value,
+            Err(error) if purge::is_no_string(&error) => Flaw::Value,
             Err(error) => return Err(reader.failed(error)),
         };
         // In a box, so that what is rare does not make every look-up's future larger.

@@ -26,9 +26,17 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(super) fn purge_near(&self, purge: &Purge) -> u64 {
-        self.purges.fetch_add(1, SeqCst);
+        self.known.purged();
         let labels = &*self.labels;
-        self.near.retain(|key, item| !purge.selects(labels, key, &item.value))
+        let gone = self.near.retain(|key, item| !purge.selects(labels, key, &item.value));
+        self.known.purged();
+        gone
+    }
+
+    pub(super) fn remove_near(&self, key: &K) {
+        self.known.changed(key);
+        self.near.remove(key);
+        self.known.changed(key);
     }
 
     pub(super) fn coherence(&self) -> Coherence {
@@ -42,10 +50,7 @@ where
     /// Somebody else changed the far tier, or changes may have been missed.
     pub(super) fn changed(&self, change: Change<K>) {
         match change {
-            Change::Key(key) => {
-                self.touch(&key);
-                self.near.remove(&key);
-            }
+            Change::Key(key) => self.remove_near(&key),
             Change::Purged(purge) => {
                 self.purge_near(&purge);
             }
@@ -66,9 +71,10 @@ where
 
     /// Empties the near tier: what it holds may have been changed by others.
     fn distrust(&self, why: &'static str) {
-        self.purges.fetch_add(1, SeqCst);
+        self.known.purged();
         let entries = self.near.len();
         self.near.clear();
+        self.known.purged();
         self.counts.distrusted.fetch_add(1, Relaxed);
         tracing::info!(entries, why, "the near cache tier was emptied");
     }

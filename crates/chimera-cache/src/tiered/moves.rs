@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Far, Inner, Ticket};
+use super::{Inner, Ticket};
 use crate::{item::Item, memory::Put, settings::WritePolicy, tier::Hit};
 
 impl<K, V> Inner<K, V>
@@ -22,7 +22,7 @@ where
         now: Instant,
         write: bool,
     ) -> Put {
-        if ticket.is_some_and(|ticket| !self.holds(ticket)) {
+        if ticket.is_some_and(|ticket| !self.known.holds(ticket)) {
             return Put::Refused;
         }
         if write
@@ -30,14 +30,15 @@ where
             && let Some(far) = &self.far
         {
             entry.value.times.set_below(true);
-            let below = far.writer.store(key.clone(), entry.clone(), now);
+            let ticket = ticket.unwrap_or_else(|| self.known.ticket(&key));
+            let below = far.writer.store(key.clone(), entry.clone(), ticket, now);
             entry.value.times.set_below(below);
         }
         self.put_near(key, entry, ticket, now)
     }
 
     pub(super) fn promote(&self, key: &K, entry: Hit<Item<V>>, ticket: Ticket, now: Instant) {
-        if self.holds(ticket) && self.put_near(key.clone(), entry, Some(ticket), now) == Put::Stored {
+        if self.known.holds(ticket) && self.put_near(key.clone(), entry, Some(ticket), now) == Put::Stored {
             self.counts.promoted.fetch_add(1, Relaxed);
         }
     }
@@ -46,15 +47,13 @@ where
         if let Some(cap) = self.near_cap() {
             entry.remaining = entry.remaining.min(cap);
         }
-        let Some(far) = &self.far else {
-            return self.near.store(key, entry, now, |_, _| {});
-        };
         let again = ticket.map(|_| key.clone());
-        let put = self.near.store(key, entry, now, |key, out| self.demote(far, key, out, now));
+        let moment = self.known.moment();
+        let put = self.near.store(key, entry, now, |key, out| self.demote(key, out, moment, now));
         // Whoever changes the key counts first and removes then: either the count is seen here, or
         // the removal comes after the write.
         if let (Some(ticket), Some(key)) = (ticket, again)
-            && !self.holds(ticket)
+            && !self.known.holds(ticket)
         {
             self.near.remove(&key);
             return Put::Refused;
@@ -70,8 +69,10 @@ where
         self.settings.near_cap
     }
 
-    /// What was pushed out goes down, if it is worth it.
-    fn demote(&self, far: &Far<K, V>, key: K, mut out: Hit<Item<V>>, now: Instant) {
+    /// What was pushed out goes down, if it is worth it, and nothing has changed since `moment`, when it was still
+    /// trusted.
+    fn demote(&self, key: K, mut out: Hit<Item<V>>, moment: u32, now: Instant) {
+        let Some(far) = &self.far else { return };
         // What the near tier's cap took from its time, it gets back.
         out.remaining = out.value.lifetime().whole().saturating_sub(out.age);
         let times = out.value.times;
@@ -79,7 +80,8 @@ where
             return;
         }
         out.value.times.set_below(true);
-        if far.writer.store(key, out, now) {
+        let ticket = self.known.ticket(&key);
+        if self.known.moment() == moment && far.writer.store(key, out, ticket, now) {
             self.counts.demoted.fetch_add(1, Relaxed);
         }
     }

@@ -1,155 +1,18 @@
 //! Two tiers as one cache, over a far tier that does what it is told, with paused time.
 
 use std::{
-    collections::HashMap,
-    future::pending,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use chimera_cache::{
-    Change, Changes, Coherence, Freshness, Guarded, GuardedSettings, Hit, Item, Lifetime, Loaded,
-    MemorySettings, NoLabels, Place, Purge, Put, SharedTier, Tier, TierError, TierSnapshot, TieredCache,
-    TieredSettings, WritePolicy,
+    Freshness, GuardedSettings, Lifetime, Loaded, MemorySettings, Place, TieredSettings, WritePolicy,
 };
 
-type Value = Arc<str>;
-type Cache = TieredCache<String, Value>;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// What the far tier does with an operation.
-#[derive(Clone, Copy, PartialEq)]
-enum Mood {
-    Good,
-    Fails,
-    Hangs,
-    Slow,
-}
-
-/// A value, when it was made, and for how long it is good.
-type Held = (Item<Value>, Instant, Duration);
-
-struct Far {
-    mood: Mutex<Mood>,
-    values: Mutex<HashMap<String, Held>>,
-    changes: Mutex<Option<Changes<String>>>,
-    gets: AtomicU32,
-}
-
-#[derive(Clone)]
-struct FarTier(Arc<Far>);
-
-impl FarTier {
-    fn new() -> Self {
-        Self(Arc::new(Far {
-            mood: Mutex::new(Mood::Good),
-            values: Mutex::default(),
-            changes: Mutex::default(),
-            gets: AtomicU32::new(0),
-        }))
-    }
-
-    fn mood(&self, mood: Mood) {
-        *self.0.mood.lock().unwrap() = mood;
-    }
-
-    fn tell(&self, change: Change<String>) {
-        (self.0.changes.lock().unwrap().clone().unwrap())(change);
-    }
-
-    fn gets(&self) -> u32 {
-        self.0.gets.load(SeqCst)
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.0.values.lock().unwrap().contains_key(key)
-    }
-
-    async fn answer(&self) -> Result<(), TierError> {
-        let mood = *self.0.mood.lock().unwrap();
-        match mood {
-            Mood::Good => Ok(()),
-            Mood::Fails => Err(TierError::Full),
-            Mood::Hangs => pending().await,
-            Mood::Slow => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Tier<String, Item<Value>> for FarTier {
-    fn name(&self) -> &'static str {
-        "far"
-    }
-    async fn get(&self, key: &String, now: Instant) -> Result<Option<Hit<Item<Value>>>, TierError> {
-        self.0.gets.fetch_add(1, SeqCst);
-        self.answer().await?;
-        let values = self.0.values.lock().unwrap();
-        Ok(values.get(key).map(|(item, at, remaining)| {
-            let age = now.saturating_duration_since(*at);
-            Hit { value: item.clone(), age, remaining: remaining.saturating_sub(age) }
-        }))
-    }
-    async fn store(&self, key: String, entry: Hit<Item<Value>>, now: Instant) -> Result<Put, TierError> {
-        self.answer().await?;
-        self.0.values.lock().unwrap().insert(key, (entry.value, now - entry.age, entry.remaining));
-        Ok(Put::Stored)
-    }
-    async fn remove(&self, key: &String) -> Result<bool, TierError> {
-        self.answer().await?;
-        Ok(self.0.values.lock().unwrap().remove(key).is_some())
-    }
-    async fn purge(&self, _: &Purge) -> Result<u64, TierError> {
-        self.answer().await?;
-        Ok(self.0.values.lock().unwrap().drain().count() as u64)
-    }
-    fn watch(&self, changes: Changes<String>) {
-        *self.0.changes.lock().unwrap() = Some(changes);
-    }
-    fn snapshot(&self, now: Instant) -> TierSnapshot {
-        let near = MemorySettings::new("far", 1 << 20, 1 << 10);
-        let empty: chimera_cache::MemoryTier<String, Value> =
-            chimera_cache::MemoryTier::new(near, |_, _| 0).unwrap();
-        empty.snapshot(now)
-    }
-}
-
-fn settings() -> TieredSettings {
-    TieredSettings::new(MemorySettings::new("near", 1 << 20, 1 << 16))
-}
-
-fn cache(settings: TieredSettings) -> (Cache, FarTier) {
-    let far = FarTier::new();
-    let guarded = Guarded::new("far", far.clone(), GuardedSettings::default()).unwrap();
-    let weigh = |key: &String, item: &Item<Value>| key.len() + item.value.len();
-    (TieredCache::with_far(settings, NoLabels, weigh, SharedTier::new(guarded)).unwrap(), far)
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-fn item(text: &str, lifetime: Lifetime) -> Item<Value> {
-    Item::new(text.into(), lifetime, Duration::ZERO)
-}
-
-fn put(cache: &Cache, key: &str, text: &str) {
-    cache.put(key.to_owned(), item(text, Lifetime::fresh(600 * SECOND)), None, now());
-}
-
-fn near(cache: &Cache, key: &str) -> Option<Value> {
-    cache.peek(&key.to_owned(), now()).map(|found| found.value)
-}
-
-async fn far(cache: &Cache, key: &str) -> Option<Value> {
-    cache.far(&key.to_owned(), now()).await.map(|found| found.value)
-}
+use crate::far::{Cache, Mood, SECOND, Value, cache, far, near, now, put, settings};
 
 /// Counts its calls and answers with their number, or fails.
 #[derive(Clone, Default)]
@@ -369,54 +232,6 @@ async fn a_value_from_below_keeps_its_age() {
     let above = cache.near(&key, at + 50 * SECOND).unwrap();
     assert_eq!((above.age, above.place, above.freshness), (150 * SECOND, Place::Near, Freshness::Fresh));
     assert!(cache.near(&key, at + 501 * SECOND).is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_change_between_a_look_and_the_promotion_wins() {
-    let (cache, far_tier) = cache(settings());
-    put(&cache, "k", "old");
-    cache.flush().await;
-    cache.remove(&"k".to_owned()).await;
-    cache.flush().await;
-    let key = "k".to_owned();
-    let ticket = cache.ticket(&key);
-    far_tier.tell(Change::Key(key.clone()));
-    let put = cache.put(key.clone(), item("old", Lifetime::fresh(SECOND)), Some(ticket), now());
-    assert_eq!((put, near(&cache, "k")), (Put::Refused, None));
-    let ticket = cache.ticket(&key);
-    cache.purge(&Purge::All).await.unwrap();
-    let put = cache.put(key.clone(), item("old", Lifetime::fresh(SECOND)), Some(ticket), now());
-    assert_eq!((put, near(&cache, "k")), (Put::Refused, None));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_purge_catches_the_writes_that_wait() {
-    let (cache, far_tier) = cache(settings());
-    far_tier.mood(Mood::Slow);
-    for n in 0..50 {
-        put(&cache, &format!("k{n}"), "v");
-    }
-    far_tier.mood(Mood::Good);
-    cache.purge(&Purge::All).await.unwrap();
-    cache.flush().await;
-    assert!((0..50).all(|n| !far_tier.has(&format!("k{n}")) && near(&cache, &format!("k{n}")).is_none()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_told_while_it_is_lost_and_when_it_is_back() {
-    let (cache, far_tier) = cache(settings());
-    assert_eq!(cache.snapshot(now()).coherence, Coherence::Alone);
-    far_tier.tell(Change::Restored);
-    put(&cache, "k", "v");
-    far_tier.tell(Change::Missed);
-    assert_eq!((near(&cache, "k"), cache.snapshot(now()).coherence), (None, Coherence::Tracked));
-    put(&cache, "k", "v");
-    far_tier.tell(Change::Lost);
-    assert_eq!((near(&cache, "k"), cache.snapshot(now()).coherence), (None, Coherence::Lost));
-    put(&cache, "k", "v");
-    assert!(near(&cache, "k").is_some());
-    tokio::time::advance(30 * SECOND).await;
-    assert!(near(&cache, "k").is_none(), "what may be changed by others is not kept long");
 }
 
 #[tokio::test(start_paused = true)]

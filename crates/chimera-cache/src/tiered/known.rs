@@ -1,0 +1,72 @@
+//! What is known to have changed: whether something did since a moment.
+
+use std::{
+    hash::{BuildHasher, Hash},
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+};
+
+use foldhash::fast::RandomState;
+
+/// What was known when a computation began. A value that was purged or changed since is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    slot: usize,
+    changes: u32,
+    purges: u32,
+}
+
+/// Keys share these counters of changes. A false alarm costs one promotion or write.
+const SLOTS: usize = 1024;
+
+/// Counts of changes. Whoever changes something counts before and after: what was looked at before the change and is
+/// stored during it, or after it, is found out by one of the two.
+pub(crate) struct Known {
+    hasher: RandomState,
+    slots: Box<[AtomicU32]>,
+    purges: AtomicU32,
+    /// Changes of both kinds.
+    all: AtomicU32,
+}
+
+impl Known {
+    pub(crate) fn new() -> Self {
+        Self {
+            hasher: RandomState::default(),
+            slots: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            purges: AtomicU32::new(0),
+            all: AtomicU32::new(0),
+        }
+    }
+
+    fn changes(&self, slot: usize) -> u32 {
+        self.slots.get(slot).map_or(0, |slot| slot.load(SeqCst))
+    }
+
+    pub(crate) fn ticket(&self, key: &impl Hash) -> Ticket {
+        let slot = self.hasher.hash_one(key) as usize % SLOTS;
+        Ticket { slot, changes: self.changes(slot), purges: self.purges.load(SeqCst) }
+    }
+
+    pub(crate) fn holds(&self, ticket: Ticket) -> bool {
+        ticket.changes == self.changes(ticket.slot) && ticket.purges == self.purges.load(SeqCst)
+    }
+
+    /// Makes the tickets of a key void.
+    pub(crate) fn changed(&self, key: &impl Hash) {
+        if let Some(slot) = self.slots.get(self.hasher.hash_one(key) as usize % SLOTS) {
+            slot.fetch_add(1, SeqCst);
+        }
+        self.all.fetch_add(1, SeqCst);
+    }
+
+    /// Makes all tickets void.
+    pub(crate) fn purged(&self) {
+        self.purges.fetch_add(1, SeqCst);
+        self.all.fetch_add(1, SeqCst);
+    }
+
+    /// How much has changed so far, for what has no ticket yet because nobody knows its key.
+    pub(crate) fn moment(&self) -> u32 {
+        self.all.load(SeqCst)
+    }
+}

@@ -1,0 +1,132 @@
+//! What is changed or purged while something else is under way, with paused time.
+
+use std::time::Duration;
+
+use chimera_cache::{Change, Coherence, Lifetime, Purge, Put};
+
+use crate::far::{Mood, SECOND, cache, far, item, near, now, put, settings};
+
+const MS: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_change_between_a_look_and_the_promotion_wins() {
+    let (cache, far_tier) = cache(settings());
+    put(&cache, "k", "old");
+    cache.flush().await;
+    cache.remove(&"k".to_owned()).await;
+    cache.flush().await;
+    let key = "k".to_owned();
+    let ticket = cache.ticket(&key);
+    far_tier.tell(Change::Key(key.clone()));
+    let put = cache.put(key.clone(), item("old", Lifetime::fresh(SECOND)), Some(ticket), now());
+    assert_eq!((put, near(&cache, "k")), (Put::Refused, None));
+    let ticket = cache.ticket(&key);
+    cache.purge(&Purge::All).await.unwrap();
+    let put = cache.put(key.clone(), item("old", Lifetime::fresh(SECOND)), Some(ticket), now());
+    assert_eq!((put, near(&cache, "k")), (Put::Refused, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_catches_the_writes_that_wait() {
+    let (cache, far_tier) = cache(settings());
+    far_tier.mood(Mood::Slow);
+    for n in 0..50 {
+        put(&cache, &format!("k{n}"), "v");
+    }
+    far_tier.mood(Mood::Good);
+    cache.purge(&Purge::All).await.unwrap();
+    cache.flush().await;
+    assert!((0..50).all(|n| !far_tier.has(&format!("k{n}")) && near(&cache, &format!("k{n}")).is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_while_it_is_lost_and_when_it_is_back() {
+    let (cache, far_tier) = cache(settings());
+    assert_eq!(cache.snapshot(now()).coherence, Coherence::Alone);
+    far_tier.tell(Change::Restored);
+    put(&cache, "k", "v");
+    far_tier.tell(Change::Missed);
+    assert_eq!((near(&cache, "k"), cache.snapshot(now()).coherence), (None, Coherence::Tracked));
+    put(&cache, "k", "v");
+    far_tier.tell(Change::Lost);
+    assert_eq!((near(&cache, "k"), cache.snapshot(now()).coherence), (None, Coherence::Lost));
+    put(&cache, "k", "v");
+    assert!(near(&cache, "k").is_some());
+    tokio::time::advance(30 * SECOND).await;
+    assert!(near(&cache, "k").is_none(), "what may be changed by others is not kept long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_up_while_it_is_purged_goes_again() {
+    let (cache, far_tier) = cache(settings());
+    put(&cache, "k", "old");
+    cache.flush().await;
+    for by_key in [false, true] {
+        far_tier.mood(Mood::Slow);
+        let forgetting = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                match by_key {
+                    true => cache.remove(&"k".to_owned()).await,
+                    false => drop(cache.purge(&Purge::All).await.unwrap()),
+                }
+            }
+        });
+        tokio::time::sleep(MS).await;
+        // It is on its way: another request finds the value below.
+        far_tier.mood(Mood::Good);
+        assert_eq!(far(&cache, "k").await.as_deref(), Some("old"));
+        assert!(near(&cache, "k").is_some(), "it came up");
+        forgetting.await.unwrap();
+        assert!(near(&cache, "k").is_none() && !far_tier.has("k"), "by key: {by_key}");
+        put(&cache, "k", "old");
+        cache.flush().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_change_is_not_written_over_by_what_waits() {
+    for change in [Change::Purged(Purge::All), Change::Key("k".to_owned())] {
+        let (cache, far_tier) = cache(settings());
+        far_tier.mood(Mood::Slow);
+        // The first is being written, the second waits for it.
+        put(&cache, "k", "old");
+        put(&cache, "k", "older");
+        tokio::time::sleep(MS).await;
+        far_tier.tell(change.clone());
+        far_tier.mood(Mood::Good);
+        cache.flush().await;
+        assert!(!far_tier.has("k") && near(&cache, "k").is_none(), "{change:?}");
+        let writes = cache.snapshot(now()).writes;
+        assert_eq!((writes.stored, writes.refused, writes.dropped), (0, 1, 1), "{change:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_a_caller_waits_for_is_taken_back_where_others_changed_its_key() {
+    let (cache, far_tier) = cache(settings());
+    far_tier.mood(Mood::Slow);
+    let writing = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.put_through("k".to_owned(), item("old", Lifetime::fresh(SECOND)), None, now()).await }
+    });
+    tokio::time::sleep(MS).await;
+    far_tier.tell(Change::Purged(Purge::All));
+    assert_eq!(writing.await.unwrap(), Put::Refused);
+    assert!(!far_tier.has("k") && near(&cache, "k").is_none());
+}
+
+/// A lease is a write: a tier that is full grants none, and can still be read.
+#[tokio::test(start_paused = true)]
+async fn r05_a_full_tier_that_grants_no_leases_is_still_read() {
+    let mut leased = settings();
+    leased.lease = Some(SECOND);
+    let (cache, far_tier) = cache(leased);
+    put(&cache, "k", "v");
+    cache.flush().await;
+    far_tier.mood(Mood::IsFull);
+    for n in 0..20 {
+        assert!(matches!(cache.lease(&format!("w{n}")).await, chimera_cache::Leased::None));
+    }
+    assert_eq!(far(&cache, "k").await.as_deref(), Some("v"));
+}
