@@ -98,7 +98,7 @@ struct OfGateway {
 
 impl Source for OfGateway {
     fn metrics(&self) -> String {
-        self.metrics.render()
+        crate::metrics::render(&self.metrics)
     }
 
     fn state(&self) -> Value {

@@ -51,6 +51,15 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
+const CPU: &str = "process_cpu_seconds_total";
+
+/// All metrics as Prometheus reads them. Counters of the exporter are whole numbers, and the CPU time is none: it is kept
+/// as a gauge, and told as the counter that everybody knows.
+pub(crate) fn render(handle: &PrometheusHandle) -> String {
+    let text = handle.render();
+    text.replacen(&format!("# TYPE {CPU} gauge"), &format!("# TYPE {CPU} counter"), 1)
+}
+
 /// The name, kind, labels and meaning of a metric.
 type Described = (&'static str, &'static str, &'static str, &'static str);
 
@@ -62,7 +71,7 @@ const OWN: &[Described] = &[
         "Spans for the collector of traces: sent, failed, or dropped because too many were waiting.",
     ),
     ("chimera_build_info", "gauge", "version", "Always 1; the version is in the label."),
-    ("process_cpu_seconds_total", "gauge", "", "CPU time used, of all threads, in seconds. It only grows."),
+    (CPU, "counter", "", "CPU time used, of all threads, in seconds."),
     ("process_resident_memory_bytes", "gauge", "", "Memory of the process that is in RAM."),
     ("process_virtual_memory_bytes", "gauge", "", "Address space of the process."),
     ("process_open_fds", "gauge", "", "Open files and sockets."),
@@ -100,7 +109,7 @@ pub(crate) struct ProcessMetrics {
 impl ProcessMetrics {
     pub(crate) fn new() -> Self {
         Self {
-            cpu: gauge!("process_cpu_seconds_total"),
+            cpu: gauge!(CPU),
             resident: gauge!("process_resident_memory_bytes"),
             address_space: gauge!("process_virtual_memory_bytes"),
             open_files: gauge!("process_open_fds"),

@@ -304,7 +304,7 @@ impl Server {
         let prover = console.clone();
         let hooks = AdminHooks {
             key: Box::new(move || hook_key()),
-            metrics: Box::new(move || render.render()),
+            metrics: Box::new(move || metrics::render(&render)),
             config: Box::new(move || for_config.shown()),
             reload: Box::new(move || for_reload.reload()),
             check: Box::new(move || for_check.check()),

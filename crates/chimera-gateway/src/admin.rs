@@ -102,6 +102,8 @@ impl Admin {
             return Box::pin(ready(self.read(request.method(), path)));
         }
         match path {
+            // What a body asks for is not read: to purge everything instead would be worse than a refusal.
+            "/api/v1/cache/purge" if !request.body().is_end_stream() => Box::pin(ready(levers::no_body())),
             "/api/v1/cache/purge" => Box::pin(async move { admin.purge(request.uri().query()).await }),
             "/api/v1/reload" => Box::pin(ready(self.reload())),
             "/api/v1/config/check" => Box::pin(ready(self.check())),

@@ -60,7 +60,7 @@ pub(crate) fn load_of(
         })?,
     };
     // A shared call has the tier's deadline, whoever began it: only its own being shorter is neutral.
-    let is_shared = plan.shares() || keep_for == KeepFor::Renewal;
+    let is_shared = plan.shares(shared.cache.has_leases()) || keep_for == KeepFor::Renewal;
     let deadline = if is_shared { plan.tier_deadline } else { plan.deadline };
     Ok(Load {
         shared: shared.clone(),
@@ -91,7 +91,7 @@ pub(crate) fn load_of(
             lifetime: plan.lifetime,
             negative: if keep_for == KeepFor::Caller { plan.negative } else { Duration::ZERO },
             tags: plan.tags.clone(),
-            renews: keep_for == KeepFor::Renewal,
+            renews: keep_for == KeepFor::Renewal || plan.is_choosy(),
             ticket: shared.cache.ticket(&looked.fingerprint),
         }),
         lease: None,

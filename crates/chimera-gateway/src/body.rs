@@ -60,6 +60,8 @@ struct Events {
     following: Following,
     dialect: DialectId,
     framing: Framing,
+    /// Whether the caller has got something.
+    begun: bool,
     request_id: RequestId,
     books: Option<Books>,
     ending: Ending,
@@ -107,6 +109,7 @@ impl Body {
             following,
             dialect,
             framing,
+            begun: false,
             request_id,
             books: None,
             ending: Ending::No,
@@ -270,11 +273,18 @@ impl Events {
             ready!(polled)
         };
         match piece {
-            Some(Piece::Events(events)) => Poll::Ready(Some(Ok(events))),
+            Some(Piece::Events(events)) => {
+                self.begun = true;
+                Poll::Ready(Some(Ok(events)))
+            }
             Some(Piece::Failed(failure)) => {
                 self.cut(Some(&failure));
                 self.ending = Ending::Flush(FLUSH_POLLS);
-                let event = error_event(self.dialect, self.framing, &failure, &self.request_id);
+                if failure.is_told {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                let event = error_event(self.dialect, (self.framing, self.begun), &failure, &self.request_id);
                 Poll::Ready(Some(Ok(event)))
             }
             None if self.following.interrupted() => {

@@ -52,6 +52,9 @@ fn tier(tier: &TierSnapshot) -> Value {
             "room": tier.evictions.room, "expired": tier.evictions.expired,
             "invalidated": tier.evictions.invalidated, "refused": tier.evictions.refused,
         },
+        "breaker": tier.breakers.map(|stand| {
+            json!({ "get": stand.reads.name(), "put": stand.writes.name() })
+        }),
         "bad_values": tier.flawed,
         "latency_seconds": {
             "get": { "p50": tier.get.p50, "p99": tier.get.p99 },

@@ -16,12 +16,13 @@ use crate::{
     body::Body,
     books::Books,
     context::{Arrival, Context},
+    directives,
     failure::{Code, Failure},
     following::Following,
     gateway::Gateway,
     generate, intake, limits,
     load::{Load, Piece},
-    look::{self, Language},
+    look::{self, Apart, Language},
     metrics::RequestOutcome,
     mixed::Asking,
     models_list, optimize,
@@ -244,11 +245,15 @@ pub(crate) async fn serve(
         false => Vec::new(),
     };
     let now = context.arrival.at.into_std();
-    let versions = versions(&headers);
+    let partition = match context.arrival.head.has_directives {
+        true => directives::partition(&parts.headers).into(),
+        false => Bytes::new(),
+    };
+    let apart = Apart { versions: versions(&headers), partition };
     let raw = RawRequest {
         tenant: context.tenant.clone(),
         label: call.label,
-        extra: extra(call, query, &versions, context.pipeline.as_deref()),
+        extra: extra(call, query, &apart, context.pipeline.as_deref()),
         body: body.clone(),
     };
     let known = shared.aliases.get(&raw, now);
@@ -256,7 +261,7 @@ pub(crate) async fn serve(
     let (looked, resolved) = match known {
         Some(looked) => (looked, None),
         None => {
-            let (looked, resolved) = look::look(context, call, &body, &versions, array).await?;
+            let (looked, resolved) = look::look(context, call, &body, &apart, array).await?;
             (Arc::new(looked), Some(resolved))
         }
     };
@@ -334,15 +339,15 @@ fn versions(headers: &[(http::HeaderName, HeaderValue)]) -> Bytes {
 
 /// The parts of a request besides its body that the look depends on. The path and the query of a Gemini
 /// call name its model and its form; the answer itself depends on the versions alone.
-fn extra(call: &Call<'_>, query: &str, versions: &Bytes, pipeline: Option<&str>) -> Bytes {
-    let model = call.model.as_deref();
+fn extra(call: &Call<'_>, query: &str, apart: &Apart, pipeline: Option<&str>) -> Bytes {
+    let (model, versions) = (call.model.as_deref(), apart.all());
     if model.is_none() && pipeline.is_none() {
-        return versions.clone();
+        return versions;
     }
     let (model, pipeline) = (model.unwrap_or_default(), pipeline.unwrap_or_default());
     let query = if call.model.is_some() { query } else { "" };
     let separator: &[u8] = if pipeline.is_empty() { b"" } else { b"\0" };
-    [model.as_bytes(), query.as_bytes(), versions, separator, pipeline.as_bytes()].concat().into()
+    [model.as_bytes(), query.as_bytes(), &versions, separator, pipeline.as_bytes()].concat().into()
 }
 
 /// Follows the call to its first piece and answers with it.
@@ -359,7 +364,7 @@ async fn follow(
     let began = load.began;
     let mut said = plan.miss();
     let mut own_deadline = plan.deadline < load.deadline;
-    let mut following = if plan.shares() {
+    let mut following = if plan.shares(shared.cache.has_leases()) {
         let key = (looked.fingerprint, looked.form);
         let follow = shared.flights.join(key, || load.source());
         match follow.role() {

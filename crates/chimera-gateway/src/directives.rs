@@ -8,11 +8,14 @@ use crate::failure::Failure;
 
 /// The headers that are read here; [`Head`](crate::head::Head) tells whether any is there.
 #[cfg(test)]
-pub(crate) const HEADERS: [&str; 8] = [
+pub(crate) const HEADERS: [&str; 11] = [
     "cache-control",
     "x-chimera-cache",
     "x-chimera-cache-ttl",
     "x-chimera-cache-tags",
+    "x-chimera-cache-namespace",
+    "x-chimera-cache-key-extra",
+    "x-portkey-cache-namespace",
     "cf-aig-cache-ttl",
     "cf-aig-skip-cache",
     "x-portkey-cache-force-refresh",
@@ -61,12 +64,14 @@ impl Directives {
         directives
     }
 
-    /// Adds what a `cache` member in the body says, in the shape that LiteLLM's callers send.
+    /// Adds what a `cache` member in the body says, in the shape that LiteLLM's callers send. Its `namespace` is part of
+    /// the key.
     pub(crate) fn add_member(&mut self, member: &serde_json::Value) {
         let is_set = |name: &str| member.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
         let secs = |name: &str| member.get(name).and_then(serde_json::Value::as_u64).map(Duration::from_secs);
-        self.no_cache |= is_set("no-cache");
-        self.no_store |= is_set("no-store");
+        let is_off = member.get("use-cache").and_then(serde_json::Value::as_bool) == Some(false);
+        self.no_cache |= is_set("no-cache") || is_off;
+        self.no_store |= is_set("no-store") || is_off;
         self.ttl = secs("ttl").or(self.ttl);
         self.max_age = secs("s-maxage").or(secs("s-max-age")).or(self.max_age);
     }
@@ -96,6 +101,29 @@ impl Directives {
         self.no_cache || self.max_age.is_some_and(|most| age > most)
     }
 }
+
+/// What the caller sets its answers apart from its other ones by: the same request with another namespace, or with
+/// another addition to its key, is another. A line each, as forwarded headers are written that are part of the key.
+pub(crate) fn partition(headers: &HeaderMap) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, spellings) in PARTITION {
+        for value in spellings.iter().flat_map(|spelling| headers.get_all(*spelling)) {
+            lines.extend([b"\n", name.as_bytes(), b":", value.as_bytes()].concat());
+        }
+    }
+    lines
+}
+
+/// The same from a `cache` member in the body. It is written as JSON, in which nothing ends a line.
+pub(crate) fn namespace(member: &serde_json::Value) -> Option<String> {
+    Some(format!("\n(body):{}", member.get("namespace").filter(|name| !name.is_null())?))
+}
+
+/// Names that no header has, and the headers that say it.
+const PARTITION: [(&str, &[&str]); 2] = [
+    ("(namespace)", &["x-chimera-cache-namespace", "x-portkey-cache-namespace"]),
+    ("(extra)", &["x-chimera-cache-key-extra"]),
+];
 
 /// What the caller would have its answer purged by, a line each behind a sign that tells it from a model's
 /// name. Tags that are no plain words are refused, for a purge by them would miss.

@@ -60,6 +60,8 @@ pub(crate) struct Failure {
     pub(crate) close: bool,
     /// Attempts at providers that were made in vain.
     pub(crate) attempts: u32,
+    /// Whether the caller of a stream was told already, in the provider's own words.
+    pub(crate) is_told: bool,
 }
 
 impl Failure {
@@ -73,6 +75,7 @@ impl Failure {
             allow: None,
             close: false,
             attempts: 0,
+            is_told: false,
         }
     }
 
@@ -115,6 +118,11 @@ impl Failure {
 
     pub(crate) fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn told(mut self) -> Self {
+        self.is_told = true;
         self
     }
 

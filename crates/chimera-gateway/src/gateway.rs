@@ -209,6 +209,7 @@ impl Gateway {
         self.shared.cache.publish(now);
         self.shared.aliases.publish(now);
         self.shared.metrics.bodies_in_flight.set(self.shared.bodies.load(Relaxed) as f64);
+        self.shared.metrics.flights.set(self.shared.flights.len() as f64);
     }
 
     /// Opens connections to providers that are to have some ready, for this worker and on its event loop.

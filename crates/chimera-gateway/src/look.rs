@@ -1,6 +1,6 @@
 //! The one look at a request's body: is it sound, what does it ask for, what is its fingerprint.
 
-use std::{cell::RefCell, ops::Range, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use chimera_protocol::{DialectId, Fingerprint, LookOver, Operation, Scope, json};
@@ -10,6 +10,7 @@ use crate::{
     aside::{LARGE_REQUEST, aside},
     auth::Tenant,
     context::Context,
+    directives,
     entry::Form,
     failure::{Code, Failure},
     gateway::State,
@@ -67,9 +68,40 @@ struct Looking<'a> {
     tenant: &'a str,
     models: &'a Models,
     key: &'a [u8; 32],
-    /// Forwarded headers that may change the answer.
-    versions: &'a [u8],
+    apart: &'a Apart,
     array: bool,
+}
+
+/// What sets a request apart from others with the same body, a line each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Apart {
+    /// Forwarded headers that may change the answer.
+    pub(crate) versions: Bytes,
+    /// What the caller wants kept apart.
+    pub(crate) partition: Bytes,
+}
+
+impl Apart {
+    /// Both.
+    pub(crate) fn all(&self) -> Bytes {
+        match self.partition.is_empty() {
+            true => self.versions.clone(),
+            false => [&*self.versions, &*self.partition].concat().into(),
+        }
+    }
+}
+
+impl Looking<'_> {
+    /// What is part of the key besides the body: forwarded headers, where they go on, and what the caller wants kept
+    /// apart.
+    fn versions(&self, over: &LookOver<'_>, forwards: bool) -> Cow<'_, [u8]> {
+        let versions: &[u8] = if forwards { &self.apart.versions } else { b"" };
+        let named = over.cache_member.as_ref().and_then(|member| directives::namespace(&member.value));
+        match (&*self.apart.partition, named) {
+            ([], None) => versions.into(),
+            (partition, named) => [versions, partition, named.unwrap_or_default().as_bytes()].concat().into(),
+        }
+    }
 }
 
 thread_local! {
@@ -83,20 +115,20 @@ pub(crate) async fn look(
     context: &Context<'_>,
     call: &Call<'_>,
     body: &Bytes,
-    versions: &Bytes,
+    apart: &Apart,
     array: bool,
 ) -> Result<(Looked, Resolved), Failure> {
     let key = context.fingerprint_key();
-    let looking = move |state: &State, tenant: &Tenant, call: &Call<'_>, body: &[u8], versions: &[u8]| {
+    let looking = move |state: &State, tenant: &Tenant, call: &Call<'_>, body: &[u8], apart: &Apart| {
         let (tenant, models) = (&tenant.name, &state.settings.models);
-        look_at_bytes(body, &Looking { call, tenant, models, key: &key, versions, array })
+        look_at_bytes(body, &Looking { call, tenant, models, key: &key, apart, array })
     };
     if body.len() <= LARGE_REQUEST && call.operation != Operation::CountTokens {
-        return looking(&context.state, &context.tenant, call, body, versions);
+        return looking(&context.state, &context.tenant, call, body, apart);
     }
     let (state, tenant, call) = (context.state.clone(), context.tenant.clone(), call.to_owned_call());
-    let (body, versions) = (body.clone(), versions.clone());
-    aside(move || looking(&state, &tenant, &call, &body, &versions)).await?
+    let (body, apart) = (body.clone(), apart.clone());
+    aside(move || looking(&state, &tenant, &call, &body, &apart)).await?
 }
 
 fn look_at_bytes(body: &[u8], looking: &Looking<'_>) -> Result<(Looked, Resolved), Failure> {
@@ -161,8 +193,8 @@ fn look_at(
         _ => None,
     };
     let fingerprint = match &abroad {
-        Some(foreign) => foreign_fingerprint(foreign, canonical, looking, &resolved)?,
-        None => own_fingerprint(document, canonical, looking, &resolved),
+        Some(foreign) => foreign_fingerprint(foreign, canonical, looking, (&resolved, &over))?,
+        None => own_fingerprint(document, canonical, looking, (&resolved, &over)),
     };
     let looked = Looked {
         fingerprint,
@@ -198,7 +230,7 @@ fn look_abroad(
     if asked.operation == Operation::CountTokens && to == DialectId::OpenAi {
         let (body, dropped) = translate::counted(document, asked.caller, resolved.first_model())?;
         let looked = Looked {
-            fingerprint: own_fingerprint(document, canonical, looking, &resolved),
+            fingerprint: own_fingerprint(document, canonical, looking, (&resolved, over)),
             form: asked.form,
             model,
             model_range: None,
@@ -213,7 +245,7 @@ fn look_abroad(
     // What a model knows depends on which it is: a group's name says nothing.
     let foreign = Foreign::of(document, asked, to, resolved.first_model())?;
     let looked = Looked {
-        fingerprint: foreign_fingerprint(&foreign, canonical, looking, &resolved)?,
+        fingerprint: foreign_fingerprint(&foreign, canonical, looking, (&resolved, over))?,
         form: foreign.provider_form(),
         model,
         model_range: foreign.model_range.clone(),
@@ -230,13 +262,14 @@ fn own_fingerprint(
     document: &json::Document<'_>,
     canonical: &mut Vec<u8>,
     looking: &Looking<'_>,
-    resolved: &Resolved,
+    (resolved, over): (&Resolved, &LookOver<'_>),
 ) -> Fingerprint {
+    let versions = looking.versions(over, true);
     let scope = Scope {
         operation: looking.call.cache_operation(),
         route: resolved.identity(),
         model: &resolved.model,
-        versions: looking.versions,
+        versions: &versions,
         ..Scope::new(looking.tenant, looking.call.dialect)
     };
     Fingerprint::compute(looking.key, &scope, document, canonical)
@@ -246,11 +279,11 @@ fn foreign_fingerprint(
     foreign: &Foreign,
     canonical: &mut Vec<u8>,
     looking: &Looking<'_>,
-    resolved: &Resolved,
+    (resolved, over): (&Resolved, &LookOver<'_>),
 ) -> Result<Fingerprint, Failure> {
     let document = json::Document::parse(&foreign.body)
         .map_err(|_| Failure::new(Code::Internal, "a translated request is not valid"))?;
-    let versions = foreign.versions(if resolved.is_mixed() { looking.versions } else { b"" });
+    let versions = foreign.versions(&looking.versions(over, resolved.is_mixed()));
     let scope = Scope {
         operation: match foreign.verb {
             ":streamGenerateContent" => ":generateContent",

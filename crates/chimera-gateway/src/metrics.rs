@@ -63,6 +63,7 @@ pub(crate) struct GatewayMetrics {
     pub(crate) reloads_ok: Counter,
     pub(crate) reloads_failed: Counter,
     pub(crate) bodies_in_flight: Gauge,
+    pub(crate) flights: Gauge,
 }
 
 impl GatewayMetrics {
@@ -87,6 +88,7 @@ impl GatewayMetrics {
             reloads_ok: counter!("chimera_reloads_total", "result" => "ok"),
             reloads_failed: counter!("chimera_reloads_total", "result" => "failed"),
             bodies_in_flight: gauge!("chimera_request_bodies_bytes"),
+            flights: gauge!("chimera_cache_flights"),
         }
     }
 
@@ -177,6 +179,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "encoding, direction",
         "Bytes of answers before (in) and after (out) compression.",
     ),
+    ("chimera_cache_flights", "gauge", "", "Calls under way that others who ask the same follow."),
     (
         "chimera_coalesced_requests_total",
         "counter",

@@ -397,6 +397,7 @@ impl Passing {
 
     fn fail(&mut self, failure: Failure) -> Piece {
         self.bill();
+        let failure = if self.watch.error_seen() { failure.told() } else { failure };
         if let Some(mut rest) = self.reply.rest.take() {
             rest.settle(AttemptOutcome::Failure);
         }

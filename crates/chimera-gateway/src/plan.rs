@@ -83,9 +83,15 @@ impl Plan {
         })
     }
 
-    /// Whether the call may serve others that ask the same.
-    pub(crate) fn shares(&self) -> bool {
-        self.reads && self.stores
+    /// Whether the call may serve others that ask the same. Where it may bring an answer that another gateway was
+    /// given, it is not for those who say how old that may be.
+    pub(crate) fn shares(&self, has_leases: bool) -> bool {
+        self.reads && self.stores && !(has_leases && self.is_choosy())
+    }
+
+    /// Whether an answer that is there is not necessarily good enough.
+    pub(crate) fn is_choosy(&self) -> bool {
+        self.directives.no_cache || self.directives.max_age.is_some()
     }
 
     pub(crate) fn lookup(&self, context: &Context<'_>, looked: &Looked) -> Option<Found<Arc<Entry>>> {

@@ -207,7 +207,8 @@ pub(crate) async fn unary(
     let headers = response.headers_mut();
     headers.insert(&names::CACHE, said);
     respond::origin(headers, &answer.provenance, total);
-    if let Some(wait) = answer.retry_after.or((answer.status == 429).then_some(Duration::from_secs(1))) {
+    let asks = matches!(answer.status, 429 | 503 | 529);
+    if let Some(wait) = answer.retry_after.or(asks.then_some(Duration::from_secs(1))) {
         respond::retry_after(headers, wait);
     }
     response

@@ -100,10 +100,11 @@ pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &Reques
     response
 }
 
-/// A failure in the middle of a stream, as the caller's dialect says it.
+/// A failure in the middle of a stream, or at its beginning, as the caller's dialect says it. An array is closed behind
+/// it, so that whoever reads it as a whole can.
 pub(crate) fn error_event(
     dialect: DialectId,
-    framing: Framing,
+    (framing, begun): (Framing, bool),
     failure: &Failure,
     request_id: &RequestId,
 ) -> Bytes {
@@ -111,9 +112,8 @@ pub(crate) fn error_event(
     let parts = parts(failure, &request_id);
     match framing {
         Framing::Array => {
-            let mut element = b",\r\n".to_vec();
-            element.extend_from_slice(&dialect.dialect().error_body(&parts));
-            element.into()
+            let before: &[u8] = if begun { b",\r\n" } else { b"[" };
+            [before, &dialect.dialect().error_body(&parts), b"]"].concat().into()
         }
         _ => dialect.dialect().error_event(&parts).into(),
     }

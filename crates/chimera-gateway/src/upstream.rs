@@ -102,11 +102,13 @@ impl Outgoing {
         headers.insert(header::CONTENT_TYPE, JSON);
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         headers.insert(header::USER_AGENT, USER_AGENT);
-        if self.dialect == DialectId::Anthropic {
+        let names = |wanted: &HeaderName| self.headers.iter().any(|(name, _)| name == wanted);
+        if self.dialect == DialectId::Anthropic && !names(&ANTHROPIC_VERSION_NAME) {
             headers.insert(&ANTHROPIC_VERSION_NAME, ANTHROPIC_VERSION);
         }
+        // A header may stand there more than once, and says all that it says.
         for (name, value) in &self.headers {
-            headers.insert(name.clone(), value.clone());
+            headers.append(name.clone(), value.clone());
         }
         Ok(request)
     }

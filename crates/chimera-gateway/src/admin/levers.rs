@@ -103,3 +103,9 @@ impl Admin {
         }
     }
 }
+
+/// A purge is asked for by its query alone.
+pub(super) fn no_body() -> Response<Body> {
+    let why = "a purge takes no body, only a query: ?tenant=, ?model=, ?tag=, ?key= or ?prefix=, or none for everything";
+    json_answer(StatusCode::BAD_REQUEST, &json!({ "error": why }))
+}

@@ -4,7 +4,8 @@ use chimera_gateway::DialectId;
 use chimera_provider_pool::Failover;
 
 use crate::support::{
-    ANSWER, Act, ROLE, Script, Scripted, call, chat, duo, gateway, post, stream, unary, unary_with,
+    ANSWER, Act, CHAT, ROLE, Script, Scripted, call, chat, chunk, delta, duo, gateway, post, stream, unary,
+    unary_with,
 };
 
 #[tokio::test(start_paused = true)]
@@ -71,4 +72,68 @@ async fn headers_that_name_the_operators_account_stay_here() {
     let answer = call(&gateway(DialectId::OpenAi, &upstream), chat("gpt-x", "x", false)).await;
     assert_eq!((answer.status, answer.header("openai-version")), (200, "1"));
     assert!(!format!("{:?}", answer.headers).contains("canary"), "{:?}", answer.headers);
+}
+
+/// What a provider says in mid-stream is passed on as it is, and nothing is said in its place.
+#[tokio::test]
+async fn u06_an_error_of_the_providers_own_in_mid_stream_is_the_only_one() {
+    let anthropic = [
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}\n\n",
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n",
+    ];
+    let gemini = [
+        "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]}}]}\n\n",
+        "data: {\"error\":{\"code\":503,\"message\":\"busy\",\"status\":\"UNAVAILABLE\"}}\n\n",
+    ];
+    let openai = [&*delta("a"), "data: {\"error\":{\"message\":\"busy\",\"type\":\"server_error\"}}\n\n"];
+    let chat = r#"{"model":"gpt-x","messages":[],"stream":true}"#;
+    let message = r#"{"model":"claude-x","max_tokens":5,"messages":[],"stream":true}"#;
+    for (dialect, path, body, events) in [
+        (DialectId::OpenAi, CHAT, chat, openai),
+        (DialectId::Anthropic, "/v1/messages", message, anthropic),
+        (
+            DialectId::Gemini,
+            "/v1beta/models/gemini-x:streamGenerateContent?alt=sse",
+            r#"{"contents":[]}"#,
+            gemini,
+        ),
+    ] {
+        let upstream = Scripted::answering(stream(&events));
+        let gateway = gateway(dialect, &upstream);
+        let answer = call(&gateway, post(path, body)).await;
+        assert_eq!((answer.body.as_str(), answer.aborted), (events.concat().as_str(), true), "{path}");
+        call(&gateway, post(path, body)).await;
+        assert_eq!(upstream.count(), 2, "it is not kept");
+    }
+}
+
+/// Whoever reads a stream in an array as a whole can read what went wrong in it.
+#[tokio::test]
+async fn u06_an_array_that_is_cut_ends_with_its_error() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let element = r#"[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#;
+    let bytes = [head.as_bytes(), &chunk(element), &chunk(",\r\n{\"half")].concat();
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::Write(bytes)])]);
+    let path = "/v1beta/models/gemini-x:streamGenerateContent";
+    let answer = call(&gateway(DialectId::Gemini, &upstream), post(path, r#"{"contents":[]}"#)).await;
+    assert!(answer.aborted);
+    let elements = answer.json();
+    assert_eq!(elements[0]["candidates"][0]["content"]["parts"][0]["text"], "a");
+    assert_eq!((elements[1]["error"]["code"].as_u64(), elements.as_array().unwrap().len()), (Some(502), 2));
+}
+
+/// SDKs wait as long as they are told before they ask again.
+#[tokio::test]
+async fn a_refusal_for_want_of_capacity_says_when_to_ask_again() {
+    let error = r#"{"error":{"message":"busy","type":"overloaded_error"}}"#;
+    for (status, dialect, path, model) in [
+        (503, DialectId::OpenAi, CHAT, "gpt-x"),
+        (429, DialectId::OpenAi, CHAT, "gpt-x"),
+        (529, DialectId::Anthropic, "/v1/messages", "claude-x"),
+    ] {
+        let gateway = gateway(dialect, &Scripted::answering(unary(status, error)));
+        let body = format!(r#"{{"model":"{model}","max_tokens":5,"messages":[]}}"#);
+        let answer = call(&gateway, post(path, &body)).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (status, "1"));
+    }
 }

@@ -154,6 +154,8 @@ async fn a_purge_of_one_tenant_or_model_reaches_every_gateway() {
     b.flush().await;
     assert_eq!(ask(&b, "POST", "/api/v1/cache/purge?model=gpt-x").await.json()["purged_l2"], 2);
     assert_eq!(ask(&b, "POST", "/api/v1/cache/purge?modl=gpt-x").await.status, 400);
+    let breaker = &ask(&b, "GET", "/api/v1/cache/metrics").await.json()["tiers"][1]["breaker"];
+    assert_eq!(*breaker, serde_json::json!({ "get": "closed", "put": "closed" }));
 }
 
 #[tokio::test]
@@ -287,6 +289,30 @@ async fn o05_identical_requests_at_once_on_two_gateways_with_the_lease_make_one_
         }
         assert_eq!(upstream.count(), 1, "streams: {streams}");
     }
+}
+
+/// What another gateway was answered is no answer to who wants a new one, or one that is not so old.
+#[tokio::test]
+async fn a_lease_brings_nobody_an_answer_that_is_too_old_for_them() {
+    let Some(server) = Server::or_skip().await else { return };
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let (a, b) = (leasing(&server.url(), settings(&upstream)), leasing(&server.url(), settings(&upstream)));
+    ready(&a).await;
+    ready(&b).await;
+    call(&a, chat("gpt-x", "x", false)).await;
+    a.flush().await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for (n, (directive, said)) in
+        [("no-cache", "miss; reason=no-cache"), ("max-age=1", "miss; reason=max-age")].into_iter().enumerate()
+    {
+        let mut request = chat("gpt-x", "x", false);
+        request.headers_mut().insert("x-chimera-cache", directive.parse().unwrap());
+        assert_eq!(call(&b, request).await.header("x-chimera-cache"), said);
+        assert_eq!(upstream.count(), n + 2, "{directive}");
+        b.flush().await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    assert_eq!(call(&b, chat("gpt-x", "x", false)).await.header("x-chimera-cache"), "l1");
 }
 
 #[tokio::test]
