@@ -20,39 +20,15 @@ use crate::{
 
 /// Adds the providers whose keys the environment holds, where the file does not name them.
 pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str) -> Option<String>) {
-    let vendors: [(&str, Dialect, &[&str], &str, &str); 3] = [
-        (
-            "openai",
-            Dialect::OpenAi,
-            &["OPENAI_API_KEY"],
-            "CHIMERA_OPENAI_BASE_URL",
-            "https://api.openai.com/v1",
-        ),
-        (
-            "anthropic",
-            Dialect::Anthropic,
-            &["ANTHROPIC_API_KEY"],
-            "CHIMERA_ANTHROPIC_BASE_URL",
-            "https://api.anthropic.com",
-        ),
-        (
-            "gemini",
-            Dialect::Gemini,
-            &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
-            "CHIMERA_GEMINI_BASE_URL",
-            "https://generativelanguage.googleapis.com",
-        ),
-    ];
-    for (name, dialect, keys, url_variable, url) in vendors {
-        let set = |name: &&&str| variable(name).is_some_and(|value| !value.trim().is_empty());
-        let Some(key) = keys.iter().find(set) else { continue };
+    for Vendor { name, dialect, keys, url_variable, url } in VENDORS {
+        let Some(key) = set_key(keys, variable) else { continue };
         if file.providers.contains_key(name) {
             continue;
         }
         let base_url = variable(url_variable).unwrap_or_else(|| url.to_owned());
         // OpenAI itself serves them; servers that only look like it mostly do not.
         let responses = dialect == Dialect::OpenAi && base_url == url;
-        let env = crate::units::EnvSecret { env: (*key).to_owned() };
+        let env = crate::units::EnvSecret { env: key.to_owned() };
         file.providers.insert(
             name.to_owned(),
             config::Provider {
@@ -78,6 +54,48 @@ pub(crate) fn add_environment_providers(file: &mut File, variable: &dyn Fn(&str)
             },
         );
     }
+}
+
+/// A vendor that its key in the environment switches on.
+pub(crate) struct Vendor {
+    pub(crate) name: &'static str,
+    pub(crate) dialect: Dialect,
+    pub(crate) keys: &'static [&'static str],
+    pub(crate) url_variable: &'static str,
+    pub(crate) url: &'static str,
+}
+
+pub(crate) const VENDORS: [Vendor; 3] = [
+    Vendor {
+        name: "openai",
+        dialect: Dialect::OpenAi,
+        keys: &["OPENAI_API_KEY"],
+        url_variable: "CHIMERA_OPENAI_BASE_URL",
+        url: "https://api.openai.com/v1",
+    },
+    Vendor {
+        name: "anthropic",
+        dialect: Dialect::Anthropic,
+        keys: &["ANTHROPIC_API_KEY"],
+        url_variable: "CHIMERA_ANTHROPIC_BASE_URL",
+        url: "https://api.anthropic.com",
+    },
+    Vendor {
+        name: "gemini",
+        dialect: Dialect::Gemini,
+        keys: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
+        url_variable: "CHIMERA_GEMINI_BASE_URL",
+        url: "https://generativelanguage.googleapis.com",
+    },
+];
+
+/// The first of the variables that is set.
+pub(crate) fn set_key(
+    keys: &'static [&'static str],
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Option<&'static str> {
+    let set = |name: &&&str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    keys.iter().find(set).copied()
 }
 
 /// The addresses, and whether they may be listened on.

@@ -1,11 +1,15 @@
 //! Writes that nobody waits for: a bounded queue before the far tier, which drops and counts.
 
 use std::{
+    future::{Future, poll_fn},
     hash::{BuildHasher, Hash},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Instant,
 };
 
@@ -205,35 +209,65 @@ async fn work<K, V>(
     V: Send + 'static,
 {
     while let Some(job) = jobs.recv().await {
-        match job {
-            Job::Store { key, mut entry, at, weight, ticket } => {
-                let counter = if !known.holds(ticket) {
-                    &books.dropped
-                } else {
-                    let waited = at.elapsed();
-                    entry.age += waited;
-                    entry.remaining = entry.remaining.saturating_sub(waited);
-                    match store_below(&tier, &known, (key, entry), ticket, at + waited).await {
-                        Ok(Put::Stored) => &books.stored,
-                        Ok(Put::Refused) => &books.refused,
-                        Err(_) => &books.failed,
-                    }
-                };
-                counter.fetch_add(1, Relaxed);
-                books.left(weight);
-            }
-            Job::Remove { key, done } => {
-                if let Err(error) = tier.remove(&key).await {
-                    tracing::warn!(why = error.why(), "an entry could not be removed from the far tier");
-                }
-                let _ = done.send(());
-            }
-            Job::Release { key, token } => {
-                if let Err(error) = tier.release(&key, token).await {
-                    tracing::debug!(why = error.why(), "a lease was not given back and ends by itself");
-                }
-            }
-            Job::Barrier(done) => drop(done.send(())),
+        // A codec that panics ends its job: the lane goes on.
+        let mut done = pin!(one(&tier, job, &books, &known));
+        let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| done.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(_) => Poll::Ready(Err(())),
+        });
+        if caught.await.is_err() {
+            tracing::error!("a write to the far tier panicked");
         }
+    }
+}
+
+/// What a write takes of the queue, until it is dropped.
+struct Place<'a> {
+    books: &'a Books,
+    weight: usize,
+    counter: &'a AtomicU64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.counter.fetch_add(1, Relaxed);
+        self.books.left(self.weight);
+    }
+}
+
+async fn one<K, V>(tier: &SharedTier<K, V>, job: Job<K, V>, books: &Books, known: &Known)
+where
+    K: Clone + Send + Sync + 'static,
+    V: Send + 'static,
+{
+    match job {
+        Job::Store { key, mut entry, at, weight, ticket } => {
+            // What does not come to its end has failed.
+            let mut place = Place { books, weight, counter: &books.failed };
+            if !known.holds(ticket) {
+                place.counter = &books.dropped;
+                return;
+            }
+            let waited = at.elapsed();
+            entry.age += waited;
+            entry.remaining = entry.remaining.saturating_sub(waited);
+            match store_below(tier, known, (key, entry), ticket, at + waited).await {
+                Ok(Put::Stored) => place.counter = &books.stored,
+                Ok(Put::Refused) => place.counter = &books.refused,
+                Err(_) => {}
+            }
+        }
+        Job::Remove { key, done } => {
+            if let Err(error) = tier.remove(&key).await {
+                tracing::warn!(why = error.why(), "an entry could not be removed from the far tier");
+            }
+            let _ = done.send(());
+        }
+        Job::Release { key, token } => {
+            if let Err(error) = tier.release(&key, token).await {
+                tracing::debug!(why = error.why(), "a lease was not given back and ends by itself");
+            }
+        }
+        Job::Barrier(done) => drop(done.send(())),
     }
 }

@@ -107,7 +107,8 @@ pub(crate) async fn respond(
     Ok(response)
 }
 
-/// Groups first, then what each provider lists; a provider that does not answer is left out.
+/// Groups first, then what each provider lists; a provider that does not answer is left out. Each is named so that it can
+/// be called: by the provider, too, where its own name leads nowhere.
 async fn all(context: &Context<'_>) -> Vec<Model> {
     let settings = &context.state.settings;
     let mut models: Vec<Model> = settings
@@ -123,7 +124,12 @@ async fn all(context: &Context<'_>) -> Vec<Model> {
         .collect();
     for provider in settings.models.providers() {
         if let Some(list) = of_provider(context, provider).await {
-            models.extend(list.iter().cloned());
+            models.extend(list.iter().cloned().map(|mut model| {
+                if settings.models.resolve(&model.id).is_none() {
+                    model.id = format!("{}/{}", provider.provider.name(), model.id);
+                }
+                model
+            }));
         }
     }
     let mut seen = BTreeSet::new();
@@ -202,10 +208,15 @@ fn list(dialect: DialectId, models: &[Model]) -> Value {
     }
 }
 
-/// One model: the provider's own words where the dialect is its own.
+/// One model: the provider's own words where the dialect is its own, but for a name that would lead nowhere.
 fn shown(dialect: DialectId, model: &Model) -> Value {
     if model.dialect == dialect && !model.detail.is_null() {
-        return model.detail.clone();
+        let mut detail = model.detail.clone();
+        let (key, before) = if dialect == DialectId::Gemini { ("name", "models/") } else { ("id", "") };
+        if let Some(name) = detail.get_mut(key).filter(|_| model.id.contains('/')) {
+            *name = format!("{before}{}", model.id).into();
+        }
+        return detail;
     }
     match dialect {
         DialectId::OpenAi | DialectId::Responses => {

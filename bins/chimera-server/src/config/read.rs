@@ -1,10 +1,11 @@
 //! From text and environment to the file's struct.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use toml::{Table, Value};
 
 use super::{ConfigError, File};
+use crate::resolve::{VENDORS, set_key};
 
 /// Reads the file, if there is one, and puts the environment's overrides on top.
 pub(crate) fn load(
@@ -28,20 +29,45 @@ pub(crate) fn parse(
             error.span().map_or(1, |span| text.get(..span.start).map_or(1, |t| t.lines().count().max(1)));
         ConfigError::new(format!("line {line}"), without_values(error.message()))
     })?;
+    let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let mut overrides: Vec<_> = environment
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.strip_prefix("CHIMERA__")?.to_owned(), value)))
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix("CHIMERA__")?.to_owned(), value.clone())))
         .collect();
     overrides.sort();
     for (name, value) in overrides {
         let path: Vec<_> = name.split("__").map(str::to_ascii_lowercase).collect();
         set(&mut table, &path, value).map_err(|why| ConfigError::new(format!("CHIMERA__{name}"), why))?;
     }
+    complete_vendors(&mut table, &|name| environment.get(name).cloned());
     table.try_into().map_err(|error: toml::de::Error| {
         let shown = error.to_string();
         let key = shown.lines().find_map(|line| line.trim().strip_prefix("in `")?.strip_suffix('`'));
         ConfigError::new(key.unwrap_or("the file"), without_values(error.message()))
     })
+}
+
+/// A vendor that its key in the environment switches on, and of which only some settings are given, has the others that
+/// it has without any.
+fn complete_vendors(table: &mut Table, variable: &dyn Fn(&str) -> Option<String>) {
+    let Some(providers) = table.get_mut("providers").and_then(Value::as_table_mut) else { return };
+    for vendor in VENDORS {
+        let Some(provider) = providers.get_mut(vendor.name).and_then(Value::as_table_mut) else { continue };
+        let (Some(key), false) = (set_key(vendor.keys, variable), provider.contains_key("dialect")) else {
+            continue;
+        };
+        let base_url = variable(vendor.url_variable).unwrap_or_else(|| vendor.url.to_owned());
+        let mut default = |key: &str, value: Value| {
+            provider.entry(key).or_insert(value);
+        };
+        default("responses", Value::from(vendor.name == "openai" && base_url == vendor.url));
+        default("base_url", Value::from(base_url));
+        default("dialect", Value::from(vendor.name));
+        if !provider.contains_key("api_keys") {
+            let env = Table::from_iter([("env".to_owned(), Value::from(key))]);
+            provider.entry("api_key").or_insert(Value::Table(env));
+        }
+    }
 }
 
 /// Keys whose text is never read as anything else: a secret may be all digits.

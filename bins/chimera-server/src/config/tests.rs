@@ -74,3 +74,20 @@ fn the_environment_overrides_any_key() {
     let bad = [("CHIMERA__SERVER__LISTEN__X".to_owned(), "1".to_owned())];
     assert_eq!(parse("[server]\nlisten = \"a\"", bad).unwrap_err().key, "CHIMERA__SERVER__LISTEN__X");
 }
+
+#[test]
+fn the_environment_tunes_a_provider_that_its_key_switches_on() {
+    let with = |more: &[(&str, &str)]| {
+        let all = [&[("CHIMERA__PROVIDERS__OPENAI__MAX_IN_FLIGHT", "10")], more].concat();
+        parse("", all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())))
+    };
+    let file = with(&[("OPENAI_API_KEY", "k")]).unwrap();
+    let provider = &file.providers["openai"];
+    assert_eq!((provider.max_in_flight, provider.responses), (10, true));
+    assert_eq!(provider.base_url, "https://api.openai.com/v1");
+    assert!(matches!(&provider.api_key, Some(SecretSource::Env(env)) if env.env == "OPENAI_API_KEY"));
+    let elsewhere = [("OPENAI_API_KEY", "k"), ("CHIMERA_OPENAI_BASE_URL", "http://localhost/v1")];
+    let provider = with(&elsewhere).unwrap().providers["openai"].clone();
+    assert_eq!((provider.base_url.as_str(), provider.responses), ("http://localhost/v1", false));
+    assert!(with(&[]).unwrap_err().to_string().contains("dialect"), "without its key it is none");
+}

@@ -122,9 +122,9 @@ impl Store {
         })
     }
 
-    /// Forgets keys; says how many were there.
-    pub(super) fn remove(&self, keys: &[Vec<u8>]) -> Result<u64, redb::Error> {
-        self.change(true, |transaction| {
+    /// Forgets keys, durably or with the next change that is; says how many were there.
+    pub(super) fn remove(&self, keys: &[Vec<u8>], durable: bool) -> Result<u64, redb::Error> {
+        self.change(durable, |transaction| {
             let (mut entries, mut order, mut sizes) = (
                 transaction.open_table(ENTRIES)?,
                 transaction.open_table(ORDER)?,
@@ -162,7 +162,7 @@ impl Store {
             }
             drop(table);
             if !selected.is_empty() {
-                gone += self.remove(&selected)?;
+                gone += self.remove(&selected, true)?;
             }
             if seen < PAGE {
                 return Ok(gone);
@@ -181,4 +181,26 @@ impl Store {
 
 fn arrival(held: &[u8]) -> Option<u64> {
     held.first_chunk().map(|number| u64::from_be_bytes(*number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m01_a_key_that_is_written_again_takes_one_place() {
+        use redb::ReadableTableMetadata;
+        let folder = std::env::temp_dir().join(format!("chimera-store-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let store = Store::open(&folder.join("places"), 4 << 20).unwrap();
+        for _ in 0..50 {
+            store.put(b"k", b"v").unwrap();
+        }
+        let read = store.database.begin_read().unwrap();
+        assert_eq!(read.open_table(ORDER).unwrap().len().unwrap(), 1);
+        assert_eq!((store.sizes().unwrap().0, store.remove(&[b"k".to_vec()], false).unwrap()), (1, 1));
+        assert_eq!(store.sizes().unwrap(), (0, 0));
+        drop((read, store));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -196,7 +196,8 @@ where
                 if flaw != Flaw::Expired {
                     self.parcels.bad(flaw);
                 }
-                aside_of(&self.store, move |store| store.remove(&[written])).await?;
+                // Nobody waits for the disk because of it.
+                aside_of(&self.store, move |store| store.remove(&[written], false)).await?;
                 Ok(None)
             }
         }
@@ -215,7 +216,7 @@ where
 
     async fn remove(&self, key: &K) -> Result<bool, TierError> {
         let written = self.parcels.key(key);
-        Ok(aside_of(&self.store, move |store| store.remove(&[written])).await? > 0)
+        Ok(aside_of(&self.store, move |store| store.remove(&[written], true)).await? > 0)
     }
 
     async fn purge(&self, purge: &Purge) -> Result<u64, TierError> {

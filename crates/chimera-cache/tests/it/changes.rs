@@ -130,3 +130,21 @@ async fn r05_a_full_tier_that_grants_no_leases_is_still_read() {
     }
     assert_eq!(far(&cache, "k").await.as_deref(), Some("v"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn p07_a_write_that_panics_does_not_end_the_writing() {
+    let (cache, far_tier) = cache(settings());
+    far_tier.mood(Mood::Panics);
+    for n in 0..8 {
+        put(&cache, &format!("k{n}"), "v");
+    }
+    cache.flush().await;
+    far_tier.mood(Mood::Good);
+    for n in 0..8 {
+        put(&cache, &format!("k{n}"), "v");
+    }
+    cache.flush().await;
+    assert!((0..8).all(|n| far_tier.has(&format!("k{n}"))));
+    let writes = cache.snapshot(now()).writes;
+    assert_eq!((writes.failed, writes.stored, writes.queued), (8, 8, 0));
+}

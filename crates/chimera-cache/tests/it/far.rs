@@ -24,9 +24,11 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Mood {
     Good,
-    /// Writes do, and leases.
+    /// Writes fail, and leases.
     IsFull,
     Fails,
+    /// As a codec of the user's may.
+    Panics,
     Hangs,
     Slow,
 }
@@ -80,6 +82,7 @@ impl FarTier {
         match mood {
             Mood::Good | Mood::IsFull => Ok(()),
             Mood::Fails => Err(TierError::Full),
+            Mood::Panics => panic!("on purpose"),
             Mood::Hangs => pending().await,
             Mood::Slow => {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -305,3 +305,28 @@ async fn a_model_that_nobody_serves_is_refused_by_name() {
     let unknown = call(&gateway, chat("nobody", "x", false)).await;
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "model_not_found"));
 }
+
+/// Whatever is listed can be called by the name under which it is listed.
+#[tokio::test]
+async fn pain_25_a_model_is_listed_under_a_name_that_leads_to_it() {
+    let models =
+        r#"{"object":"list","data":[{"id":"gpt-a","object":"model"},{"id":"llama","object":"model"}]}"#;
+    let upstream = Scripted::answering(unary(200, models));
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let get = |path: &str| {
+        let request = http::Request::get(path).header("host", "localhost");
+        request.body(http_body_util::Full::new(bytes::Bytes::new())).unwrap()
+    };
+    let listed = call(&gateway, get("/v1/models")).await.json();
+    let ids: Vec<_> = listed["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["gpt-a", "one/llama"]);
+    for id in ids {
+        // It reaches the provider, which answers everything with its list.
+        assert_eq!(call(&gateway, chat(id, "x", false)).await.status, 502, "{id}");
+        assert_eq!(call(&gateway, get(&format!("/v1/models/{id}"))).await.json()["id"], id);
+    }
+    assert_eq!(call(&gateway, get("/v1/models/llama")).await.status, 404);
+    assert_eq!(call(&gateway, chat("llama", "x", false)).await.status, 404);
+    let gemini = call(&gateway, get("/v1beta/models")).await.json();
+    assert_eq!(gemini["models"][1]["name"], "models/one/llama");
+}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chimera_gateway::{
-    Admin, AdminHooks, DialectId, Gateway, Models, SecondTier, Settings, Tenant, Tenants, key_digest,
+    Admin, AdminHooks, DialectId, Gateway, Limits, Models, SecondTier, Settings, Tenant, Tenants, key_digest,
 };
 use http::Request;
 use http_body_util::{Empty, Full};
@@ -342,4 +342,31 @@ async fn with_a_lease_and_no_redis_a_gateway_answers() {
     let upstream = Scripted::answering(unary(200, ANSWER));
     let gateway = leasing(&format!("redis://127.0.0.1:{}", free_port()), settings(&upstream));
     assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 200);
+}
+
+/// Limits are each gateway's own: with nothing to be shared, nothing is lost, and they stay closed.
+#[tokio::test]
+async fn r13_limits_hold_while_redis_is_away() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let mut limited = settings(&upstream);
+    let limits = Limits { requests_per_minute: Some(3), ..Limits::default() };
+    limited.tenants = Tenants::keyed([(key_digest("key-a"), Tenant::new("a", limits))]);
+    let gateway = behind(&format!("redis://127.0.0.1:{}", free_port()), limited);
+    for n in 0..5 {
+        let answer = call(&gateway, with_key("key-a", &n.to_string())).await;
+        assert_eq!(answer.status, if n < 3 { 200 } else { 429 }, "{n}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_that_is_asked_for_by_a_body_is_refused() {
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = Gateway::new(settings(&upstream), [7; 32]).unwrap();
+    call(&gateway, chat("gpt-x", "x", false)).await;
+    let request = Request::post("/api/v1/cache/purge").header("host", "localhost");
+    let request = request.body(Full::from(r#"{"model":"other"}"#)).unwrap();
+    let refused = finish(admin(&gateway).handle(request).await).await;
+    assert!(refused.status == 400 && refused.body.contains("query"), "{}", refused.body);
+    assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.header("x-chimera-cache"), "l1");
+    assert_eq!(ask(&gateway, "POST", "/api/v1/cache/purge").await.json()["purged"], 1);
 }
