@@ -28,6 +28,7 @@ mod traces;
 mod transform;
 mod units;
 mod upstreams;
+mod watch;
 
 use std::process::ExitCode;
 

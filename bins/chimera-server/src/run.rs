@@ -38,6 +38,7 @@ use crate::{
     sim::SimConnect,
     surroundings::{Addresses, Surroundings},
     traces::{self, Exporter},
+    watch,
 };
 
 /// Why the process ends.
@@ -250,6 +251,16 @@ impl Reloader {
         self.load().map(|_| ()).map_err(|error| error.to_string())
     }
 
+    /// Takes what is written to the file, where that is wanted, until the future is dropped.
+    async fn follow_file(&self) {
+        let wanted = self.in_force().server.watch;
+        match self.options.config.as_deref().filter(|_| wanted) {
+            // A refusal is logged where it is found.
+            Some(path) => watch::watch(path, || drop(self.reload())).await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn reload(&self) -> Result<(), String> {
         match self.load() {
             Ok((file, settings)) => {
@@ -317,6 +328,7 @@ impl Server {
             never = serving => match never {},
             () = looking => Ok(()),
             () = self.upkeep(&handle) => Ok(()),
+            () = self.reloader.follow_file() => Ok(()),
             () = export(exporter) => Ok(()),
             result = self.live(data) => result,
         }

@@ -17,6 +17,7 @@ pub(crate) struct Server {
     pub(crate) write_stall_timeout: Span,
     pub(crate) drain_min: Span,
     pub(crate) drain_max: Span,
+    pub(crate) watch: bool,
 }
 
 impl Default for Server {
@@ -31,6 +32,7 @@ impl Default for Server {
             write_stall_timeout: secs(60),
             drain_min: secs(1),
             drain_max: secs(600),
+            watch: false,
         }
     }
 }

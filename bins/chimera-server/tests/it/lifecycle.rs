@@ -157,6 +157,33 @@ fn p04_a_reload_takes_effect_or_leaves_all_as_it_was() {
     assert_eq!(status("fast"), 404);
 }
 
+#[test]
+fn pain_25_a_watched_file_is_in_force_soon_after_it_was_written() {
+    let provider = Provider::start(|_| vec![answer("hi")]);
+    let server = Server::start(&format!("{}\n[server]\nwatch = true\n", provider.config("")));
+    let good = std::fs::read_to_string(&server.config).unwrap();
+    let group = "[groups.fast]\ndeployments = [{ provider = \"openai\", model = \"gpt-test\" }]\n";
+    let status = |model: &str| {
+        let mut client = Client::connect(server.data);
+        client.send(chat(model, "hello", false));
+        client.answer().status
+    };
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}: {}", server.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    std::fs::write(&server.config, format!("{good}\n{group}")).unwrap();
+    until("the group is there", &|| status("fast") == 200);
+    std::fs::write(&server.config, format!("{good}\n{group}\n[timeouts]\nllm = \"soon\"\n")).unwrap();
+    until("a bad edit is told", &|| server.log().contains("timeouts.llm"));
+    assert_eq!(status("fast"), 200, "what was in force stays");
+    std::fs::write(&server.config, &good).unwrap();
+    until("the group is gone", &|| status("fast") == 404);
+}
+
 /// Whoever reloads often, as one whose keys rotate by the hour, must not close every connection, forget
 /// which provider is down, and give every tenant its minute anew.
 #[test]
