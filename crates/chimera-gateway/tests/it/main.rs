@@ -13,6 +13,7 @@ mod mixed;
 mod native;
 mod offload;
 mod optimize;
+mod overload;
 mod probes;
 #[path = "../../../chimera-cache/tests/redis/server.rs"]
 #[allow(dead_code)]
