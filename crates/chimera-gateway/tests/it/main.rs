@@ -20,6 +20,7 @@ mod probes;
 mod redis_server;
 mod replay;
 mod second_tier;
+mod spies;
 mod support;
 mod tenants;
 mod timeouts;
