@@ -62,6 +62,8 @@ struct Events {
     framing: Framing,
     request_id: RequestId,
     books: Option<Books>,
+    /// Whether anything of it was passed on.
+    begun: bool,
     ending: Ending,
     /// Where the caller and the settings want streams compressed.
     encoder: Option<StreamEncoder>,
@@ -109,6 +111,7 @@ impl Body {
             framing,
             request_id,
             books: None,
+            begun: false,
             ending: Ending::No,
             encoder: None,
             restoring: None,
@@ -220,13 +223,19 @@ impl HttpBody for Body {
 }
 
 impl Events {
-    /// A fault of ours ends this stream and nothing else.
+    /// A fault of ours ends this stream and nothing else. What was passed on of it are whole events, so its
+    /// caller is told.
     fn panicked(&mut self) -> Option<Result<Bytes, Aborted>> {
-        self.ending = Ending::Done;
         if let Some(books) = &mut self.books {
             books.panicked();
         }
-        Some(Err(Aborted))
+        Some(Ok(self.failed(&Failure::new(Code::Internal, "the gateway failed on this stream"))))
+    }
+
+    /// The event that tells of a failure, before the transfer is aborted.
+    fn failed(&mut self, failure: &Failure) -> Bytes {
+        self.ending = Ending::Flush(FLUSH_POLLS);
+        error_event(self.dialect, self.framing, self.begun, failure, &self.request_id)
     }
 
     fn cut(&mut self, failure: Option<&Failure>) {
@@ -270,12 +279,13 @@ impl Events {
             ready!(polled)
         };
         match piece {
-            Some(Piece::Events(events)) => Poll::Ready(Some(Ok(events))),
+            Some(Piece::Events(events)) => {
+                self.begun = true;
+                Poll::Ready(Some(Ok(events)))
+            }
             Some(Piece::Failed(failure)) => {
                 self.cut(Some(&failure));
-                self.ending = Ending::Flush(FLUSH_POLLS);
-                let event = error_event(self.dialect, self.framing, &failure, &self.request_id);
-                Poll::Ready(Some(Ok(event)))
+                Poll::Ready(Some(Ok(self.failed(&failure))))
             }
             None if self.following.interrupted() => {
                 self.cut(None);

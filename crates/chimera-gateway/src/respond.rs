@@ -104,6 +104,7 @@ pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &Reques
 pub(crate) fn error_event(
     dialect: DialectId,
     framing: Framing,
+    begun: bool,
     failure: &Failure,
     request_id: &RequestId,
 ) -> Bytes {
@@ -111,7 +112,7 @@ pub(crate) fn error_event(
     let parts = parts(failure, &request_id);
     match framing {
         Framing::Array => {
-            let mut element = b",\r\n".to_vec();
+            let mut element = if begun { b",\r\n".to_vec() } else { b"[".to_vec() };
             element.extend_from_slice(&dialect.dialect().error_body(&parts));
             element.into()
         }

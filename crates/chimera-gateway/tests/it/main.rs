@@ -5,6 +5,7 @@ mod cache;
 mod cancel;
 mod dialects;
 mod errors;
+mod failing_steps;
 mod failoverbench;
 mod freshness;
 mod judged;
