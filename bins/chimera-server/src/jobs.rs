@@ -8,6 +8,8 @@ use std::{
 use chimera_gateway::Gateway;
 use tokio::{runtime, sync::oneshot};
 
+use crate::supervise::supervised;
+
 /// The thread, for as long as the server lives.
 pub(crate) struct Jobs {
     stop: oneshot::Sender<()>,
@@ -21,7 +23,7 @@ impl Jobs {
         let thread = thread::Builder::new().name("chimera-jobs".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = gateway.run_jobs() => {}
+                    () = supervised("jobs", async || gateway.run_jobs().await) => {}
                     // Told to end, or nobody is left to tell.
                     _ = stopped => {}
                 }

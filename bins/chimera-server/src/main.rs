@@ -23,6 +23,7 @@ mod sim;
 mod simulate;
 mod spoken;
 mod stream;
+mod supervise;
 mod surroundings;
 mod traces;
 mod transform;

@@ -36,6 +36,7 @@ use crate::{
     resolve,
     serve::{self, Shared, Workers},
     sim::SimConnect,
+    supervise::supervised,
     surroundings::{Addresses, Surroundings},
     traces::{self, Exporter},
     watch,
@@ -305,7 +306,7 @@ impl Server {
         data: TcpListener,
         admin: TcpListener,
         handle: PrometheusHandle,
-        exporter: Option<&mut Exporter>,
+        mut exporter: Option<&mut Exporter>,
     ) -> Result<(), Error> {
         let [for_config, for_reload, for_key, for_check] = [(); 4].map(|()| self.reloader.clone());
         let render = handle.clone();
@@ -322,39 +323,34 @@ impl Server {
             proof: Box::new(move |headers| console::proof(prover.as_ref(), headers, proof_key())),
         };
         let plane = Plane { admin: Admin::new(self.gateway.clone(), hooks), console, reports, key };
-        let looking = console::look(plane.console.clone());
-        let serving = serve::serve_admin(admin, plane, self.shared.clone());
+        let process = Process::new();
+        let looking = supervised("console", async || console::look(plane.console.clone()).await);
+        let serving =
+            supervised("admin", async || serve::serve_admin(&admin, &plane, self.shared.clone()).await);
         tokio::select! {
             never = serving => match never {},
             () = looking => Ok(()),
-            () = self.upkeep(&handle) => Ok(()),
-            () = self.reloader.follow_file() => Ok(()),
-            () = export(exporter) => Ok(()),
+            () = supervised("upkeep", async || self.upkeep().await) => Ok(()),
+            () = supervised("watching", async || self.reloader.follow_file().await) => Ok(()),
+            () = supervised("measuring", async || measure(&process, &handle).await) => Ok(()),
+            () = supervised("traces", async || export(exporter.as_deref_mut()).await) => Ok(()),
             result = self.live(data) => result,
         }
     }
 
     /// What must be done now and then.
-    async fn upkeep(&self, handle: &PrometheusHandle) {
+    async fn upkeep(&self) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
-        let mut count = 0_u32;
-        let process = Process::new();
         let (mut probing, mut probed) = (tokio::task::JoinSet::new(), Instant::now());
         loop {
             second.tick().await;
             self.gateway.maintain();
-            process.publish();
             let every = self.gateway.with_settings(|settings| settings.probe_every);
             while probing.try_join_next().is_some() {}
             if every.is_some_and(|every| probed.elapsed() >= every) && probing.is_empty() {
                 let gateway = self.gateway.clone();
                 probing.spawn(async move { gateway.probe().await });
                 probed = Instant::now();
-            }
-            count = count.wrapping_add(1);
-            // Samples of histograms wait in memory until they are drained.
-            if count.is_multiple_of(5) {
-                handle.run_upkeep();
             }
         }
     }
@@ -363,7 +359,7 @@ impl Server {
         let mut stop = Stop::new()?;
         let mut hangup = signal(SignalKind::hangup())?;
         {
-            let accepting = self.workers.accept(&data);
+            let accepting = supervised("accepting", async || self.workers.accept(&data).await);
             tokio::pin!(accepting);
             loop {
                 tokio::select! {
@@ -398,6 +394,21 @@ impl Server {
         // A moment for the last events to be written.
         let _ = tokio::time::timeout(Duration::from_secs(3), self.shared.connections.wait()).await;
         Ok(())
+    }
+}
+
+/// Keeps what is measured fresh and small, until the future is dropped.
+async fn measure(process: &Process, handle: &PrometheusHandle) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut count = 0_u32;
+    loop {
+        second.tick().await;
+        process.publish();
+        count = count.wrapping_add(1);
+        // Samples of histograms wait in memory until they are drained.
+        if count.is_multiple_of(5) {
+            handle.run_upkeep();
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     plane::Plane,
     spoken::{Asked, Spoken},
     stream::Stream,
+    supervise::supervised,
 };
 
 const BACKLOG: i32 = 4096;
@@ -159,7 +160,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Keeps connections to providers ready, where they are to be, until the worker ends.
-async fn keep_warm(gateway: Gateway) {
+async fn keep_warm(gateway: &Gateway) -> Infallible {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -170,19 +171,27 @@ async fn keep_warm(gateway: Gateway) {
 
 async fn work(mut queue: mpsc::UnboundedReceiver<Accepted>, gateway: Gateway, shared: Shared) {
     let own = TaskTracker::new();
-    let warming = tokio::spawn(keep_warm(gateway.clone()));
-    while let Some(Accepted { stream, places }) = queue.recv().await {
-        let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let connection = serve_data(stream, gateway.clone(), &shared);
-        let tracked = shared.connections.track_future(async move {
-            connection.await;
-            drop(places);
-        });
-        own.spawn(tracked);
+    let warming = supervised("warming", async || keep_warm(&gateway).await);
+    let serving = async {
+        supervised("worker", async || {
+            while let Some(Accepted { stream, places }) = queue.recv().await {
+                let Ok(stream) = TcpStream::from_std(stream) else { continue };
+                let connection = serve_data(stream, gateway.clone(), &shared);
+                let tracked = shared.connections.track_future(async move {
+                    connection.await;
+                    drop(places);
+                });
+                own.spawn(tracked);
+            }
+        })
+        .await;
+        own.close();
+        own.wait().await;
+    };
+    tokio::select! {
+        never = warming => match never {},
+        () = serving => {}
     }
-    own.close();
-    own.wait().await;
-    warming.abort();
 }
 
 /// The body of an answer, watched as its protocol needs it.
@@ -252,7 +261,7 @@ fn serve_data(
 }
 
 /// Serves the admin listener until the future is dropped; its connections end with it.
-pub(crate) async fn serve_admin(listener: TcpListener, plane: Plane, shared: Shared) -> Infallible {
+pub(crate) async fn serve_admin(listener: &TcpListener, plane: &Plane, shared: Shared) -> Infallible {
     /// More than a scraper, some scripts, and browsers with six connections each ever need.
     const MOST: usize = 256;
     let mut connections = tokio::task::JoinSet::new();
@@ -261,7 +270,7 @@ pub(crate) async fn serve_admin(listener: TcpListener, plane: Plane, shared: Sha
         if connections.len() >= MOST {
             connections.join_next().await;
         }
-        let stream = accept_one(&listener).await;
+        let stream = accept_one(listener).await;
         let plane = plane.clone();
         let activity = Activity::new();
         let io = Watched::new(stream, activity.clone());

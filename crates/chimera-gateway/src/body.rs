@@ -60,10 +60,10 @@ struct Events {
     following: Following,
     dialect: DialectId,
     framing: Framing,
-    /// Whether the caller has got something.
-    begun: bool,
     request_id: RequestId,
     books: Option<Books>,
+    /// Whether anything of it was passed on.
+    begun: bool,
     ending: Ending,
     /// Where the caller and the settings want streams compressed.
     encoder: Option<StreamEncoder>,
@@ -109,9 +109,9 @@ impl Body {
             following,
             dialect,
             framing,
-            begun: false,
             request_id,
             books: None,
+            begun: false,
             ending: Ending::No,
             encoder: None,
             restoring: None,
@@ -223,13 +223,19 @@ impl HttpBody for Body {
 }
 
 impl Events {
-    /// A fault of ours ends this stream and nothing else.
+    /// A fault of ours ends this stream and nothing else. What was passed on of it are whole events, so its
+    /// caller is told.
     fn panicked(&mut self) -> Option<Result<Bytes, Aborted>> {
-        self.ending = Ending::Done;
         if let Some(books) = &mut self.books {
             books.panicked();
         }
-        Some(Err(Aborted))
+        Some(Ok(self.failed(&Failure::new(Code::Internal, "the gateway failed on this stream"))))
+    }
+
+    /// The event that tells of a failure, before the transfer is aborted.
+    fn failed(&mut self, failure: &Failure) -> Bytes {
+        self.ending = Ending::Flush(FLUSH_POLLS);
+        error_event(self.dialect, self.framing, self.begun, failure, &self.request_id)
     }
 
     fn cut(&mut self, failure: Option<&Failure>) {
@@ -279,13 +285,12 @@ impl Events {
             }
             Some(Piece::Failed(failure)) => {
                 self.cut(Some(&failure));
-                self.ending = Ending::Flush(FLUSH_POLLS);
                 if failure.is_told {
+                    self.ending = Ending::Flush(FLUSH_POLLS);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                let event = error_event(self.dialect, (self.framing, self.begun), &failure, &self.request_id);
-                Poll::Ready(Some(Ok(event)))
+                Poll::Ready(Some(Ok(self.failed(&failure))))
             }
             None if self.following.interrupted() => {
                 self.cut(None);

@@ -70,10 +70,12 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    /// Counts more of it. A body that begins while little is left is refused, so that those under way end.
     fn grow(&mut self, by: usize, sizes: &SizeLimits) -> Result<(), Failure> {
+        let (most, is_new) = (sizes.requests_in_flight, self.bytes == 0);
         self.bytes += by;
         let before = self.shared.bodies.fetch_add(by, Relaxed);
-        if before.saturating_add(by) > sizes.requests_in_flight {
+        if before.saturating_add(by) > most || is_new && before > most - most / 20 {
             let why = "too many bytes of requests are in flight";
             return Err(Failure::new(Code::Overloaded, why).retry_after(Duration::from_secs(1)).close());
         }

@@ -196,7 +196,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_panics_total",
         "counter",
         "",
-        "Requests ended by a panic in the gateway. Any is a bug worth reporting.",
+        "Panics in the gateway: each ended one request, or a loop that was begun anew. Any is a bug worth reporting.",
     ),
     (
         "chimera_reloads_total",

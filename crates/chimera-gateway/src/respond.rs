@@ -104,7 +104,8 @@ pub(crate) fn failure(dialect: DialectId, failure: &Failure, request_id: &Reques
 /// it, so that whoever reads it as a whole can.
 pub(crate) fn error_event(
     dialect: DialectId,
-    (framing, begun): (Framing, bool),
+    framing: Framing,
+    begun: bool,
     failure: &Failure,
     request_id: &RequestId,
 ) -> Bytes {

@@ -2,6 +2,10 @@
 
 use std::{
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -30,8 +34,15 @@ fn ready(server: &Server) -> u16 {
 
 #[test]
 fn p01_a_stop_fails_readiness_first_and_lets_streams_finish() {
-    let provider = Provider::start(|_| slow_stream(30, Duration::from_millis(60)));
-    let mut server = Server::start(&provider.config("[server]\ndrain_min = \"500ms\"\n"));
+    // No stream ends before the stop has begun.
+    let stopping = Arc::new(AtomicBool::new(false));
+    let told = stopping.clone();
+    let provider = Provider::start(move |_| {
+        let mut steps = slow_stream(30, Duration::from_millis(60));
+        steps.insert(2, Step::Until(told.clone()));
+        steps
+    });
+    let mut server = Server::start(&provider.config("[server]\ndrain_min = \"2s\"\n"));
     assert_eq!(ready(&server), 200);
     let mut streams: Vec<_> = (0..200)
         .map(|n| {
@@ -41,20 +52,27 @@ fn p01_a_stop_fails_readiness_first_and_lets_streams_finish() {
             client
         })
         .collect();
+    assert_eq!(provider.requests().len(), 200, "all are open");
     server.signal("-TERM");
-    thread::sleep(Duration::from_millis(150));
-    assert_eq!(ready(&server), 503);
+    let deadline = Instant::now() + PATIENCE;
+    while ready(&server) != 503 {
+        assert!(Instant::now() < deadline, "it is still ready");
+        thread::sleep(Duration::from_millis(20));
+    }
     // Until the balancer has noticed, new requests are still served.
     let mut late = Client::connect(server.data);
     late.send(chat("gpt-test", "late", true));
     let head = late.head().unwrap();
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("connection: close"), "{head}");
     streams.push(late);
+    assert!(server.child.try_wait().unwrap().is_none(), "it waits for them");
+    stopping.store(true, SeqCst);
     for mut client in streams {
         let mut all = Vec::new();
         while let Some(chunk) = client.chunk() {
             all.extend(chunk);
         }
+        assert_eq!(String::from_utf8_lossy(&all).matches("\"content\":\"a\"").count(), 30);
         assert!(all.ends_with(b"data: [DONE]\n\n"), "cut: {}", String::from_utf8_lossy(&all));
     }
     assert_eq!(server.wait(), Some(0));
@@ -94,20 +112,63 @@ fn pain_24_streams_past_the_drain_end_with_an_error_event_and_not_with_done() {
     assert_eq!(server.wait(), Some(0));
 }
 
-#[test]
-fn p03_after_a_kill_it_serves_again_at_once() {
-    let mut server = Server::start("");
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
+/// Kills a server with answers in its cache and requests under way; how long the next one takes to be ready.
+fn killed_and_ready() -> Duration {
+    let provider = Provider::start(|request| match request.contains("under way") {
+        true => vec![stream_head(), event("a"), Step::AwaitClose],
+        false => vec![answer("fine")],
+    });
+    let mut server = Server::start(&provider.config(""));
+    let ask = |server: &Server| {
+        let mut client = Client::connect(server.data);
+        client.send(chat("gpt-test", "kept", false));
+        let answer = client.answer();
+        (answer.status, answer.header("x-chimera-cache").unwrap().to_owned())
+    };
+    assert_eq!([ask(&server), ask(&server)].map(|(_, cache)| cache), ["miss; reason=cold", "l1"]);
+    let mut streams: Vec<_> = (0..20)
+        .map(|n| {
+            let mut client = Client::connect(server.data);
+            client.send(chat("gpt-test", &format!("under way {n}"), true));
+            assert!(client.head().unwrap().starts_with("HTTP/1.1 200"));
+            assert!(client.chunk().is_some());
+            client
+        })
+        .collect();
     let config = std::fs::read_to_string(&server.config)
         .unwrap()
         .replacen("127.0.0.1:0", &server.data.to_string(), 1)
         .replacen("127.0.0.1:0", &server.admin.to_string(), 1);
+    server.signal("-KILL");
+    assert_eq!(server.wait(), None);
     let began = Instant::now();
     let again = Server::start(&config);
     assert_eq!((again.data, again.admin), (server.data, server.admin), "the same ports");
     assert_eq!(ready(&again), 200);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let took = began.elapsed();
+    for client in &mut streams {
+        assert!(client.chunk().is_none() && client.is_closed_within(PATIENCE), "cut, and seen to be");
+    }
+    assert_eq!(
+        ask(&again),
+        (200, "miss; reason=cold".to_owned()),
+        "memory went with the process, and only that"
+    );
+    assert_eq!(ask(&again).1, "l1");
+    took
+}
+
+#[test]
+fn p03_after_a_kill_with_requests_under_way_it_is_ready_within_a_second() {
+    // Others may keep the machine busy: the best of three.
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        best = best.min(killed_and_ready());
+        if best < Duration::from_secs(1) {
+            break;
+        }
+    }
+    assert!(best < Duration::from_secs(1), "{best:?}");
 }
 
 #[test]

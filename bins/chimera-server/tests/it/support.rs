@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
@@ -317,6 +317,8 @@ pub(crate) fn post(path: &str, body: &str) -> String {
 pub(crate) enum Step {
     Write(Vec<u8>),
     Pause(Duration),
+    /// Waits until it is told to go on.
+    Until(Arc<AtomicBool>),
     /// Waits until the gateway closes the connection, and notes when.
     AwaitClose,
     Close,
@@ -416,6 +418,11 @@ fn serve(mut stream: TcpStream, script: &Script, seen: &Mutex<Vec<String>>, clos
                     }
                 }
                 Step::Pause(pause) => thread::sleep(pause),
+                Step::Until(told) => {
+                    while !told.load(SeqCst) {
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                }
                 Step::AwaitClose => {
                     while matches!(stream.read(&mut chunk), Ok(1..)) {}
                     closed.lock().unwrap().push(Instant::now());

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 
 use super::OptimizerSettings;
 use crate::failure::{Code, Failure};
+
+/// What is told of a job that a fault of ours has ended.
+pub(super) const PANICKED: &str = "the job was ended by a panic";
 
 /// How a job stands.
 #[derive(Clone)]
@@ -132,6 +135,15 @@ impl Entry {
 
     pub(super) fn end(&self, standing: Standing) {
         *lock(&self.standing) = standing;
+    }
+
+    /// Ends it if it was begun, for the loop that worked on it is gone. Says whether it still waits.
+    fn fall(&self) -> bool {
+        let mut standing = lock(&self.standing);
+        if matches!(*standing, Standing::Running) {
+            *standing = Standing::Failed(PANICKED.to_owned());
+        }
+        matches!(*standing, Standing::Waiting)
     }
 
     /// Cancels it: at once if it has not begun. Says whether that was so.
@@ -253,6 +265,16 @@ impl Jobs {
         drop(table);
         self.more.notify_one();
         Ok(entry)
+    }
+
+    /// Ends the jobs whose loop fell under them, and lines up again those that it had not begun. Says which are
+    /// known, whatever became of them.
+    pub(super) fn fall(&self) -> BTreeSet<String> {
+        let mut table = lock(&self.table);
+        let of_order = table.order.iter().filter_map(|id| table.by_id.get(id));
+        let waiting = of_order.filter(|entry| entry.fall()).cloned().collect();
+        table.queue = waiting;
+        table.by_id.keys().cloned().collect()
     }
 
     /// Takes in a job of an earlier process, whatever room there is.

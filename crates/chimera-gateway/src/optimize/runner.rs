@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::{
     api, files,
-    jobs::{Entry, Jobs, Standing},
+    jobs::{Entry, Jobs, PANICKED, Standing},
 };
 use crate::gateway::{CatchPanic, Gateway};
 
@@ -24,11 +24,11 @@ impl Drop for WorkedOn<'_> {
     }
 }
 
-/// Works on jobs for ever.
+/// Works on jobs for ever. Begun anew after it fell, it goes on with those that wait.
 pub(crate) async fn run(gateway: &Gateway) {
     let jobs = &gateway.shared.jobs;
     jobs.worker.store(gateway.worker_index(), Relaxed);
-    restore(gateway).await;
+    restore(gateway, &jobs.fall()).await;
     jobs.worked_on.store(true, Relaxed);
     let _worked_on = WorkedOn(jobs);
     let mut under_way = FuturesUnordered::new();
@@ -77,7 +77,7 @@ async fn one(gateway: &Gateway, entry: Arc<Entry>, place: usize) -> usize {
         Some(Err(OptimizeError::CancelledAtStart)) => (Standing::Cancelled, false),
         Some(Err(OptimizeError::PausedAtStart(why))) => (Standing::Paused(why), true),
         Some(Err(error)) => (Standing::Failed(error.to_string()), false),
-        None => (Standing::Failed("the job was ended by a panic".into()), false),
+        None => (Standing::Failed(PANICKED.into()), false),
     };
     tracing::info!(id = %entry.id, tenant = %entry.tenant, "an optimisation job is over");
     entry.end(standing);
@@ -95,8 +95,9 @@ async fn one(gateway: &Gateway, entry: Arc<Entry>, place: usize) -> usize {
     place
 }
 
-/// Takes in what an earlier process knew: jobs that are over to be looked at, the others to go on.
-async fn restore(gateway: &Gateway) {
+/// Takes in what an earlier process knew and this one does not: jobs that are over to be looked at, the others
+/// to go on.
+async fn restore(gateway: &Gateway, known: &BTreeSet<String>) {
     let Some(directory) = gateway.with_settings(|settings| settings.optimizer.directory.clone()) else {
         return;
     };
@@ -105,6 +106,9 @@ async fn restore(gateway: &Gateway) {
     let mut told = BTreeSet::new();
     for (id, found) in over {
         told.insert(id.clone());
+        if known.contains(&id) {
+            continue;
+        }
         gateway.shared.jobs.recall(Entry::over(id, found));
     }
     for kept in kept {
@@ -112,6 +116,9 @@ async fn restore(gateway: &Gateway) {
             // The process ended between the two.
             let (directory, id) = (directory.clone(), kept.id);
             aside(move || files::forget(&directory, &id)).await;
+            continue;
+        }
+        if known.contains(&kept.id) {
             continue;
         }
         match api::entry(gateway, &kept.tenant, kept.id.clone(), &kept.bytes()) {

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use chimera_gateway::{DialectId, Gateway, Models, Settings};
+use chimera_circuit_breaker::{Breaker, Settings as BreakerSettings};
+use chimera_gateway::{DialectId, Gateway, Limits, Models, Settings, Tenant, Tenants, key_digest};
+use chimera_provider_pool::{Deployment, Failover, Group, InOrder};
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
@@ -48,6 +50,59 @@ async fn c05_while_waiting_for_a_place() {
     assert!(timeout(Duration::from_millis(10), third).await.is_err());
     settle().await;
     assert_eq!((upstream.count(), upstream.closed.load(SeqCst)), (2, 2));
+}
+
+/// While the gateway waits to ask the same provider again, nothing is held for a caller that has left, and
+/// nothing is asked for it.
+#[tokio::test(start_paused = true)]
+async fn c05_while_pausing_before_a_retry() {
+    let no = crate::support::unary_with(503, "retry-after: 3\r\n", r#"{"error":{"message":"no"}}"#);
+    let good = crate::support::unary(200, crate::support::ANSWER);
+    for stays in [true, false] {
+        let upstream = Scripted::new([Script::Acts(vec![
+            Act::Read,
+            Act::Write(no.clone()),
+            Act::Read,
+            Act::Write(good.clone()),
+            Act::Read,
+            Act::Write(good.clone()),
+            Act::AwaitClose,
+        ])]);
+        let mut models = Models::default();
+        models.add_provider(provider("one", DialectId::OpenAi, &upstream));
+        let breaker = Breaker::new(BreakerSettings::default(), std::time::Instant::now());
+        let deployment =
+            Deployment::new("narrow", models.provider("one").unwrap().provider.clone(), None, breaker, 1);
+        let failover = Failover { retries: 3, ..Failover::default() };
+        models.add_group(Group::new("narrow", vec![deployment], Arc::new(InOrder), failover));
+        let mut settings = Settings::new(models);
+        let limits = Limits { concurrency: Some(1), ..Limits::default() };
+        settings.tenants = Tenants::keyed([(key_digest("k"), Tenant::new("t", limits))]);
+        let gateway = Gateway::new(settings, [7; 32]).unwrap();
+        let ask = |text: &str| {
+            let mut request = chat("narrow", text, false);
+            request.headers_mut().insert("x-api-key", "k".parse().unwrap());
+            gateway.handle(request)
+        };
+        let mut first = Box::pin(ask("first"));
+        assert!(timeout(Duration::from_secs(1), &mut first).await.is_err());
+        assert_eq!(upstream.count(), 1, "it was refused, and waits");
+        // Its caller's one place is taken.
+        assert_eq!(finish(ask("second").await).await.status, 429);
+        if stays {
+            assert_eq!(finish(first.await).await.status, 200);
+            assert_eq!(upstream.count(), 2, "it is asked again");
+            continue;
+        }
+        drop(first);
+        let began = Instant::now();
+        settle().await;
+        assert_eq!(finish(ask("third").await).await.status, 200);
+        assert_eq!(began.elapsed(), Duration::ZERO, "both places are free at once");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(upstream.count(), 2, "nothing more is asked for who has left");
+        assert!(!upstream.request(1).contains("first"));
+    }
 }
 
 /// A provider that bills whole answers may be heard out, for as long as its setting says and no longer.
@@ -160,7 +215,7 @@ async fn p07_panics_are_counted_once_each() {
 }
 
 /// In the middle of a stream, too, whoever follows it: the transfer is cut and the connection, on which
-/// others may have streams, goes on.
+/// others may have streams, goes on. The caller that met the panic is told of it.
 #[tokio::test(start_paused = true)]
 async fn p07_a_panic_in_mid_stream_cuts_that_stream_alone() {
     let begun = [SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat();
@@ -182,9 +237,15 @@ async fn p07_a_panic_in_mid_stream_cuts_that_stream_alone() {
             gateway.handle(request)
         };
         let (one, two) = tokio::join!(ask(), ask());
-        for answer in [finish(one).await, finish(two).await] {
-            assert_eq!((answer.body.as_str(), answer.aborted), (delta("a").as_str(), true));
+        let answers = [finish(one).await, finish(two).await];
+        for answer in &answers {
+            assert!(answer.aborted && answer.body.starts_with(&delta("a")), "{}", answer.body);
+            let told = &answer.body[delta("a").len()..];
+            assert!(told.is_empty() || told.contains(r#""code":"internal_error""#), "{told}");
+            assert!(!told.contains("planted"), "{told}");
         }
+        let told = answers.iter().filter(|answer| answer.body.contains("internal_error")).count();
+        assert_eq!(told, if no_store { 2 } else { 1 });
     }
 }
 

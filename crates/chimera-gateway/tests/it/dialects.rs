@@ -18,7 +18,7 @@ pub(crate) const CALLERS: [DialectId; 4] =
 const ANTHROPIC_ANSWER: &str = r#"{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[{"type":"text","text":"hello there"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":5,"output_tokens":2}}"#;
 const GEMINI_ANSWER: &str = r#"{"candidates":[{"content":{"parts":[{"text":"hello there"}],"role":"model"},"finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":7},"modelVersion":"gemini-x","responseId":"r"}"#;
 
-fn model(provider: DialectId) -> &'static str {
+pub(crate) fn model(provider: DialectId) -> &'static str {
     match provider {
         DialectId::OpenAi | DialectId::Responses => "gpt-x",
         DialectId::Anthropic => "claude-x",

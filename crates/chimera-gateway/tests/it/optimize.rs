@@ -494,3 +494,31 @@ async fn calls_of_jobs_wait_behind_those_that_somebody_waits_for() {
     })
     .await;
 }
+
+/// The loop may fall and begin anew: the job that it was at has failed, and those that wait go on, once each.
+#[tokio::test(start_paused = true)]
+async fn p07_jobs_go_on_when_their_loop_begins_anew() {
+    let upstream = upstream(Duration::from_secs(1));
+    let gateway = gateway(&upstream, |settings| settings.optimizer.running = 1);
+    let (first, second) = beside(&gateway, async {
+        let places = [place(&start(&gateway, &form()).await), place(&start(&gateway, &form()).await)];
+        sleep(Duration::from_millis(500)).await;
+        (places[0].clone(), places[1].clone())
+    })
+    .await;
+    assert_eq!(look(&gateway, &first).await["status"], "running");
+    assert_eq!(look(&gateway, &second).await["status"], "waiting");
+    beside(&gateway, async {
+        let told = until_over(&gateway, &second).await;
+        assert_eq!(told["status"], "finished", "{told}");
+        let told = look(&gateway, &first).await;
+        assert_eq!(
+            (&told["status"], &told["error"]),
+            (&json!("failed"), &json!("the job was ended by a panic"))
+        );
+        let third = place(&start(&gateway, &form()).await);
+        assert_eq!(until_over(&gateway, &third).await["status"], "finished");
+    })
+    .await;
+    assert_eq!(look(&gateway, JOBS).await["data"].as_array().unwrap().len(), 3);
+}

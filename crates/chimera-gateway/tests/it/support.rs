@@ -296,6 +296,19 @@ pub(crate) fn duo_of(
     Gateway::new(Settings::new(models), [7; 32]).unwrap()
 }
 
+/// A gateway with one group of so many OpenAI providers: `0`, `1` and so on.
+pub(crate) fn group_of(name: &str, upstreams: &[Arc<Scripted>], failover: Failover) -> Gateway {
+    let mut models = Models::default();
+    let mut deployments = Vec::new();
+    for (index, upstream) in upstreams.iter().enumerate() {
+        let one = provider(&index.to_string(), DialectId::OpenAi, upstream);
+        deployments.push(deployment(&format!("{index}/m"), &one.provider, Some("m")));
+        models.add_provider(one);
+    }
+    models.add_group(Group::new(name, deployments, Arc::new(InOrder), failover));
+    Gateway::new(Settings::new(models), [7; 32]).unwrap()
+}
+
 pub(crate) fn post(path: &str, body: &str) -> Request<Full<Bytes>> {
     Request::post(path)
         .header("host", "localhost")

@@ -151,29 +151,63 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
     }
 }
 
+/// UTF-16 in both orders, with its mark and without.
+fn utf_16(text: &str) -> [Vec<u8>; 4] {
+    [true, false]
+        .map(|mark| {
+            let units: Vec<u16> = mark.then_some(0xfeff).into_iter().chain(text.encode_utf16()).collect();
+            [u16::to_le_bytes, u16::to_be_bytes]
+                .map(|bytes| units.iter().flat_map(|unit| bytes(*unit)).collect())
+        })
+        .concat()
+        .try_into()
+        .unwrap()
+}
+
 #[tokio::test]
 async fn c07_c08_c09_bad_bodies_are_400_with_an_offset_and_without_an_echo() {
     let upstream = Scripted::answering(unary(200, ANSWER));
     let gateway = gateway(DialectId::OpenAi, &upstream);
-    let deep = format!(r#"{{"model":"gpt-x","messages":[],"tools":{}"#, "[".repeat(10_000));
+    let good = r#"{"model":"gpt-x","max_tokens":9,"messages":[{"role":"user","content":"secret"}]}"#;
+    let deep = format!(r#"{{"model":"gpt-x","messages":["secret"],"tools":{}"#, "[".repeat(10_000));
     let bad = [
         "",
         "secret",
         "{\"model\":\"secret",
         "{\"model\":\"gpt-x\",\"messages\":[]} secret",
-        "\u{feff}{}",
-        r#"{"model":"gpt-x","messages":[],"x":NaN}"#,
-        r#"{"model":"gpt-x","messages":[],"x":1e999}"#,
-        r#"{"model":"gpt-x","messages":["\ud800"]}"#,
-        r#"{"model":"gpt-x","messages":[],"model":"gpt-y"}"#,
-        r#"{"model":"gpt-x","messages":[],"mod\u0065l":"gpt-y"}"#,
+        "\u{feff}{\"secret\":1}",
+        r#"{"model":"gpt-x","messages":["secret"],"x":NaN}"#,
+        r#"{"model":"gpt-x","messages":["secret"],"x":-Infinity}"#,
+        r#"{"model":"gpt-x","messages":["secret"],"x":1e999}"#,
+        r#"{"model":"gpt-x","messages":["secret\ud800"]}"#,
+        r#"{"model":"gpt-x","messages":["secret"],"model":"gpt-y"}"#,
+        r#"{"model":"gpt-x","messages":["secret"],"mod\u0065l":"gpt-y"}"#,
         &deep,
     ];
-    for body in bad {
-        let answer = call(&gateway, post("/v1/chat/completions", body)).await;
-        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{body:.60}");
-        assert!(answer.body.contains("at byte") && !answer.body.contains("secret"), "{}", answer.body);
+    let bad = bad.map(|body| body.as_bytes().to_vec()).into_iter().chain(utf_16(good));
+    for (body, path) in bad.flat_map(|body| {
+        let paths = [
+            "/v1/chat/completions",
+            "/v1/messages",
+            "/v1/responses",
+            "/v1beta/models/gpt-x:generateContent",
+            "/v1/embeddings",
+            "/api/v1/generate",
+        ];
+        paths.map(|path| (body.clone(), path))
+    }) {
+        let mut request = post(path, "");
+        *request.body_mut() = bytes::Bytes::from(body.clone()).into();
+        let answer = call(&gateway, request).await;
+        let way = format!("{path} {:.60}: {}", String::from_utf8_lossy(&body), answer.body);
+        assert_eq!(answer.status, 400, "{way}");
+        let offset = answer.body.split_once("at byte ").expect(&way).1;
+        let digits = offset.find(|c: char| !c.is_ascii_digit()).unwrap();
+        assert!(offset[..digits].parse::<usize>().expect(&way) <= body.len(), "{way}");
+        assert!(!answer.body.replace("\\u0000", "").replace('\0', "").contains("secret"), "{way}");
     }
+    assert_eq!(call(&gateway, post("/v1/chat/completions", good)).await.status, 200, "it is good as UTF-8");
+    let calls = upstream.count();
     for (body, param) in
         [("[]", "body"), (r#"{"messages":[]}"#, "model"), (r#"{"model":"gpt-x"}"#, "messages")]
     {
@@ -186,7 +220,7 @@ async fn c07_c08_c09_bad_bodies_are_400_with_an_offset_and_without_an_echo() {
     let mut gzip = chat("gpt-x", "x", false);
     gzip.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
     assert_eq!(call(&gateway, gzip).await.status, 415);
-    assert_eq!(upstream.count(), 0);
+    assert_eq!(upstream.count(), calls);
 }
 
 /// A body that comes piece by piece, with a pause before each.

@@ -159,8 +159,17 @@ async fn u05_a_unary_answer_cut_short_is_502_or_moves_on_when_that_is_allowed() 
     assert_eq!(two.count(), 0, "it was sent, so another attempt could be billed twice");
     let allowed = Failover { broken: true, ..Failover::default() };
     assert_eq!(call(&duo(&cut(), &good(), allowed), chat("duo", "x", false)).await.status, 200);
-    // And at most one further attempt.
-    assert_eq!(call(&duo(&cut(), &cut(), allowed), chat("duo", "x", false)).await.status, 502);
+    // And at most one further attempt, although a third deployment would answer.
+    let three = [cut(), cut(), good()];
+    let gateway = crate::support::group_of("trio", &three, allowed);
+    let answer = call(&gateway, chat("trio", "x", false)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"));
+    assert_eq!(answer.header("x-chimera-attempts"), "2");
+    assert_eq!(three.each_ref().map(|one| one.count()), [1, 1, 0]);
+    // The third was there to be asked: it is when the others say no before anything is spent.
+    let three = [Scripted::new([Script::Refuse]), Scripted::new([Script::Refuse]), good()];
+    let gateway = crate::support::group_of("trio", &three, allowed);
+    assert_eq!(call(&gateway, chat("trio", "x", false)).await.status, 200);
 }
 
 /// Pain 3: a cut never looks like an end.
