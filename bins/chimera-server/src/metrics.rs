@@ -60,6 +60,11 @@ pub(crate) fn render(handle: &PrometheusHandle) -> String {
     text.replacen(&format!("# TYPE {CPU} gauge"), &format!("# TYPE {CPU} counter"), 1)
 }
 
+/// Counts a loop that fell, beside the requests that did.
+pub(crate) fn panicked() {
+    counter!("chimera_panics_total").increment(1);
+}
+
 /// The name, kind, labels and meaning of a metric.
 type Described = (&'static str, &'static str, &'static str, &'static str);
 

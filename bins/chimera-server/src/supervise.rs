@@ -17,7 +17,7 @@ pub(crate) async fn supervised<T>(name: &'static str, mut work: impl AsyncFnMut(
         if let Some(ended) = caught(&mut work).await {
             return ended;
         }
-        metrics::counter!("chimera_panics_total").increment(1);
+        crate::metrics::panicked();
         tracing::error!(name, "a loop of the server panicked; it begins anew");
         tokio::time::sleep(PAUSE).await;
     }

@@ -174,10 +174,7 @@ impl Load {
             Some(mixed) => mixed.build(&self.outgoing, deployment),
         };
         let bounds = self.bounds();
-        let sent = {
-            let sending = pin!(self.group.send(&bounds, &mut judge, &build));
-            sending.await
-        };
+        let sent = pin!(self.group.send(&bounds, &mut judge, &build)).await;
         match sent {
             Ok(reply) => {
                 // The reply may be an earlier one than the last that was judged.

@@ -84,10 +84,7 @@ impl Group {
             Some(hedging) if bounds.idle.is_some() => {
                 Box::pin(self.send_hedged(hedging, bounds, classify, build)).await
             }
-            _ => {
-                let sent = pin!(self.send_in_turn(bounds, classify, build, Course::default()));
-                sent.await
-            }
+            _ => pin!(self.send_in_turn(bounds, classify, build, Course::default())).await,
         }
     }
 
@@ -114,11 +111,9 @@ impl Group {
             }
             course.asks(index);
             let patience = self.patience(bounds, &course, index, started);
-            let outcome = {
-                let attempt =
-                    pin!(self.attempt(deployment, bounds, patience, classify, build, &mut attempts, started));
-                attempt.await
-            };
+            let outcome =
+                pin!(self.attempt(deployment, bounds, patience, classify, build, &mut attempts, started))
+                    .await;
             match outcome {
                 Ok(Attempted::Accepted(reply)) => return Ok(reply),
                 Ok(Attempted::Refused { mut reply, refusal }) => {
@@ -385,10 +380,7 @@ pub(crate) async fn exchange(
         deployment.metrics.wait.record(waited.as_secs_f64());
         progress.stage = Stage::FirstEvent;
         let request = build(deployment).map_err(|error| SendError::Broken(error.into()))?;
-        let sent = {
-            let sending = pin!(lease.send(request, target, credential));
-            sending.await
-        };
+        let sent = pin!(lease.send(request, target, credential)).await;
         match sent {
             Ok(parts) => return Ok((lease, parts)),
             // A shared connection may be closing when a request is put on it, however new it is.
