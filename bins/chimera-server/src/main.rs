@@ -9,6 +9,7 @@ mod console;
 mod disk;
 mod jobs;
 mod keep;
+mod log;
 mod metrics;
 mod optimize;
 mod plane;

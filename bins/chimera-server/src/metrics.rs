@@ -75,6 +75,12 @@ const OWN: &[Described] = &[
         "result",
         "Spans for the collector of traces: sent, failed, or dropped because too many were waiting.",
     ),
+    (
+        "chimera_log_lines_dropped_total",
+        "counter",
+        "",
+        "Lines of the log that were dropped because whoever reads it does not keep up.",
+    ),
     ("chimera_build_info", "gauge", "version", "Always 1; the version is in the label."),
     (CPU, "counter", "", "CPU time used, of all threads, in seconds."),
     ("process_resident_memory_bytes", "gauge", "", "Memory of the process that is in RAM."),
@@ -109,6 +115,7 @@ pub(crate) struct ProcessMetrics {
     pub(crate) max_files: Gauge,
     pub(crate) threads: Gauge,
     pub(crate) start: Gauge,
+    pub(crate) log_dropped: Counter,
 }
 
 impl ProcessMetrics {
@@ -121,6 +128,7 @@ impl ProcessMetrics {
             max_files: gauge!("process_max_fds"),
             threads: gauge!("process_threads"),
             start: gauge!("process_start_time_seconds"),
+            log_dropped: counter!("chimera_log_lines_dropped_total"),
         }
     }
 }

@@ -37,6 +37,7 @@ impl Process {
         if let Some(ticks) = fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu_ticks(&stat)) {
             self.0.cpu.set(ticks / TICKS_PER_SECOND);
         }
+        self.0.log_dropped.absolute(crate::log::dropped());
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
             // Less the one that the look itself takes.
             self.0.open_files.set(files.count().saturating_sub(1) as f64);

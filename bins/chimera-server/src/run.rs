@@ -1,6 +1,7 @@
 //! `chimera serve` and `chimera check`: from options to a running gateway, and back to a clean end.
 
 use std::{
+    convert::Infallible,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -28,7 +29,7 @@ use crate::{
     console, disk,
     jobs::Jobs,
     keep::InForce,
-    metrics,
+    log, metrics,
     plane::{self, Plane},
     process::Process,
     random,
@@ -105,26 +106,28 @@ pub(crate) fn check(options: &Options) -> Result<String, Error> {
     toml::to_string(&file).map_err(|error| Error::Start(error.to_string()))
 }
 
-fn start_log(log: &config::Log) {
-    let level = match log.level {
+fn start_log(settings: &config::Log) -> io::Result<log::Last> {
+    let level = match settings.level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,
         LogLevel::Info => tracing::Level::INFO,
         LogLevel::Debug => tracing::Level::DEBUG,
         LogLevel::Trace => tracing::Level::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
-    match log.format {
+    let (queue, last) = log::start(io::stderr())?;
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(queue);
+    match settings.format {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+    Ok(last)
 }
 
 /// Runs the gateway until it is told to stop.
 pub(crate) fn serve(options: Options) -> Result<(), Error> {
     let file = load(&options)?;
     let addresses = resolve::addresses(&file)?;
-    start_log(&file.log);
+    let _last = start_log(&file.log)?;
     let handle = metrics::install().map_err(|error| Error::Start(error.to_string()))?;
     let workers = match file.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -361,15 +364,17 @@ impl Server {
         {
             let accepting = supervised("accepting", async || self.workers.accept(&data).await);
             tokio::pin!(accepting);
-            loop {
-                tokio::select! {
-                    never = &mut accepting => match never {},
-                    () = stop.wait() => break,
-                    _ = hangup.recv() => {
-                        // The refusal is logged where it is found.
-                        let _ = self.reloader.reload();
-                    }
+            let reloading = supervised("reloading", async || {
+                while hangup.recv().await.is_some() {
+                    // The refusal is logged where it is found.
+                    let _ = self.reloader.reload();
                 }
+                std::future::pending::<Infallible>().await
+            });
+            tokio::select! {
+                never = &mut accepting => match never {},
+                never = reloading => match never {},
+                () = stop.wait() => {}
             }
             tracing::info!("stopping: readiness fails, streams may finish; a second signal ends them");
             self.gateway.set_ready(false);

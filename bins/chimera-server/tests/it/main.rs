@@ -10,6 +10,7 @@ mod disk;
 mod heads;
 mod http2;
 mod lifecycle;
+mod log;
 mod optimize;
 mod providers;
 mod redis;
