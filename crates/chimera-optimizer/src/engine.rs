@@ -19,7 +19,7 @@ use crate::{
     candidate::{Candidate, Digest},
     chance::Chance,
     dataset::Example,
-    evaluator::{Case, Evaluator, SharedEvaluator},
+    evaluator::{Case, Evaluator, SharedEvaluator, within},
     event::{Event, Events},
     health::{Health, Next, Pause},
     journal::{Entry, Journal, JournalError, Past},
@@ -182,7 +182,7 @@ impl Engine {
             Ok(mut judgement) => {
                 cut(&mut judgement.feedback, LONGEST_FEEDBACK);
                 Rollout {
-                    score: judgement.score,
+                    score: within(judgement.score),
                     output: made.output,
                     feedback: judgement.feedback,
                     traces: made.traces,

@@ -333,6 +333,22 @@ mod tests {
     }
 
     #[test]
+    fn a_score_comes_back_as_it_went_in() {
+        let path = folder("scores");
+        let scores: Vec<f64> = (1..3000).map(|part| f64::from(part % 97) / f64::from(part)).collect();
+        let (journal, _) = Journal::open(&path, JOB).unwrap();
+        for score in &scores {
+            let found = Rollout { score: *score, ..Rollout::default() };
+            journal.write(&Entry::Rollout { key: Digest([1; 16]).to_string(), found }).unwrap();
+        }
+        journal.close().unwrap();
+        let (_, past) = Journal::open(&path, JOB).unwrap();
+        let back: Vec<f64> = past.rollouts.iter().map(|(_, rollout)| rollout.score).collect();
+        assert_eq!(back, scores);
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
     fn one_process_at_a_time() {
         let path = folder("busy");
         let first = Journal::open(&path, JOB).unwrap();
