@@ -32,8 +32,21 @@ pub(super) enum Standing {
     Cancelled,
     /// Nothing answered before it found anything.
     Paused(String),
+    /// Its journal could not be used; what is in it stays.
+    Stopped(String),
     /// It was over in an earlier process, which left this.
     Told(Arc<Told>),
+}
+
+impl Standing {
+    /// Whether it is over here, and the next process takes it up again.
+    fn goes_on(&self) -> bool {
+        match self {
+            Self::Paused(_) | Self::Stopped(_) => true,
+            Self::Over(found) => matches!(found.ended, Ended::Paused(_)),
+            _ => false,
+        }
+    }
 }
 
 /// What is kept on disk of a job that is over.
@@ -130,8 +143,11 @@ impl Entry {
         Some(job)
     }
 
-    pub(super) fn end(&self, standing: Standing) {
-        *lock(&self.standing) = standing;
+    /// Ends it. Says whether the next process takes it up again.
+    pub(super) fn end(&self, ended: Standing) -> bool {
+        let goes_on = ended.goes_on();
+        *lock(&self.standing) = ended;
+        goes_on
     }
 
     /// Cancels it: at once if it has not begun. Says whether that was so.
@@ -154,7 +170,7 @@ impl Entry {
             Standing::Waiting => "waiting",
             Standing::Running => "running",
             Standing::Over(found) => found.ended.word(),
-            Standing::Failed(_) => "failed",
+            Standing::Failed(_) | Standing::Stopped(_) => "failed",
             Standing::Cancelled => "cancelled",
             Standing::Paused(_) => "paused",
             Standing::Told(told) => return Cow::Owned(told.status.clone()),
@@ -202,7 +218,9 @@ impl Entry {
                 };
                 (serde_json::to_value(&*found).unwrap_or_default(), reason)
             }
-            Standing::Failed(why) | Standing::Paused(why) => (Value::Null, Value::from(why)),
+            Standing::Failed(why) | Standing::Stopped(why) | Standing::Paused(why) => {
+                (Value::Null, Value::from(why))
+            }
             Standing::Told(told) => (told.result.clone(), told.error.clone()),
             _ => (Value::Null, Value::Null),
         }

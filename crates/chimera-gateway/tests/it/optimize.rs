@@ -440,6 +440,76 @@ async fn what_was_waiting_begins_in_the_next_process() {
     .await;
 }
 
+/// Starts a job that is under way when its process ends.
+async fn left_behind(keep: impl Fn(&mut Settings)) -> String {
+    let upstream = upstream(Duration::from_millis(50));
+    let one = gateway(&upstream, keep);
+    let mut slow = form();
+    slow["concurrency"] = json!(1);
+    beside(&one, async {
+        let place = place(&start(&one, &slow).await);
+        while upstream.count() < 9 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        place
+    })
+    .await
+}
+
+async fn known(gateway: &Gateway, place: &str) -> Value {
+    loop {
+        let told = look(gateway, place).await;
+        if !told["status"].is_null() {
+            return told;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn files(folder: &Folder, ending: &str) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().unwrap() == ending).collect()
+}
+
+/// In real time, for the wait for a journal is.
+#[tokio::test]
+async fn a_job_whose_journal_cannot_be_used_fails_and_is_not_lost() {
+    let folder = Folder::new("busy-jobs");
+    let keep = |settings: &mut Settings| {
+        settings.optimizer.directory = Some(folder.0.clone());
+        settings.cache.policy = chimera_gateway::CachePolicy::Off;
+    };
+    let place = left_behind(keep).await;
+    let journal = files(&folder, "journal").remove(0);
+    let lines = || std::fs::read_to_string(&journal).unwrap().lines().count();
+    let before = lines();
+    {
+        let held = std::fs::OpenOptions::new().read(true).write(true).open(&journal).unwrap();
+        while held.try_lock().is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let idle = upstream(Duration::ZERO);
+        let other = gateway(&idle, keep);
+        let failed = beside(&other, async {
+            known(&other, &place).await;
+            until_over(&other, &place).await
+        });
+        let failed = failed.await;
+        assert_eq!(failed["status"], "failed", "{failed}");
+        assert!(failed["error"].as_str().unwrap().ends_with("another process runs this job"), "{failed}");
+        assert_eq!(idle.count(), 0);
+    }
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!((files(&folder, "json").len(), files(&folder, "over").len()), (1, 0));
+    assert!(lines() >= before, "what was paid for stays");
+    let third = gateway(&upstream(Duration::ZERO), keep);
+    let told = beside(&third, async {
+        known(&third, &place).await;
+        until_over(&third, &place).await
+    });
+    assert_eq!(told.await["status"], "finished");
+}
+
 /// Two slots are taken, one of which is free after a second. Beside that slot wait a call of the job, which came
 /// first, and one that somebody waits for.
 #[tokio::test(start_paused = true)]
