@@ -149,12 +149,14 @@ pub(crate) fn look(
         }
         Wanted::Cancel(id) => {
             let entry = find(id)?;
-            if let (true, Some(directory)) =
-                (entry.cancel(), context.state.settings.optimizer.directory.clone())
-            {
-                // It never was begun: the next process is not to begin it either.
-                let id = entry.id.clone();
-                tokio::task::spawn_blocking(move || files::forget(&directory, &id));
+            let settings = &context.state.settings.optimizer;
+            if let (Some(stood), Some(directory)) = (entry.cancel(), settings.directory.clone()) {
+                // Nothing works on it: the next process is not to either.
+                let (most, entry) = (settings.kept, entry.clone());
+                tokio::task::spawn_blocking(move || match stood {
+                    Standing::Waiting => files::forget(&directory, &entry.id),
+                    _ => files::finish(&directory, &entry, most),
+                });
             }
             let mut response = json_response(&entry.brief(), books);
             *response.status_mut() = if entry.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };

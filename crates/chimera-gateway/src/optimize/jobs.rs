@@ -47,6 +47,18 @@ impl Standing {
             _ => false,
         }
     }
+
+    /// How a job stands that would go on, and is not to.
+    fn cancelled(self) -> Self {
+        match self {
+            Self::Over(found) => {
+                let mut found = Arc::unwrap_or_clone(found);
+                found.ended = Ended::Cancelled;
+                Self::Over(Arc::new(found))
+            }
+            _ => Self::Cancelled,
+        }
+    }
 }
 
 /// What is kept on disk of a job that is over.
@@ -143,25 +155,27 @@ impl Entry {
         Some(job)
     }
 
-    /// Ends it. Says whether the next process takes it up again.
+    /// Ends it. Says whether the next process takes it up again: not what was cancelled meanwhile.
     pub(super) fn end(&self, ended: Standing) -> bool {
-        let goes_on = ended.goes_on();
-        *lock(&self.standing) = ended;
-        goes_on
+        let mut standing = lock(&self.standing);
+        let is_cancelled = self.handle.as_ref().is_some_and(Handle::is_cancelled);
+        *standing = if is_cancelled && ended.goes_on() { ended.cancelled() } else { ended };
+        standing.goes_on()
     }
 
-    /// Cancels it: at once if it has not begun. Says whether that was so.
-    pub(super) fn cancel(&self) -> bool {
+    /// Cancels it, at once if nothing works on it and something would: one that waits, or that the next process
+    /// takes up. Says how such a one stood.
+    pub(super) fn cancel(&self) -> Option<Standing> {
         if let Some(handle) = &self.handle {
             handle.cancel();
         }
         let mut standing = lock(&self.standing);
-        let is_at_once = matches!(*standing, Standing::Waiting);
-        if is_at_once {
-            *standing = Standing::Cancelled;
-            lock(&self.job).take();
+        if !matches!(*standing, Standing::Waiting) && !standing.goes_on() {
+            return None;
         }
-        is_at_once
+        lock(&self.job).take();
+        let cancelled = standing.clone().cancelled();
+        Some(std::mem::replace(&mut *standing, cancelled))
     }
 
     /// One word for how it stands.

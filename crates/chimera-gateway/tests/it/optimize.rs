@@ -510,6 +510,42 @@ async fn a_job_whose_journal_cannot_be_used_fails_and_is_not_lost() {
     assert_eq!(told.await["status"], "finished");
 }
 
+fn refused(_: &str) -> Vec<u8> {
+    unary(401, r#"{"error": {"message": "wrong key", "type": "authentication_error"}}"#)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_job_that_is_cancelled_does_not_go_on() {
+    let folder = Folder::new("paused-jobs");
+    let keep = |settings: &mut Settings| {
+        settings.optimizer.directory = Some(folder.0.clone());
+        settings.timeouts.optimization = Duration::from_secs(3600);
+    };
+    let dead = Scripted::new([Script::Acts(vec![Act::Read, Act::Reply(refused), Act::Again])]);
+    let one = gateway(&dead, keep);
+    let place = beside(&one, async {
+        let place = place(&start(&one, &form()).await);
+        assert_eq!(until_over(&one, &place).await["status"], "paused");
+        assert_eq!(files(&folder, "json").len(), 1, "it would go on");
+        let cancelled = call(&one, as_("key-a", post(&format!("{place}/cancel"), ""))).await;
+        assert_eq!((cancelled.status, cancelled.json()["status"].as_str()), (200, Some("cancelled")));
+        while !files(&folder, "json").is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        place
+    })
+    .await;
+    let alive = upstream(Duration::ZERO);
+    let other = gateway(&alive, keep);
+    beside(&other, async {
+        assert_eq!(known(&other, &place).await["status"], "cancelled");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(look(&other, &place).await["status"], "cancelled");
+    })
+    .await;
+    assert_eq!(alive.count(), 0, "nothing is paid for");
+}
+
 /// Two slots are taken, one of which is free after a second. Beside that slot wait a call of the job, which came
 /// first, and one that somebody waits for.
 #[tokio::test(start_paused = true)]
