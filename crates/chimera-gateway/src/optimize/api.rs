@@ -41,6 +41,10 @@ impl Surroundings for Afar<'_> {
     fn model(&self, name: &str) -> Result<SharedModel, String> {
         model(self.gateway, self.tenant, name)
     }
+
+    fn has_price(&self, name: &str) -> bool {
+        self.gateway.with_settings(|settings| settings.optimizer.prices.contains_key(name))
+    }
 }
 
 /// Makes a job of a form. The error names the field.

@@ -286,6 +286,27 @@ async fn a_form_that_is_wrong_is_refused_by_the_name_of_its_field() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn dollars_are_refused_where_a_price_is_not_known() {
+    let gateway = gateway(&upstream(Duration::ZERO), |_| {});
+    beside(&gateway, async {
+        let mut form = form();
+        form["budget"]["dollars"] = json!(1);
+        assert_eq!(start(&gateway, &form).await.status, 202, "the price of gpt-x is known");
+        let mut other = form.clone();
+        other["reflection_model"] = json!("gpt-y");
+        let mut judged = form.clone();
+        judged["evaluators"] = json!([{"kind": "judge", "rubric": "r", "model": "gpt-y"}]);
+        for form in [other, judged] {
+            let answer = start(&gateway, &form).await;
+            assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{}", answer.body);
+            assert_eq!(answer.json()["error"]["param"], "budget.dollars");
+            assert!(answer.body.contains("no price is known of `gpt-y`"), "{}", answer.body);
+        }
+    })
+    .await;
+}
+
 /// A folder that is removed when the test is over.
 struct Folder(PathBuf);
 
