@@ -46,6 +46,10 @@ impl Surroundings for Here<'_> {
         self.gateway.model(TENANT, name)
     }
 
+    fn has_price(&self, name: &str) -> bool {
+        self.gateway.with_settings(|settings| settings.optimizer.prices.contains_key(name))
+    }
+
     fn file(&self, name: &str) -> Result<String, String> {
         let path = self.folder.join(name);
         read(&path).map_err(|error| format!("{}: {error}", path.display()))

@@ -125,6 +125,8 @@ fn start_log(settings: &config::Log) -> io::Result<log::Last> {
 
 /// Runs the gateway until it is told to stop.
 pub(crate) fn serve(options: Options) -> Result<(), Error> {
+    // Before it is loaded: what is written meanwhile is loaded again rather than missed.
+    let loaded = options.config.as_deref().and_then(watch::digest);
     let file = load(&options)?;
     let addresses = resolve::addresses(&file)?;
     let _last = start_log(&file.log)?;
@@ -155,8 +157,14 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     let allowed =
         serve::open_files_limit().map_or(usize::MAX, |files| (files / 2).saturating_sub(32).max(16));
     let most = file.server.max_connections.min(allowed).max(1);
-    let reloader =
-        Reloader { options, around, gateway: gateway.clone(), listening, in_force: Mutex::new(file.clone()) };
+    let reloader = Reloader {
+        options,
+        loaded,
+        around,
+        gateway: gateway.clone(),
+        listening,
+        in_force: Mutex::new(file.clone()),
+    };
     let server = Server {
         workers: Workers::start(workers, most, &gateway, &shared)?,
         reloader: Arc::new(reloader),
@@ -224,6 +232,8 @@ fn show(banner: &str) {
 /// Loads the configuration anew and puts it in force, or leaves the old one in force.
 struct Reloader {
     options: Options,
+    /// What the file was when the process began.
+    loaded: Option<u64>,
     around: Arc<Surroundings>,
     gateway: Gateway,
     /// Where it listens, whatever a new file says.
@@ -260,7 +270,7 @@ impl Reloader {
         let wanted = self.in_force().server.watch;
         match self.options.config.as_deref().filter(|_| wanted) {
             // A refusal is logged where it is found.
-            Some(path) => watch::watch(path, || drop(self.reload())).await,
+            Some(path) => watch::watch(path, self.loaded, || drop(self.reload())).await,
             None => std::future::pending().await,
         }
     }

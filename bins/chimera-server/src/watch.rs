@@ -10,14 +10,15 @@ use std::{
 /// turned to another file, tells of none.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Calls `reload` when the file has changed and stayed the same for a moment: what is half written is waited for.
-pub(crate) async fn watch(path: &Path, reload: impl Fn()) {
-    let mut in_force = digest(path).await;
-    let mut before = in_force;
+/// Calls `reload` when the file is not what was `loaded` any more and stayed the same for a moment: what is half written
+/// is waited for.
+pub(crate) async fn watch(path: &Path, loaded: Option<u64>, reload: impl Fn()) {
+    let (mut in_force, mut before) = (loaded, None);
     let mut tick = tokio::time::interval(EVERY);
     loop {
         tick.tick().await;
-        let found = digest(path).await;
+        let path = path.to_owned();
+        let found = tokio::task::spawn_blocking(move || digest(&path)).await.ok().flatten();
         if found.is_some() && found != in_force && found == before {
             in_force = found;
             reload();
@@ -27,11 +28,9 @@ pub(crate) async fn watch(path: &Path, reload: impl Fn()) {
 }
 
 /// What tells one content from another, without keeping it; `None` where there is no file at the moment.
-async fn digest(path: &Path) -> Option<u64> {
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || std::fs::read(path));
+pub(crate) fn digest(path: &Path) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
-    read.await.ok()?.ok()?.hash(&mut hasher);
+    std::fs::read(path).ok()?.hash(&mut hasher);
     Some(hasher.finish())
 }
 
@@ -45,6 +44,7 @@ mod tests {
     async fn a_file_is_read_again_when_it_has_changed_and_stays() {
         let path = std::env::temp_dir().join(format!("chimera-watch-{}", std::process::id()));
         fs::write(&path, "a").unwrap();
+        let loaded = digest(&path);
         let reloads = Cell::new(0);
         let seconds = async |seconds: u64| tokio::time::sleep(EVERY * u32::try_from(seconds).unwrap()).await;
         let edits = async {
@@ -70,9 +70,15 @@ mod tests {
             assert_eq!(reloads.get(), 2);
         };
         tokio::select! {
-            () = watch(&path, || reloads.set(reloads.get() + 1)) => {}
+            () = watch(&path, loaded, || reloads.set(reloads.get() + 1)) => {}
             () = edits => {}
         }
+        // What was written between the start and the first look counts, too.
+        tokio::select! {
+            () = watch(&path, loaded, || reloads.set(reloads.get() + 1)) => {}
+            () = seconds(4) => {}
+        }
+        assert_eq!(reloads.get(), 3);
         fs::remove_file(&path).unwrap();
     }
 }

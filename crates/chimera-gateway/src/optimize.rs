@@ -37,7 +37,7 @@ pub struct OptimizerSettings {
     pub kept: usize,
     /// Calls of a job under way at once, at most. Default 32.
     pub concurrency: usize,
-    /// What models cost, by the name that calls know them by.
+    /// What models cost, by the name that calls know them by. No job with a budget in dollars may ask another.
     pub prices: BTreeMap<String, Price>,
 }
 

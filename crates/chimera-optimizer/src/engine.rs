@@ -19,12 +19,12 @@ use crate::{
     candidate::{Candidate, Digest},
     chance::Chance,
     dataset::Example,
-    evaluator::{Case, Evaluator, SharedEvaluator},
+    evaluator::{Case, Evaluator, SharedEvaluator, within},
     event::{Event, Events},
     health::{Health, Next, Pause},
     journal::{Entry, Journal, JournalError, Past},
     metrics::Metrics,
-    model::{CallError, CallErrorKind, SharedModel},
+    model::{CallError, CallErrorKind, LanguageModel, SharedModel},
     program::{Made, cut},
     proposer::{Proposal, Proposer, Reflection, SharedProposer},
     rollout::Rollout,
@@ -53,6 +53,14 @@ impl From<JournalError> for Stop {
 /// A place among the calls under way.
 type Slot<'a> = Option<SemaphorePermit<'a>>;
 
+/// What is under way, and what it has cost so far. What a call costs that brings nothing is counted here.
+struct Tab {
+    key: Digest,
+    made: Made,
+    /// Whether all of it is in the journal.
+    is_kept: bool,
+}
+
 type Memo<T> = Mutex<HashMap<Digest, Arc<OnceCell<Arc<T>>>>>;
 
 pub(crate) struct Engine {
@@ -68,6 +76,8 @@ pub(crate) struct Engine {
     pause: (std::time::Duration, std::time::Duration),
     rollouts: Memo<Rollout>,
     proposals: Memo<Proposal>,
+    /// What earlier runs of the job began.
+    begun: Mutex<HashMap<Digest, Made>>,
     journal: Option<Journal>,
     events: Events,
     tokens: AtomicU64,
@@ -104,6 +114,7 @@ impl Engine {
             pause: (settings.probe_every, settings.pause_limit),
             rollouts: Memo::default(),
             proposals: Memo::default(),
+            begun: Mutex::default(),
             journal,
             events,
             tokens: AtomicU64::new(0),
@@ -112,11 +123,16 @@ impl Engine {
             task,
         };
         for (_, rollout) in &past.rollouts {
-            engine.count(rollout.spend, rollout.failed);
+            engine.count(rollout.spend);
+            engine.errors.fetch_add(usize::from(rollout.failed), Relaxed);
         }
         for (_, proposal) in &past.proposals {
-            engine.count(proposal.spend, false);
+            engine.count(proposal.spend);
         }
+        for made in past.begun.values() {
+            engine.count(made.spend);
+        }
+        engine.begun.lock().unwrap_or_else(PoisonError::into_inner).extend(past.begun);
         fill(&engine.rollouts, past.rollouts);
         fill(&engine.proposals, past.proposals);
         engine
@@ -155,14 +171,27 @@ impl Engine {
 
     async fn pay(&self, key: Digest, candidate: &Candidate, example: &Example) -> Result<Arc<Rollout>, Stop> {
         let seed = Chance::new(self.seed, u64::from_le_bytes(first_half(example.digest()))).number();
-        let run = || self.task.program().run(candidate, example, &self.model, seed);
-        let mut slot = None;
-        let rollout = match self.call(&mut slot, run).await? {
-            Ok(made) => self.judge(example, made, &mut slot).await?,
-            Err(error) => failed(Made::default(), &error),
+        let (program, mut slot, mut tab) = (self.task.program(), None, self.tab(key));
+        let mut failure = None;
+        while let Some(asked) = program.next(candidate, example, &tab.made.traces, seed) {
+            match self.call(&mut slot, &mut tab, || self.model.ask(asked.clone())).await? {
+                Ok(answer) => {
+                    self.charge(&mut tab, answer.spend);
+                    program.take(&mut tab.made.traces, asked.user, answer.text);
+                }
+                Err(error) => {
+                    tab.made.traces.clear();
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        let rollout = match failure {
+            None => self.judge(example, tab, &mut slot).await?,
+            Some(error) => failed(tab.made, &error),
         };
         drop(slot);
-        self.count(rollout.spend, rollout.failed);
+        self.errors.fetch_add(usize::from(rollout.failed), Relaxed);
         self.metrics.evaluated(rollout.failed);
         if let Some(journal) = &self.journal {
             journal.write(&Entry::Rollout { key: key.to_string(), found: rollout.clone() })?;
@@ -174,23 +203,25 @@ impl Engine {
     async fn judge<'a>(
         &'a self,
         example: &Example,
-        made: Made,
+        mut tab: Tab,
         slot: &mut Slot<'a>,
     ) -> Result<Rollout, Stop> {
-        let judge = || self.evaluator.evaluate(Case { example, output: &made.output });
-        Ok(match self.call(slot, judge).await? {
+        let output = tab.made.output().to_owned();
+        let judge = || self.evaluator.evaluate(Case { example, output: &output });
+        Ok(match self.call(slot, &mut tab, judge).await? {
             Ok(mut judgement) => {
+                self.charge(&mut tab, judgement.spend);
                 cut(&mut judgement.feedback, LONGEST_FEEDBACK);
                 Rollout {
-                    score: judgement.score,
-                    output: made.output,
+                    score: within(judgement.score),
+                    output,
                     feedback: judgement.feedback,
-                    traces: made.traces,
-                    spend: made.spend + judgement.spend,
+                    traces: tab.made.traces,
+                    spend: tab.made.spend,
                     failed: false,
                 }
             }
-            Err(error) => failed(made, &error),
+            Err(error) => failed(tab.made, &error),
         })
     }
 
@@ -209,18 +240,46 @@ impl Engine {
     }
 
     async fn pay_proposal(&self, key: Digest, reflection: &Reflection) -> Result<Arc<Proposal>, Stop> {
-        let proposal = match self.call(&mut None, || self.proposer.propose(reflection.clone())).await? {
-            Ok(proposal) => proposal,
+        let (mut slot, mut tab) = (None, self.tab(key));
+        let propose = || self.proposer.propose(reflection.clone());
+        let proposal = match self.call(&mut slot, &mut tab, propose).await? {
+            Ok(proposal) => {
+                self.charge(&mut tab, proposal.spend);
+                Proposal { spend: tab.made.spend, ..proposal }
+            }
             Err(error) => {
                 self.errors.fetch_add(1, Relaxed);
-                Proposal { note: error.message, ..Proposal::default() }
+                Proposal { note: error.message, text: None, spend: tab.made.spend }
             }
         };
-        self.count(proposal.spend, false);
+        drop(slot);
         if let Some(journal) = &self.journal {
             journal.write(&Entry::Proposal { key: key.to_string(), found: proposal.clone() })?;
         }
         Ok(Arc::new(proposal))
+    }
+
+    /// What an earlier run of the job began.
+    fn tab(&self, key: Digest) -> Tab {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        Tab { key, is_kept: true, made: begun.unwrap_or_default() }
+    }
+
+    fn charge(&self, tab: &mut Tab, spend: Spend) {
+        tab.made.spend += spend;
+        tab.is_kept = false;
+        self.count(spend);
+    }
+
+    /// A call failed: what was paid for before it is written down, for the next one may never be made.
+    fn keep(&self, tab: &mut Tab) -> Result<(), JournalError> {
+        match &self.journal {
+            Some(journal) if !tab.is_kept => {
+                tab.is_kept = true;
+                journal.write(&Entry::Begun { key: tab.key.to_string(), found: tab.made.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes a call in a slot, the one that is held if there is one, as often as it is worth it. The slot
@@ -228,6 +287,7 @@ impl Engine {
     async fn call<'a, T, F>(
         &'a self,
         slot: &mut Slot<'a>,
+        tab: &mut Tab,
         make: impl Fn() -> F,
     ) -> Result<Result<T, CallError>, Stop>
     where
@@ -246,7 +306,18 @@ impl Engine {
             };
             *slot = None;
             tries += 1;
-            match (self.health.failed(&error, tries), probing) {
+            if error.spend != Spend::default() {
+                self.charge(tab, error.spend);
+            }
+            if error.kind == CallErrorKind::Unreadable {
+                self.well();
+                probing = None;
+            }
+            let next = self.health.failed(&error, tries);
+            if next != Next::GiveUp {
+                self.keep(tab)?;
+            }
+            match (next, probing) {
                 (Next::GiveUp, _) => {
                     if error.kind == CallErrorKind::Refused {
                         self.well();
@@ -314,10 +385,9 @@ impl Engine {
         Ok(())
     }
 
-    fn count(&self, spend: Spend, failed: bool) {
+    fn count(&self, spend: Spend) {
         self.tokens.fetch_add(spend.all_tokens(), Relaxed);
         self.nanodollars.fetch_add(spend.nanodollars, Relaxed);
-        self.errors.fetch_add(usize::from(failed), Relaxed);
     }
 
     /// What is known of a candidate on a set, without asking anybody.
@@ -347,7 +417,7 @@ impl Engine {
 fn failed(made: Made, error: &CallError) -> Rollout {
     Rollout {
         score: 0.0,
-        output: made.output,
+        output: made.output().to_owned(),
         feedback: format!("The call failed: {}", error.message),
         traces: made.traces,
         spend: made.spend,

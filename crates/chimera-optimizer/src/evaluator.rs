@@ -16,7 +16,7 @@ pub struct Case<'a> {
 /// What an evaluator found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
-    /// From zero to one.
+    /// From zero to one; what is not is brought there.
     pub score: f64,
     /// In words, what was wrong: what a proposer learns from. May be empty.
     pub feedback: String,
@@ -27,14 +27,18 @@ pub struct Judgement {
 impl Judgement {
     /// A score with words. What is not a number from zero to one is brought there.
     pub fn new(score: f64, feedback: impl Into<String>) -> Self {
-        let score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
-        Self { score, feedback: feedback.into(), spend: Spend::default() }
+        Self { score: within(score), feedback: feedback.into(), spend: Spend::default() }
     }
 
     /// All right or all wrong.
     pub fn passed(right: bool, otherwise: impl FnOnce() -> String) -> Self {
         if right { Self::new(1.0, "") } else { Self::new(0.0, otherwise()) }
     }
+}
+
+/// A score from zero to one: nothing else has a form in a journal that comes back as it is.
+pub(crate) fn within(score: f64) -> f64 {
+    if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) }
 }
 
 /// Judges outputs.

@@ -62,13 +62,15 @@ impl Health {
         if error.kind == CallErrorKind::Refused {
             return Next::GiveUp;
         }
-        let in_a_row = self.in_a_row.fetch_add(1, Relaxed) + 1;
-        if self.is_paused() {
-            return Next::Wait;
-        }
-        if error.kind == CallErrorKind::Unusable || in_a_row >= self.pause_after {
-            self.paused.send_replace(Some(error.message.clone()));
-            return Next::Probe;
+        if error.kind != CallErrorKind::Unreadable {
+            let in_a_row = self.in_a_row.fetch_add(1, Relaxed) + 1;
+            if self.is_paused() {
+                return Next::Wait;
+            }
+            if error.kind == CallErrorKind::Unusable || in_a_row >= self.pause_after {
+                self.paused.send_replace(Some(error.message.clone()));
+                return Next::Probe;
+            }
         }
         if tries > self.retries {
             return Next::GiveUp;
@@ -101,6 +103,17 @@ mod tests {
         assert!(health.answered());
         assert!(!health.answered());
         assert_eq!(health.failed(&CallError::unusable("key"), 1), Next::Probe);
+    }
+
+    #[test]
+    fn an_answer_of_no_use_is_no_sign_of_death() {
+        let health = Health::new(2, 3, Duration::from_secs(1));
+        let odd = CallError::unreadable("odd");
+        for tries in 1..4 {
+            assert!(matches!(health.failed(&odd, tries), Next::Retry(_)));
+        }
+        assert_eq!(health.failed(&odd, 4), Next::GiveUp);
+        assert!(!health.is_paused());
     }
 
     #[test]

@@ -140,6 +140,11 @@ impl Handle {
         self.events.progress()
     }
 
+    /// Whether the job was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancel.borrow()
+    }
+
     /// Ends the job: calls under way are dropped at once, what was paid for is kept in the journal.
     pub fn cancel(&self) {
         self.cancel.send_replace(true);

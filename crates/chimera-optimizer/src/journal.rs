@@ -3,13 +3,14 @@
 //! The state of a search is not saved. It is a function of the task, the seed and the results of calls; with
 //! the results at hand it is computed again, in far less time than they took. So a checkpoint is the results
 //! alone, each written once, whole, when it is there, and there is no moment at which a kill loses more than
-//! the calls then under way.
+//! the calls then under way. Where a call fails, what was paid for before it is written as well.
 //!
 //! A line is a checksum of 16 hexadecimal digits, a space, and a JSON object without line feeds. A last line
 //! that is not whole was being written when the process died, and is cut off. A bad line before it is damage,
 //! and refused. The file is locked while a job has it.
 
 use std::{
+    collections::HashMap,
     fs::{File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -20,7 +21,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{candidate::Digest, proposer::Proposal, rollout::Rollout};
+use crate::{candidate::Digest, program::Made, proposer::Proposal, rollout::Rollout};
 
 /// The form of the lines.
 const VERSION: u32 = 1;
@@ -84,6 +85,12 @@ pub(crate) enum Entry {
         key: String,
         found: Proposal,
     },
+    /// What was paid for a roll-out or a proposal that is not there yet, because a call failed. The last
+    /// line of a key counts.
+    Begun {
+        key: String,
+        found: Made,
+    },
     /// Time that this run of the job had taken so far, in milliseconds.
     Clock {
         milliseconds: u64,
@@ -95,6 +102,8 @@ pub(crate) enum Entry {
 pub(crate) struct Past {
     pub(crate) rollouts: Vec<(Digest, Rollout)>,
     pub(crate) proposals: Vec<(Digest, Proposal)>,
+    /// What was begun and is not finished.
+    pub(crate) begun: HashMap<Digest, Made>,
     pub(crate) elapsed: Duration,
 }
 
@@ -255,6 +264,7 @@ impl Past {
                 }
                 Entry::Rollout { key, found } => past.rollouts.extend(known(key, found)),
                 Entry::Proposal { key, found } => past.proposals.extend(known(key, found)),
+                Entry::Begun { key, found } => past.begun.extend(known(key, found)),
                 Entry::Clock { milliseconds } => run = run.max(*milliseconds),
                 Entry::Head { .. } => {
                     return Err(JournalError::Damaged { path: path.to_owned(), line: place + 1 });
@@ -263,6 +273,12 @@ impl Past {
             if place == 0 && !matches!(entry, Entry::Head { .. }) {
                 return Err(JournalError::Damaged { path: path.to_owned(), line: 1 });
             }
+        }
+        for (key, _) in &past.rollouts {
+            past.begun.remove(key);
+        }
+        for (key, _) in &past.proposals {
+            past.begun.remove(key);
         }
         past.elapsed = Duration::from_millis(run);
         Ok(past)
@@ -329,6 +345,22 @@ mod tests {
         std::fs::write(&path, &all).unwrap();
         let damaged = Journal::open(&path, JOB).unwrap_err();
         assert!(matches!(damaged, JournalError::Damaged { line: 2, .. }), "{damaged}");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_score_comes_back_as_it_went_in() {
+        let path = folder("scores");
+        let scores: Vec<f64> = (1..3000).map(|part| f64::from(part % 97) / f64::from(part)).collect();
+        let (journal, _) = Journal::open(&path, JOB).unwrap();
+        for score in &scores {
+            let found = Rollout { score: *score, ..Rollout::default() };
+            journal.write(&Entry::Rollout { key: Digest([1; 16]).to_string(), found }).unwrap();
+        }
+        journal.close().unwrap();
+        let (_, past) = Journal::open(&path, JOB).unwrap();
+        let back: Vec<f64> = past.rollouts.iter().map(|(_, rollout)| rollout.score).collect();
+        assert_eq!(back, scores);
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 

@@ -24,7 +24,7 @@ use crate::{
 pub enum Verdict {
     /// The parent was perfect on the minibatch: there was nothing to learn.
     NothingWrong,
-    /// The proposer brought no usable text, or the one that was there.
+    /// The proposer brought no usable text, or the one that was there; or what was put together is too long.
     NothingNew,
     /// It is a member already.
     Known,
@@ -89,7 +89,7 @@ pub(crate) async fn work(engine: &Engine, order: Order) -> Result<Done, Stop> {
     };
     match &order.step.make {
         Make::Again(_) => done.child.clone_from(&order.again),
-        Make::Ready(candidate) => done.child = Some(candidate.clone()),
+        Make::Ready(candidate) => done.child = Some(candidate).filter(|one| fits(engine, one)).cloned(),
         Make::Rewrite { component, guidance, blind } => {
             done.before = tried(engine, &order.parent, &order.step.minibatch, &mut done.used).await?;
             let perfect = done.before.iter().all(|(_, rollout)| rollout.score >= 1.0 - SAME);
@@ -121,6 +121,12 @@ pub(crate) async fn work(engine: &Engine, order: Order) -> Result<Done, Stop> {
     done.verdict = Verdict::Scored;
     validate(engine, &order, &child, &mut done).await?;
     Ok(done)
+}
+
+/// Whether no text is longer than it may become; those that the job began with are as long as they are.
+fn fits(engine: &Engine, candidate: &Candidate) -> bool {
+    let (longest, seed) = (engine.task.longest_text(), engine.task.seed());
+    candidate.iter().all(|(name, text)| text.len() <= longest || seed.text(name) == Some(text))
 }
 
 async fn tried(

@@ -59,7 +59,7 @@
 //! - **Results**: the same for a seed, a task and a model that answers the same, whatever the concurrency and
 //!   the order of answers; only limits on time, and calls that fail, can change them.
 //! - **Budget**: a limit on evaluations is never passed. Limits on tokens and money hold back what calls are
-//!   estimated to cost, and are passed by the calls under way at most.
+//!   estimated to cost, and are passed by the calls under way at most. What failed and was paid for counts.
 //! - **Payment**: the same texts on the same example are paid for once, within a job and across its restarts.
 //! - **Held-out examples**: looked at once, when the search is over, for the seed and the best.
 //! - **Cancellation**: dropping [`Job::run`], or [`Handle::cancel`], drops every call under way at once.

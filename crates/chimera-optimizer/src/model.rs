@@ -38,6 +38,8 @@ pub struct CallError {
     pub message: String,
     /// How long the other side wants to be left alone.
     pub retry_after: Option<Duration>,
+    /// What was paid for all the same: earlier calls of several, or an answer that is of no use.
+    pub spend: Spend,
 }
 
 /// What an error of a call means for the calls that follow.
@@ -46,6 +48,8 @@ pub struct CallError {
 pub enum CallErrorKind {
     /// The same call may succeed later.
     Transient,
+    /// It was answered, with something of no use: the same call may succeed, and nobody is dead.
+    Unreadable,
     /// This very call never succeeds: it is counted, and scored as nothing.
     Refused,
     /// No call succeeds until somebody does something: wrong credentials, an unknown model.
@@ -55,17 +59,33 @@ pub enum CallErrorKind {
 impl CallError {
     /// The same call may succeed later.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { kind: CallErrorKind::Transient, message: message.into(), retry_after: None }
+        Self::of(CallErrorKind::Transient, message.into())
+    }
+
+    /// It was answered, with something of no use.
+    pub fn unreadable(message: impl Into<String>) -> Self {
+        Self::of(CallErrorKind::Unreadable, message.into())
     }
 
     /// This very call never succeeds.
     pub fn refused(message: impl Into<String>) -> Self {
-        Self { kind: CallErrorKind::Refused, message: message.into(), retry_after: None }
+        Self::of(CallErrorKind::Refused, message.into())
     }
 
     /// No call succeeds until somebody does something.
     pub fn unusable(message: impl Into<String>) -> Self {
-        Self { kind: CallErrorKind::Unusable, message: message.into(), retry_after: None }
+        Self::of(CallErrorKind::Unusable, message.into())
+    }
+
+    /// The same error after so much more was spent. It counts against the budget of the job.
+    #[must_use]
+    pub fn after(mut self, spend: Spend) -> Self {
+        self.spend += spend;
+        self
+    }
+
+    fn of(kind: CallErrorKind, message: String) -> Self {
+        Self { kind, message, retry_after: None, spend: Spend::default() }
     }
 }
 

@@ -2,13 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use crate::{
-    candidate::Candidate,
-    dataset::Example,
-    model::{CallError, LanguageModel, ModelRequest},
-    spend::Spend,
-    template::Template,
-};
+use crate::{candidate::Candidate, dataset::Example, model::ModelRequest, spend::Spend, template::Template};
 
 /// The component that holds demonstrations. Where no stage has a place for it, the first stage's
 /// instruction ends with it.
@@ -63,12 +57,20 @@ pub struct Program {
     answer_bytes: usize,
 }
 
-/// What a program made of an example.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// What a program made of an example, as far as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Made {
-    pub(crate) output: String,
+    /// What each stage that is done was given and answered.
     pub(crate) traces: Vec<Trace>,
+    /// What was paid so far, for calls that brought nothing as well.
     pub(crate) spend: Spend,
+}
+
+impl Made {
+    /// What the last stage answered.
+    pub(crate) fn output(&self) -> &str {
+        self.traces.last().map_or("", |last| &last.output)
+    }
 }
 
 impl Program {
@@ -135,37 +137,36 @@ impl Program {
             .map(Stage::name)
     }
 
-    pub(crate) async fn run(
+    /// What the next stage asks, after those that were answered; none when all were.
+    pub(crate) fn next(
         &self,
         candidate: &Candidate,
         example: &Example,
-        model: &impl LanguageModel,
+        traces: &[Trace],
         seed: u64,
-    ) -> Result<Made, CallError> {
-        let mut made = Made::default();
+    ) -> Option<ModelRequest> {
+        let stage = self.stages.get(traces.len())?;
         let takes_examples = self.stages.iter().any(|stage| stage.places().any(|place| place == EXAMPLES));
-        for (place, stage) in self.stages.iter().enumerate() {
-            let value = |name: &str| value(name, candidate, example, &made.traces);
-            let mut system = stage.system.render(value);
-            if let (0, false, Some(examples)) = (place, takes_examples, candidate.text(EXAMPLES)) {
-                system.push_str("\n\n");
-                system.push_str(examples);
-            }
-            let user = stage.user.render(value);
-            let request = ModelRequest {
-                system,
-                user: user.clone(),
-                temperature: self.temperature,
-                max_output_tokens: self.max_output_tokens,
-                seed: Some(seed),
-            };
-            let mut answer = model.ask(request).await?;
-            cut(&mut answer.text, self.answer_bytes);
-            made.spend += answer.spend;
-            made.output.clone_from(&answer.text);
-            made.traces.push(Trace { stage: stage.name.clone(), input: user, output: answer.text });
+        let value = |name: &str| value(name, candidate, example, traces);
+        let mut system = stage.system.render(value);
+        if let (true, false, Some(examples)) = (traces.is_empty(), takes_examples, candidate.text(EXAMPLES)) {
+            system.push_str("\n\n");
+            system.push_str(examples);
         }
-        Ok(made)
+        Some(ModelRequest {
+            system,
+            user: stage.user.render(value),
+            temperature: self.temperature,
+            max_output_tokens: self.max_output_tokens,
+            seed: Some(seed),
+        })
+    }
+
+    /// Takes what the next stage was asked and answered.
+    pub(crate) fn take(&self, traces: &mut Vec<Trace>, input: String, mut output: String) {
+        let Some(stage) = self.stages.get(traces.len()) else { return };
+        cut(&mut output, self.answer_bytes);
+        traces.push(Trace { stage: stage.name.clone(), input, output });
     }
 }
 

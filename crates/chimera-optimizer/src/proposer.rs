@@ -170,7 +170,8 @@ impl Proposer for ModelProposer {
                  three backticks.\n\nAnswer:\n{}",
                 answer.text
             );
-            let answer = self.model.ask(self.request(repair, reflection.seed)).await?;
+            let repaired = self.model.ask(self.request(repair, reflection.seed)).await;
+            let answer = repaired.map_err(|error| error.after(spend))?;
             spend += answer.spend;
             text = fence::inside(&answer.text).map(str::to_owned);
         }

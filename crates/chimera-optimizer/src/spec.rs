@@ -24,6 +24,12 @@ pub trait Surroundings {
     /// The model of a name.
     fn model(&self, name: &str) -> Result<SharedModel, String>;
 
+    /// Whether it is known what a model costs, so that dollars can be counted. Yes, unless somebody says otherwise.
+    fn has_price(&self, name: &str) -> bool {
+        let _ = name;
+        true
+    }
+
     /// The text of a file of data. Refused unless somebody says otherwise.
     fn file(&self, name: &str) -> Result<String, String> {
         let _ = name;
@@ -161,6 +167,7 @@ impl JobSpec {
         let proposing = temperature("reflection_temperature", self.reflection_temperature)?;
         let evaluator = self.evaluator(around)?;
         let (settings, strategy) = (self.settings()?, self.strategy.build()?);
+        self.check_prices(around)?;
         let model_name = self.model.clone();
         let task = self.task(around)?;
         Ok(Optimization::new(task, model, evaluator)
@@ -168,6 +175,19 @@ impl JobSpec {
             .proposer(ModelProposer::new(reflection, reflection_name).temperature(proposing))
             .strategy(strategy)
             .settings(settings))
+    }
+
+    /// A limit in dollars that nothing is counted against would never end the job.
+    fn check_prices(&self, around: &impl Surroundings) -> Result<(), TaskError> {
+        let judges = self.evaluators.iter().filter(|evaluator| evaluator.kind == "judge");
+        let others = judges.filter_map(|judge| judge.model.as_ref()).chain(&self.reflection_model);
+        match std::iter::once(&self.model).chain(others).find(|name| !around.has_price(name)) {
+            Some(name) if self.budget.dollars.is_some() => {
+                let why = format!("no price is known of `{name}`, so that dollars cannot be counted");
+                Err(TaskError::new("budget.dollars", why))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn evaluator(&self, around: &impl Surroundings) -> Result<Weighted, TaskError> {
@@ -337,9 +357,13 @@ mod tests {
     impl Surroundings for Afar {
         fn model(&self, name: &str) -> Result<SharedModel, String> {
             match name {
-                "m" => Ok(SharedModel::new(model_fn(|_| async { Ok(ModelAnswer::default()) }))),
+                "m" | "dear" => Ok(SharedModel::new(model_fn(|_| async { Ok(ModelAnswer::default()) }))),
                 _ => Err(format!("there is no model `{name}`")),
             }
+        }
+
+        fn has_price(&self, name: &str) -> bool {
+            name != "dear"
         }
     }
 
@@ -387,6 +411,30 @@ mod tests {
             error(|form| form["strategy"] = json!({"kind": "random", "beam": 1})),
             "strategy.beam: is not a field of `random`"
         );
+    }
+
+    #[test]
+    fn dollars_need_prices() {
+        let dollars = |change: fn(&mut Value)| {
+            form(|form| {
+                form["budget"]["dollars"] = json!(2.0);
+                change(form);
+            })
+        };
+        assert_eq!(dollars(|_| {}), Ok(()));
+        let changes: [fn(&mut Value); 3] = [
+            |form| form["model"] = json!("dear"),
+            |form| form["reflection_model"] = json!("dear"),
+            |form| form["evaluators"][0] = json!({"kind": "judge", "rubric": "r", "model": "dear"}),
+        ];
+        for change in changes {
+            let error = dollars(change).unwrap_err();
+            assert_eq!(
+                error,
+                "budget.dollars: no price is known of `dear`, so that dollars cannot be counted"
+            );
+            assert_eq!(form(change), Ok(()), "without dollars nothing has to be known");
+        }
     }
 
     /// Keeps the temperatures that it is asked with, sorted by what it is asked for.

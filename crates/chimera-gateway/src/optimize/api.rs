@@ -41,6 +41,10 @@ impl Surroundings for Afar<'_> {
     fn model(&self, name: &str) -> Result<SharedModel, String> {
         model(self.gateway, self.tenant, name)
     }
+
+    fn has_price(&self, name: &str) -> bool {
+        self.gateway.with_settings(|settings| settings.optimizer.prices.contains_key(name))
+    }
 }
 
 /// Makes a job of a form. The error names the field.
@@ -149,12 +153,14 @@ pub(crate) fn look(
         }
         Wanted::Cancel(id) => {
             let entry = find(id)?;
-            if let (true, Some(directory)) =
-                (entry.cancel(), context.state.settings.optimizer.directory.clone())
-            {
-                // It never was begun: the next process is not to begin it either.
-                let id = entry.id.clone();
-                tokio::task::spawn_blocking(move || files::forget(&directory, &id));
+            let settings = &context.state.settings.optimizer;
+            if let (Some(stood), Some(directory)) = (entry.cancel(), settings.directory.clone()) {
+                // Nothing works on it: the next process is not to either.
+                let (most, entry) = (settings.kept, entry.clone());
+                tokio::task::spawn_blocking(move || match stood {
+                    Standing::Waiting => files::forget(&directory, &entry.id),
+                    _ => files::finish(&directory, &entry, most),
+                });
             }
             let mut response = json_response(&entry.brief(), books);
             *response.status_mut() = if entry.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -47,8 +47,21 @@ pub(super) fn keep(directory: &Path, entry: &Entry) -> io::Result<()> {
     write(directory, &entry.id, &form(directory, &entry.id), &kept)
 }
 
+/// A job is over and does not go on: what is to be told of it is kept, and what it would go on from is forgotten.
+pub(super) fn finish(directory: &Path, entry: &Entry, most: usize) {
+    let told = entry.told();
+    if let Err(error) = keep_over(directory, &entry.id, &told, most) {
+        tracing::warn!(%error, id = %entry.id, "what an optimisation job found is not kept on disk");
+        // From its journal the next process finds the same, and pays for nothing.
+        if told.status != "cancelled" {
+            return;
+        }
+    }
+    forget(directory, &entry.id);
+}
+
 /// Writes what is to be told of a job that is over, and forgets the oldest of these beyond so many.
-pub(super) fn keep_over(directory: &Path, id: &str, told: &Told, most: usize) -> io::Result<()> {
+fn keep_over(directory: &Path, id: &str, told: &Told, most: usize) -> io::Result<()> {
     if most > 0 {
         write(directory, id, &over(directory, id), told)?;
     }

@@ -35,8 +35,33 @@ pub(super) enum Standing {
     Cancelled,
     /// Nothing answered before it found anything.
     Paused(String),
+    /// Its journal could not be used; what is in it stays.
+    Stopped(String),
     /// It was over in an earlier process, which left this.
     Told(Arc<Told>),
+}
+
+impl Standing {
+    /// Whether it is over here, and the next process takes it up again.
+    fn goes_on(&self) -> bool {
+        match self {
+            Self::Paused(_) | Self::Stopped(_) => true,
+            Self::Over(found) => matches!(found.ended, Ended::Paused(_)),
+            _ => false,
+        }
+    }
+
+    /// How a job stands that would go on, and is not to.
+    fn cancelled(self) -> Self {
+        match self {
+            Self::Over(found) => {
+                let mut found = Arc::unwrap_or_clone(found);
+                found.ended = Ended::Cancelled;
+                Self::Over(Arc::new(found))
+            }
+            _ => Self::Cancelled,
+        }
+    }
 }
 
 /// What is kept on disk of a job that is over.
@@ -133,8 +158,12 @@ impl Entry {
         Some(job)
     }
 
-    pub(super) fn end(&self, standing: Standing) {
-        *lock(&self.standing) = standing;
+    /// Ends it. Says whether the next process takes it up again: not what was cancelled meanwhile.
+    pub(super) fn end(&self, ended: Standing) -> bool {
+        let mut standing = lock(&self.standing);
+        let is_cancelled = self.handle.as_ref().is_some_and(Handle::is_cancelled);
+        *standing = if is_cancelled && ended.goes_on() { ended.cancelled() } else { ended };
+        standing.goes_on()
     }
 
     /// Ends it if it was begun, for the loop that worked on it is gone. Says whether it still waits.
@@ -146,18 +175,19 @@ impl Entry {
         matches!(*standing, Standing::Waiting)
     }
 
-    /// Cancels it: at once if it has not begun. Says whether that was so.
-    pub(super) fn cancel(&self) -> bool {
+    /// Cancels it, at once if nothing works on it and something would: one that waits, or that the next process
+    /// takes up. Says how such a one stood.
+    pub(super) fn cancel(&self) -> Option<Standing> {
         if let Some(handle) = &self.handle {
             handle.cancel();
         }
         let mut standing = lock(&self.standing);
-        let is_at_once = matches!(*standing, Standing::Waiting);
-        if is_at_once {
-            *standing = Standing::Cancelled;
-            lock(&self.job).take();
+        if !matches!(*standing, Standing::Waiting) && !standing.goes_on() {
+            return None;
         }
-        is_at_once
+        lock(&self.job).take();
+        let cancelled = standing.clone().cancelled();
+        Some(std::mem::replace(&mut *standing, cancelled))
     }
 
     /// One word for how it stands.
@@ -166,7 +196,7 @@ impl Entry {
             Standing::Waiting => "waiting",
             Standing::Running => "running",
             Standing::Over(found) => found.ended.word(),
-            Standing::Failed(_) => "failed",
+            Standing::Failed(_) | Standing::Stopped(_) => "failed",
             Standing::Cancelled => "cancelled",
             Standing::Paused(_) => "paused",
             Standing::Told(told) => return Cow::Owned(told.status.clone()),
@@ -214,7 +244,9 @@ impl Entry {
                 };
                 (serde_json::to_value(&*found).unwrap_or_default(), reason)
             }
-            Standing::Failed(why) | Standing::Paused(why) => (Value::Null, Value::from(why)),
+            Standing::Failed(why) | Standing::Stopped(why) | Standing::Paused(why) => {
+                (Value::Null, Value::from(why))
+            }
             Standing::Told(told) => (told.result.clone(), told.error.clone()),
             _ => (Value::Null, Value::Null),
         }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use chimera_optimizer::{Ended, OptimizeError};
+use chimera_optimizer::OptimizeError;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::{
@@ -62,35 +62,27 @@ async fn one(gateway: &Gateway, entry: Arc<Entry>, place: usize) -> usize {
         // It was kept when it was taken in; a reload may have named another folder since.
         let (kept, to) = (entry.clone(), directory.clone());
         if let Some(Err(error)) = aside(move || files::keep(&to, &kept)).await {
-            entry.end(Standing::Failed(format!("the job could not be kept on disk: {error}")));
+            entry.end(Standing::Stopped(format!("the job could not be kept on disk: {error}")));
             return place;
         }
         job.set_journal(files::journal(directory, &entry.id));
     }
     job.set_label((place + 1).to_string());
     let ended = CatchPanic { future: Box::pin(job.run()) }.await;
-    let (standing, goes_on) = match ended {
-        Some(Ok(found)) => {
-            let goes_on = matches!(found.ended, Ended::Paused(_));
-            (Standing::Over(Arc::new(found)), goes_on)
-        }
-        Some(Err(OptimizeError::CancelledAtStart)) => (Standing::Cancelled, false),
-        Some(Err(OptimizeError::PausedAtStart(why))) => (Standing::Paused(why), true),
-        Some(Err(error)) => (Standing::Failed(error.to_string()), false),
-        None => (Standing::Failed(PANICKED.into()), false),
+    let standing = match ended {
+        Some(Ok(found)) => Standing::Over(Arc::new(found)),
+        Some(Err(OptimizeError::CancelledAtStart)) => Standing::Cancelled,
+        Some(Err(OptimizeError::PausedAtStart(why))) => Standing::Paused(why),
+        // A full disk, another process, another version: what was paid for is worth another try.
+        Some(Err(error @ OptimizeError::Journal(_))) => Standing::Stopped(error.to_string()),
+        Some(Err(error)) => Standing::Failed(error.to_string()),
+        None => Standing::Failed(PANICKED.into()),
     };
     tracing::info!(id = %entry.id, tenant = %entry.tenant, "an optimisation job is over");
-    entry.end(standing);
-    // A paused one is taken up again by the next process.
-    if let (Some(directory), false) = (directory, goes_on) {
+    // A paused one, or one whose journal failed, is taken up again by the next process.
+    if let (false, Some(directory)) = (entry.end(standing), directory) {
         let most = gateway.with_settings(|settings| settings.optimizer.kept);
-        aside(move || {
-            if let Err(error) = files::keep_over(&directory, &entry.id, &entry.told(), most) {
-                tracing::warn!(%error, id = %entry.id, "what an optimisation job found is not kept on disk");
-            }
-            files::forget(&directory, &entry.id);
-        })
-        .await;
+        aside(move || files::finish(&directory, &entry, most)).await;
     }
     place
 }

@@ -286,6 +286,27 @@ async fn a_form_that_is_wrong_is_refused_by_the_name_of_its_field() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn dollars_are_refused_where_a_price_is_not_known() {
+    let gateway = gateway(&upstream(Duration::ZERO), |_| {});
+    beside(&gateway, async {
+        let mut form = form();
+        form["budget"]["dollars"] = json!(1);
+        assert_eq!(start(&gateway, &form).await.status, 202, "the price of gpt-x is known");
+        let mut other = form.clone();
+        other["reflection_model"] = json!("gpt-y");
+        let mut judged = form.clone();
+        judged["evaluators"] = json!([{"kind": "judge", "rubric": "r", "model": "gpt-y"}]);
+        for form in [other, judged] {
+            let answer = start(&gateway, &form).await;
+            assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{}", answer.body);
+            assert_eq!(answer.json()["error"]["param"], "budget.dollars");
+            assert!(answer.body.contains("no price is known of `gpt-y`"), "{}", answer.body);
+        }
+    })
+    .await;
+}
+
 /// A folder that is removed when the test is over.
 struct Folder(PathBuf);
 
@@ -438,6 +459,112 @@ async fn what_was_waiting_begins_in_the_next_process() {
         assert_eq!(gone.status, 404, "what was cancelled before it began does not come back");
     })
     .await;
+}
+
+/// Starts a job that is under way when its process ends.
+async fn left_behind(keep: impl Fn(&mut Settings)) -> String {
+    let upstream = upstream(Duration::from_millis(50));
+    let one = gateway(&upstream, keep);
+    let mut slow = form();
+    slow["concurrency"] = json!(1);
+    beside(&one, async {
+        let place = place(&start(&one, &slow).await);
+        while upstream.count() < 9 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        place
+    })
+    .await
+}
+
+async fn known(gateway: &Gateway, place: &str) -> Value {
+    loop {
+        let told = look(gateway, place).await;
+        if !told["status"].is_null() {
+            return told;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn files(folder: &Folder, ending: &str) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().unwrap() == ending).collect()
+}
+
+/// In real time, for the wait for a journal is.
+#[tokio::test]
+async fn a_job_whose_journal_cannot_be_used_fails_and_is_not_lost() {
+    let folder = Folder::new("busy-jobs");
+    let keep = |settings: &mut Settings| {
+        settings.optimizer.directory = Some(folder.0.clone());
+        settings.cache.policy = chimera_gateway::CachePolicy::Off;
+    };
+    let place = left_behind(keep).await;
+    let journal = files(&folder, "journal").remove(0);
+    let lines = || std::fs::read_to_string(&journal).unwrap().lines().count();
+    let before = lines();
+    {
+        let held = std::fs::OpenOptions::new().read(true).write(true).open(&journal).unwrap();
+        while held.try_lock().is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let idle = upstream(Duration::ZERO);
+        let other = gateway(&idle, keep);
+        let failed = beside(&other, async {
+            known(&other, &place).await;
+            until_over(&other, &place).await
+        });
+        let failed = failed.await;
+        assert_eq!(failed["status"], "failed", "{failed}");
+        assert!(failed["error"].as_str().unwrap().ends_with("another process runs this job"), "{failed}");
+        assert_eq!(idle.count(), 0);
+    }
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!((files(&folder, "json").len(), files(&folder, "over").len()), (1, 0));
+    assert!(lines() >= before, "what was paid for stays");
+    let third = gateway(&upstream(Duration::ZERO), keep);
+    let told = beside(&third, async {
+        known(&third, &place).await;
+        until_over(&third, &place).await
+    });
+    assert_eq!(told.await["status"], "finished");
+}
+
+fn refused(_: &str) -> Vec<u8> {
+    unary(401, r#"{"error": {"message": "wrong key", "type": "authentication_error"}}"#)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_job_that_is_cancelled_does_not_go_on() {
+    let folder = Folder::new("paused-jobs");
+    let keep = |settings: &mut Settings| {
+        settings.optimizer.directory = Some(folder.0.clone());
+        settings.timeouts.optimization = Duration::from_secs(3600);
+    };
+    let dead = Scripted::new([Script::Acts(vec![Act::Read, Act::Reply(refused), Act::Again])]);
+    let one = gateway(&dead, keep);
+    let place = beside(&one, async {
+        let place = place(&start(&one, &form()).await);
+        assert_eq!(until_over(&one, &place).await["status"], "paused");
+        assert_eq!(files(&folder, "json").len(), 1, "it would go on");
+        let cancelled = call(&one, as_("key-a", post(&format!("{place}/cancel"), ""))).await;
+        assert_eq!((cancelled.status, cancelled.json()["status"].as_str()), (200, Some("cancelled")));
+        while !files(&folder, "json").is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        place
+    })
+    .await;
+    let alive = upstream(Duration::ZERO);
+    let other = gateway(&alive, keep);
+    beside(&other, async {
+        assert_eq!(known(&other, &place).await["status"], "cancelled");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(look(&other, &place).await["status"], "cancelled");
+    })
+    .await;
+    assert_eq!(alive.count(), 0, "nothing is paid for");
 }
 
 /// Two slots are taken, one of which is free after a second. Beside that slot wait a call of the job, which came

@@ -56,10 +56,8 @@ impl Evaluator for Judge {
         let judgement = match score(&answer.text) {
             Some((score, reason)) => Judgement::new(score / 10.0, reason),
             None => {
-                return Err(CallError::transient(format!(
-                    "the judge gave no score: {}",
-                    short(&answer.text)
-                )));
+                let why = format!("the judge gave no score: {}", short(&answer.text));
+                return Err(CallError::unreadable(why).after(answer.spend));
             }
         };
         Ok(Judgement { spend: answer.spend, ..judgement })

@@ -32,7 +32,7 @@ impl Evaluator for Weighted {
     async fn evaluate<'a>(&'a self, case: Case<'a>) -> Result<Judgement, CallError> {
         let (mut sum, mut total, mut feedback, mut spend) = (0.0, 0.0, String::new(), Spend::default());
         for (weight, evaluator) in &self.parts {
-            let judgement = evaluator.evaluate(case).await?;
+            let judgement = evaluator.evaluate(case).await.map_err(|error| error.after(spend))?;
             sum += weight * judgement.score;
             total += weight;
             spend += judgement.spend;

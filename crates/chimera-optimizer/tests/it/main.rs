@@ -10,5 +10,6 @@ mod failures;
 mod order;
 mod report;
 mod resume;
+mod spend;
 mod strategies;
 mod support;

@@ -2,9 +2,15 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use chimera_optimizer::{Chance, Ended, JournalError, OptimizeError};
+use chimera_optimizer::{
+    Case, Chance, Ended, JournalError, Judgement, Optimization, OptimizeError, Spend,
+    evaluators::evaluator_fn,
+};
 
-use crate::support::{Folder, STRATEGIES, Seen, any_latency, counted, essence, job, settings};
+use crate::{
+    hidden_rules,
+    support::{Folder, STRATEGIES, Seen, any_latency, counted, essence, job, settings},
+};
 
 /// Runs a job until its model was asked so often, and then lets go of everything at once.
 async fn killed_after(calls: usize, name: &str, folder: &Folder, seen: &Arc<Seen>) {
@@ -96,4 +102,25 @@ async fn a_cancelled_job_goes_on_where_it_was() {
     let again = job("invoices", "reflective", settings(4, 300), counted(&seen, any_latency(3)));
     let again = again.journal(folder.journal()).build().unwrap().run().await.unwrap();
     assert_eq!(essence(again), essence(whole.build().unwrap().run().await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_score_that_is_no_number_is_nothing_and_the_journal_can_be_read() {
+    let (folder, seen) = (Folder::new("no-number"), Arc::<Seen>::default());
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let judge = evaluator_fn("odd", |case: Case<'_>| {
+            let odd = [f64::NAN, f64::INFINITY, -3.0, 0.1 + 0.2, 10.0 / 11.0];
+            let score = odd.get(case.example.input_text().len() % odd.len()).copied().unwrap_or(0.0);
+            Judgement { score, feedback: "So so.".into(), spend: Spend::default() }
+        });
+        let task = hidden_rules::task("invoices", 4);
+        let job = Optimization::new(task, counted(&seen, any_latency(1)), judge);
+        let job = job.settings(settings(4, 200)).journal(folder.journal());
+        let found = job.build().unwrap().run().await.unwrap();
+        let best = found.scores.validation.unwrap().mean;
+        assert!((0.0..=1.0).contains(&best), "{best}");
+        calls.push(seen.calls.load(Relaxed));
+    }
+    assert_eq!(calls[0], calls[1], "nothing is paid for again");
 }

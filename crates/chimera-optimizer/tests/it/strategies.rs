@@ -3,14 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use chimera_optimizer::{
-    Candidate, Case, Dataset, Ended, Example, Judgement, ModelAnswer, ModelRequest, Optimization, Program,
-    Second, Settings, Stage, Task,
+    Accept, Board, Candidate, Case, Chance, Dataset, Ended, Example, Judgement, Make, ModelAnswer,
+    ModelRequest, Optimization, Outcome, Plan, Program, Second, Settings, Stage, Step, Strategy, Task,
+    Validate, Verdict,
     evaluators::{Exact, evaluator_fn},
     model_fn,
+    strategies::Bandit,
 };
 
 use crate::{
-    hidden_rules::TASKS,
+    hidden_rules::{self, TASKS},
     support::{counted, evaluations, job, settings},
 };
 
@@ -136,4 +138,54 @@ async fn what_is_right_on_the_whole_validation_set_is_soon_the_end() {
     assert_eq!(found.scores.validation.unwrap().mean, 1.0);
     assert_eq!(found.ended, Ended::Finished);
     assert!(found.evaluations < 100, "{} roll-outs", found.evaluations);
+}
+
+/// Tries a text that is there already, first a long one.
+struct Given(Vec<usize>);
+
+impl Strategy for Given {
+    fn name(&self) -> &'static str {
+        "given"
+    }
+
+    fn version(&self) -> String {
+        "given".into()
+    }
+
+    fn plan(&mut self, board: &Board, _: &mut Chance) -> Plan {
+        let Some(length) = self.0.pop() else { return Plan::Done };
+        Plan::Step(Step {
+            by: "given",
+            make: Make::Ready(board.task().seed().with("instruction", "x".repeat(length))),
+            parents: vec![0],
+            minibatch: vec![0],
+            accept: Accept::Always,
+            validate: Validate::All,
+        })
+    }
+
+    fn settle(&mut self, _: &Board, outcome: &Outcome) {
+        let expected = if self.0.is_empty() { Verdict::Scored } else { Verdict::NothingNew };
+        assert_eq!(outcome.verdict, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_text_becomes_longer_than_it_may() {
+    let limited = |longest: usize, strategy: Box<dyn Strategy>| {
+        let model = model_fn(move |request: ModelRequest| async move {
+            let text = request.system.split_once("Examples:").map_or(&*request.system, |(_, shown)| shown);
+            assert!(text.len() <= longest, "{} bytes", text.len());
+            Ok(ModelAnswer::default())
+        });
+        let task = hidden_rules::task("invoices", 1).max_text(longest);
+        let judge = evaluator_fn("any", |_: Case<'_>| Judgement::new(0.5, ""));
+        let settings = Settings { width: 1, ..settings(1, 200) };
+        let job = Optimization::new(task, model, judge).strategy(strategy).settings(settings);
+        job.build().unwrap().run()
+    };
+    let given = limited(200, Box::new(Given(vec![200, 201])));
+    assert_eq!(given.await.unwrap().lineage.len(), 2);
+    let found = limited(300, Box::<Bandit>::default()).await.unwrap();
+    assert!(found.best.iter().all(|(_, text)| text.len() <= 300));
 }
