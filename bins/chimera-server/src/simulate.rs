@@ -45,7 +45,8 @@ pub(crate) fn run(options: &Options, trace: &Trace) -> Result<String, Error> {
     let smaller = (1..=DOWN).rev().map(|halvings| configured >> halvings);
     let larger = (0..=UP).map(|doublings| configured.saturating_mul(1 << doublings));
     for near_bytes in smaller.chain(larger) {
-        let simulated = Simulated { near_bytes, far_bytes, entry_bytes, ttl: file.cache.ttl.0 };
+        let (ttl, max_entry_bytes) = (file.cache.ttl.0, file.cache.max_entry.0);
+        let simulated = Simulated { near_bytes, far_bytes, entry_bytes, max_entry_bytes, ttl };
         let replayed = runtime
             .block_on(simulate::replay(&accesses, simulated))
             .map_err(|error| Error::Start(format!("a memory cache of {near_bytes} bytes: {error}")))?;

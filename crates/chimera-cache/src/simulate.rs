@@ -96,6 +96,9 @@ pub struct Simulated {
     pub far_bytes: u64,
     /// Bytes of one entry.
     pub entry_bytes: u64,
+    /// The largest entry that a tier would take. The more of these fit into it, the finer it is divided, and the sooner
+    /// some part of it is full while others are not.
+    pub max_entry_bytes: u64,
     /// How long an entry is fresh.
     pub ttl: Duration,
 }
@@ -131,9 +134,10 @@ impl Labels<u64, u64> for Numbers {
 /// Replays a trace. Every write goes through to the far tier before the next look-up, so that the result is
 /// the same each time but for the hash seeds of the tiers.
 pub async fn replay(trace: &[Access], simulated: Simulated) -> Result<Replayed, SettingsError> {
+    let largest = simulated.max_entry_bytes.max(2 * simulated.entry_bytes + 1024);
     let memory = |name, bytes: u64| MemorySettings {
         expected_entry_bytes: simulated.entry_bytes.max(1),
-        ..MemorySettings::new(name, bytes, (2 * simulated.entry_bytes + 1024).min(bytes / 2))
+        ..MemorySettings::new(name, bytes, largest.min(bytes / 2))
     };
     // Values are their own weights.
     let weigh = |_: &u64, item: &Item<u64>| usize::try_from(item.value).unwrap_or(usize::MAX);
@@ -171,7 +175,7 @@ mod tests {
     fn with(near_entries: u64, far_entries: u64) -> Simulated {
         let entry = 1000 + 200;
         let (near_bytes, far_bytes) = (near_entries * entry, far_entries * entry);
-        Simulated { near_bytes, far_bytes, entry_bytes: 1000, ttl: HOUR }
+        Simulated { near_bytes, far_bytes, entry_bytes: 1000, max_entry_bytes: 0, ttl: HOUR }
     }
 
     fn cycle(keys: u64, rounds: u64) -> Vec<Access> {
