@@ -47,6 +47,7 @@ where
     B::Error: std::fmt::Display,
 {
     let mut books = Books::new(gateway.shared.clone(), arrival);
+    // Here and below futures are pinned where they are made: awaited as they are, each is copied first, and they are large.
     let dispatched = pin!(dispatch(gateway, parts, body, arrival, &mut books)).await;
     let mut response = match dispatched {
         Ok(response) => response,
