@@ -49,7 +49,7 @@ fn configuration() -> Outcome<String> {
          and `chimera check` names the key at fault. `CHIMERA__SECTION__KEY` in the environment overrides any \
          key. Secrets are `{ env = \"NAME\" }`, `{ file = \"PATH\" }` or the text itself. A reload (SIGHUP, or \
          `POST /api/v1/reload` of the admin listener) puts a new file in force; one that changes `[server]`, \
-         `[log]`, `[worker_pool]`, `[console]`, `[cache.redis]`, `[cache.disk]`, `cache.capacity` or `cache.max_entry` is refused, because these need a restart. Generated from `config/chimera.toml` by `cargo xtask docs`.\n",
+         `[log]`, `[worker_pool]`, `[traces]`, `[console]`, `[cache.redis]`, `[cache.disk]`, `cache.capacity` or `cache.max_entry` is refused, because these need a restart. Generated from `config/chimera.toml` by `cargo xtask docs`.\n",
     );
     let mut comment = String::new();
     for line in text.lines() {

@@ -13,6 +13,8 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::config::{Log, LogFormat, LogLevel};
+
 /// Lines that wait at most: some megabytes.
 const LINES: usize = 8192;
 /// How long the end of the process waits for the last lines.
@@ -52,6 +54,24 @@ impl Drop for Last {
         }
         let _ = wait.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
+}
+
+/// Writes the log to stderr from here on.
+pub(crate) fn begin(settings: &Log) -> io::Result<Last> {
+    let level = match settings.level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let (queue, last) = start(io::stderr())?;
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(queue);
+    match settings.format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(last)
 }
 
 /// A queue whose lines a thread of its own writes to `out`.

@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod console;
 mod disk;
+mod handover;
 mod jobs;
 mod keep;
 mod log;

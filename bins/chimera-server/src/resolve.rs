@@ -158,7 +158,8 @@ pub(crate) fn unchanged_since_start(running: &File, new: &File) -> Result<(), Co
     let both = table(running).and_then(|running| Ok((running, table(new)?)));
     let (running, new) = both.map_err(|error| ConfigError::new("the file", error.to_string()))?;
     for ((section, running), (_, new)) in running.iter().zip(&new) {
-        if let Some((key, _)) = new.iter().find(|(key, value)| running.get(*key) != Some(value)) {
+        let mut keys = running.keys().chain(new.keys());
+        if let Some(key) = keys.find(|key| running.get(*key) != new.get(*key)) {
             return Err(ConfigError::new(format!("{section}.{key}"), "a change of it needs a restart"));
         }
     }
@@ -215,6 +216,9 @@ fn above_zero<'a>(
 /// More event loops than any machine has use for.
 const MOST_WORKERS: usize = 1024;
 
+/// Systems take 104 to 108 bytes, of which some are for the number of a process.
+const LONGEST_HANDOVER: usize = 90;
+
 /// The server's own settings, as far as they are more than an address.
 fn server(file: &File) -> Result<(), ConfigError> {
     let server = &file.server;
@@ -232,6 +236,17 @@ fn server(file: &File) -> Result<(), ConfigError> {
     }
     if server.drain_min.0 > server.drain_max.0 {
         return Err(ConfigError::new("server.drain_min", "it must be at most server.drain_max"));
+    }
+    if let Some(path) = &server.handover {
+        let refused = |why: &str| Err(ConfigError::new("server.handover", why));
+        if file.cache.disk.path.is_some() {
+            return refused(
+                "the cache's file is open in one process at a time: take out this or cache.disk.path",
+            );
+        }
+        if !(1..=LONGEST_HANDOVER).contains(&path.as_os_str().len()) {
+            return refused("it must be a path of at most 90 bytes");
+        }
     }
     Ok(())
 }
@@ -412,6 +427,9 @@ mod tests {
         assert_eq!(refused("[server]\nmax_connections = 0"), "server.max_connections");
         assert_eq!(refused("[server]\nworkers = 100000"), "server.workers");
         assert_eq!(refused("[server]\ndrain_max = \"10ms\""), "server.drain_min");
+        let both = "[server]\nhandover = \"/a\"\n[cache.disk]\npath = \"/b\"";
+        assert_eq!(refused(both), "server.handover");
+        assert_eq!(refused(&format!("[server]\nhandover = \"/{}\"", "a".repeat(90))), "server.handover");
         assert_eq!(refused("[cache]\ncapacity = \"1MiB\""), "cache.max_entry");
         assert_eq!(refused("[server]\nlisten = \"localhost\""), "server.listen");
         assert_eq!(refused("[admin]\nkey_sha256 = \"zz\""), "admin.key_sha256");
@@ -426,6 +444,9 @@ mod tests {
         assert_eq!(changed("[log]\nlevel = \"debug\""), "log.level");
         assert_eq!(changed("[cache]\ncapacity = \"1GiB\""), "cache.capacity");
         assert_eq!(changed("[cache]\nmax_entry = \"2MiB\""), "cache.max_entry");
+        assert_eq!(changed("[server]\nhandover = \"/a\""), "server.handover");
+        let without = unchanged_since_start(&file("[server]\nhandover = \"/a\""), &running);
+        assert_eq!(without.unwrap_err().key, "server.handover");
         assert_eq!(unchanged_since_start(&running, &file("[cache]\nttl = \"1s\"")), Ok(()));
     }
 

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,14 +20,15 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     args::Options,
     banner,
-    config::{self, ConfigError, File, LogFormat, LogLevel},
+    config::{self, ConfigError, File},
     connection::Patience,
     console, disk,
+    handover::{Heir, Offer, Taken},
     jobs::Jobs,
     keep::InForce,
     log, metrics,
@@ -36,7 +38,7 @@ use crate::{
     redis::{self, Background},
     resolve,
     serve::{self, Shared, Workers},
-    sim::SimConnect,
+    sim::{self, SimConnect},
     supervise::supervised,
     surroundings::{Addresses, Surroundings},
     traces::{self, Exporter},
@@ -81,19 +83,8 @@ pub(crate) fn load(options: &Options) -> Result<File, ConfigError> {
 
 pub(crate) fn surroundings(workers: usize) -> Result<Surroundings, Error> {
     let tcp = TcpConnect::new(Resolver::default()).map_err(|error| Error::Start(error.to_string()))?;
-    let sim: SharedConnect = Arc::new(SimConnect::new(Sim::new(sim_settings())));
+    let sim: SharedConnect = Arc::new(SimConnect::new(Sim::new(sim::settings())));
     Ok(Surroundings { tcp: Arc::new(tcp), sim, workers })
-}
-
-/// A pace at which a stream can be seen to stream.
-fn sim_settings() -> chimera_sim::Settings {
-    chimera_sim::Settings {
-        first_token: Duration::from_millis(50),
-        per_token: Duration::from_millis(5),
-        // Nobody looks at what it has seen.
-        keep_seen: 0,
-        ..chimera_sim::Settings::default()
-    }
 }
 
 /// Resolves the configuration and shows it, secrets redacted.
@@ -106,30 +97,13 @@ pub(crate) fn check(options: &Options) -> Result<String, Error> {
     toml::to_string(&file).map_err(|error| Error::Start(error.to_string()))
 }
 
-fn start_log(settings: &config::Log) -> io::Result<log::Last> {
-    let level = match settings.level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let (queue, last) = log::start(io::stderr())?;
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(queue);
-    match settings.format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(last)
-}
-
 /// Runs the gateway until it is told to stop.
 pub(crate) fn serve(options: Options) -> Result<(), Error> {
     // Before it is loaded: what is written meanwhile is loaded again rather than missed.
     let loaded = options.config.as_deref().and_then(watch::digest);
     let file = load(&options)?;
     let addresses = resolve::addresses(&file)?;
-    let _last = start_log(&file.log)?;
+    let _last = log::begin(&file.log)?;
     let handle = metrics::install().map_err(|error| Error::Start(error.to_string()))?;
     let workers = match file.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -141,9 +115,15 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
     let (tracer, mut exporter) = traces::start(&file, &around)?.unzip();
     settings.tracer = tracer;
     let (gateway, background) = gateway(&file, settings)?;
-    let bind = |key, address| serve::bind(address).map_err(|error| Error::Listen(key, address, error));
-    let data = bind("server.listen", addresses.data)?;
-    let admin = bind("server.admin_listen", addresses.admin)?;
+    let handover = file.server.handover.as_deref();
+    let no_handover = |error: io::Error| Error::Start(format!("server.handover: {error}"));
+    let mut taken = handover.map(Taken::from).transpose().map_err(no_handover)?.flatten();
+    let mut listen = |key, address| match taken.as_mut().and_then(|taken| taken.listener(address)) {
+        Some(listener) => Ok(listener),
+        None => serve::bind(address).map_err(|error| Error::Listen(key, address, error)),
+    };
+    let data = listen("server.listen", addresses.data)?;
+    let admin = listen("server.admin_listen", addresses.admin)?;
     let listening = Addresses { data: data.local_addr()?, admin: admin.local_addr()? };
     let shared = Shared {
         patience: Patience {
@@ -165,32 +145,40 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
         listening,
         in_force: Mutex::new(file.clone()),
     };
-    let server = Server {
+    let mut server = Server {
         workers: Workers::start(workers, most, &gateway, &shared)?,
+        jobs: Mutex::new(None),
         reloader: Arc::new(reloader),
         gateway,
         shared,
         drain: (file.server.drain_min.0, file.server.drain_max.0),
     };
     let ended = server.gateway.clone();
-    let jobs = match file.optimizer.running {
-        0 => None,
-        _ => Some(Jobs::start(ended.worker(workers))?),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let data = TcpListener::from_std(data)?;
         let admin = TcpListener::from_std(admin)?;
+        let offer = handover.map(Offer::bind).transpose().map_err(no_handover)?;
+        if let Some(taken) = taken {
+            taken.ready();
+        }
+        if let Some(offer) = &offer {
+            offer.publish().map_err(no_handover)?;
+        }
+        // The process before, if there was one, works on them no more.
+        if file.optimizer.running > 0 {
+            server.jobs = Mutex::new(Some(Jobs::start(ended.worker(workers))?));
+        }
         show(&banner::text(&file, &listening));
-        server.run(data, admin, handle, exporter.as_mut()).await?;
+        let ran = server.run((data, admin), handle, exporter.as_mut(), offer).await;
+        server.finish_jobs();
+        drop(server);
+        ran?;
         if let Some(exporter) = exporter {
             exporter.finish().await;
         }
         Ok::<_, Error>(())
     })?;
-    if let Some(jobs) = jobs {
-        jobs.finish();
-    }
     if let Some(background) = background {
         background.finish(&ended);
     }
@@ -307,6 +295,7 @@ impl Reloader {
 
 struct Server {
     workers: Workers,
+    jobs: Mutex<Option<Jobs>>,
     reloader: Arc<Reloader>,
     gateway: Gateway,
     shared: Shared,
@@ -315,11 +304,11 @@ struct Server {
 
 impl Server {
     async fn run(
-        self,
-        data: TcpListener,
-        admin: TcpListener,
+        &self,
+        (data, admin): (TcpListener, TcpListener),
         handle: PrometheusHandle,
         mut exporter: Option<&mut Exporter>,
+        offer: Option<Offer>,
     ) -> Result<(), Error> {
         let [for_config, for_reload, for_key, for_check] = [(); 4].map(|()| self.reloader.clone());
         let render = handle.clone();
@@ -338,8 +327,10 @@ impl Server {
         let plane = Plane { admin: Admin::new(self.gateway.clone(), hooks), console, reports, key };
         let process = Process::new();
         let looking = supervised("console", async || console::look(plane.console.clone()).await);
-        let serving =
-            supervised("admin", async || serve::serve_admin(&admin, &plane, self.shared.clone()).await);
+        let handed_over = CancellationToken::new();
+        let serving = supervised("admin", async || {
+            serve::serve_admin(&admin, &plane, self.shared.clone(), &handed_over).await
+        });
         tokio::select! {
             never = serving => match never {},
             () = looking => Ok(()),
@@ -347,7 +338,21 @@ impl Server {
             () = supervised("watching", async || self.reloader.follow_file().await) => Ok(()),
             () = supervised("measuring", async || measure(&process, &handle).await) => Ok(()),
             () = supervised("traces", async || export(exporter.as_deref_mut()).await) => Ok(()),
-            result = self.live(data) => result,
+            result = self.live(data, &admin, offer.as_ref(), &handed_over) => result,
+        }
+    }
+
+    /// Leaves what was given to another process to it.
+    fn hand_over(&self, heir: Heir, handed_over: &CancellationToken) {
+        handed_over.cancel();
+        self.finish_jobs();
+        heir.go_on();
+    }
+
+    /// Nobody works on optimisation jobs any more; what was paid for them is on the disk.
+    fn finish_jobs(&self) {
+        if let Some(jobs) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            jobs.finish();
         }
     }
 
@@ -368,7 +373,13 @@ impl Server {
         }
     }
 
-    async fn live(&self, data: TcpListener) -> Result<(), Error> {
+    async fn live(
+        &self,
+        data: TcpListener,
+        admin: &TcpListener,
+        offer: Option<&Offer>,
+        handed_over: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut stop = Stop::new()?;
         let mut hangup = signal(SignalKind::hangup())?;
         {
@@ -381,34 +392,62 @@ impl Server {
                 }
                 std::future::pending::<Infallible>().await
             });
-            tokio::select! {
+            let listeners = [data.as_fd(), admin.as_fd()];
+            let mut heir = tokio::select! {
                 never = &mut accepting => match never {},
                 never = reloading => match never {},
-                () = stop.wait() => {}
-            }
+                () = stop.wait() => None,
+                heir = taken(offer, &listeners) => Some(heir),
+            };
             tracing::info!("stopping: readiness fails, streams may finish; a second signal ends them");
             self.gateway.set_ready(false);
             let lame = tokio::time::sleep(self.drain.0);
-            tokio::select! {
-                never = &mut accepting => match never {},
-                () = lame => {}
-                () = stop.wait() => return Ok(()),
+            tokio::pin!(lame);
+            if heir.is_none() {
+                tokio::select! {
+                    never = &mut accepting => match never {},
+                    () = &mut lame => {}
+                    () = stop.wait() => return Ok(()),
+                    later = taken(offer, &listeners) => heir = Some(later),
+                }
+            }
+            if let Some(heir) = heir {
+                self.hand_over(heir, handed_over);
+                tokio::select! {
+                    () = lame => {}
+                    () = stop.wait() => return Ok(()),
+                }
             }
         }
         drop(data);
         self.shared.draining.store(true, Relaxed);
         self.shared.connections.close();
         let deadline = Instant::now() + self.drain.1.saturating_sub(self.drain.0);
+        let admin_only = async {
+            if !handed_over.is_cancelled() {
+                self.hand_over(taken(offer, &[admin.as_fd()]).await, handed_over);
+            }
+            std::future::pending::<Infallible>().await
+        };
         tokio::select! {
             () = self.shared.connections.wait() => return Ok(()),
             () = stop.wait() => return Ok(()),
             () = tokio::time::sleep_until(deadline) => {}
+            never = admin_only => match never {},
         }
         tracing::warn!("streams were still open at the end of drain_max; they end with an error");
         self.gateway.end_streams();
         // A moment for the last events to be written.
         let _ = tokio::time::timeout(Duration::from_secs(3), self.shared.connections.wait()).await;
         Ok(())
+    }
+}
+
+/// Waits until another process is about to accept in place of this one; for ever, if none can ask.
+async fn taken(offer: Option<&Offer>, listeners: &[BorrowedFd<'_>]) -> Heir {
+    match offer {
+        Some(offer) => offer.taken(listeners).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::{Activity, Answering, Guarded, Patience, Watched},
@@ -260,8 +260,14 @@ fn serve_data(
     Guarded::new(Spoken::new(io, service), activity, shared.patience, shared.draining.clone())
 }
 
-/// Serves the admin listener until the future is dropped; its connections end with it.
-pub(crate) async fn serve_admin(listener: &TcpListener, plane: &Plane, shared: Shared) -> Infallible {
+/// Serves the admin listener until the future is dropped; its connections end with it. Once it is handed over, those
+/// that are open are served still.
+pub(crate) async fn serve_admin(
+    listener: &TcpListener,
+    plane: &Plane,
+    shared: Shared,
+    handed_over: &CancellationToken,
+) -> Infallible {
     /// More than a scraper, some scripts, and browsers with six connections each ever need.
     const MOST: usize = 256;
     let mut connections = tokio::task::JoinSet::new();
@@ -270,7 +276,11 @@ pub(crate) async fn serve_admin(listener: &TcpListener, plane: &Plane, shared: S
         if connections.len() >= MOST {
             connections.join_next().await;
         }
-        let stream = accept_one(listener).await;
+        let stream = tokio::select! {
+            biased;
+            () = handed_over.cancelled() => break,
+            stream = accept_one(listener) => stream,
+        };
         let plane = plane.clone();
         let activity = Activity::new();
         let io = Watched::new(stream, activity.clone());
@@ -284,4 +294,6 @@ pub(crate) async fn serve_admin(listener: &TcpListener, plane: &Plane, shared: S
         let connection = Spoken::new(io, service);
         connections.spawn(Guarded::new(connection, activity, shared.patience, shared.draining.clone()));
     }
+    while connections.join_next().await.is_some() {}
+    std::future::pending().await
 }

@@ -1,5 +1,7 @@
 //! The sections that every gateway has: listeners, log, timeouts, limits, compression, breakers.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::secs;
@@ -17,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) write_stall_timeout: Span,
     pub(crate) drain_min: Span,
     pub(crate) drain_max: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) handover: Option<PathBuf>,
     pub(crate) watch: bool,
 }
 
@@ -32,6 +36,7 @@ impl Default for Server {
             write_stall_timeout: secs(60),
             drain_min: secs(1),
             drain_max: secs(600),
+            handover: None,
             watch: false,
         }
     }
