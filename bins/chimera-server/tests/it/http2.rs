@@ -9,27 +9,27 @@ use std::{
 
 use crate::support::{Client, PATIENCE, Provider, Server, Step, answer, event, stream_head};
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// A frame as it was read.
-struct Frame {
-    kind: u8,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
     flags: u8,
     stream: u32,
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
-struct Connection(Client);
+pub(crate) struct Connection(pub(crate) Client);
 
 impl Connection {
     /// Connects, with a window for each stream.
-    fn new(server: &Server, window: u32) -> Self {
+    pub(crate) fn new(server: &Server, window: u32) -> Self {
         Self::to(server.data, window)
     }
 
@@ -44,18 +44,18 @@ impl Connection {
         connection
     }
 
-    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = (payload.len() as u32).to_be_bytes();
         let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
         self.0.send([&head, payload].concat());
     }
 
-    fn window(&mut self, stream: u32, more: u32) {
+    pub(crate) fn window(&mut self, stream: u32, more: u32) {
         self.frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes());
     }
 
     /// A chat call on a stream of its own.
-    fn chat(&mut self, stream: u32, text: &str, streamed: bool) {
+    pub(crate) fn chat(&mut self, stream: u32, text: &str, streamed: bool) {
         let body = format!(
             r#"{{"model":"gpt-test","stream":{streamed},"messages":[{{"role":"user","content":"{text}"}}]}}"#
         );
@@ -70,7 +70,7 @@ impl Connection {
         self.frame(0, END_STREAM, stream, body.as_bytes());
     }
 
-    fn read(&mut self) -> Frame {
+    pub(crate) fn read(&mut self) -> Frame {
         let mut head = [0; 9];
         self.0.stream.read_exact(&mut head).expect("a frame");
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
@@ -109,7 +109,7 @@ fn busy(server: &Server) -> Option<f64> {
     server.metric("chimera_pool_slots{deployment=\"openai\",state=\"busy\"}")
 }
 
-fn await_idle(server: &Server) {
+pub(crate) fn await_idle(server: &Server) {
     let deadline = Instant::now() + PATIENCE;
     while busy(server) != Some(0.0) {
         assert!(Instant::now() < deadline, "places in flight are given back: {:?}", busy(server));

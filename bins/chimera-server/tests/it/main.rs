@@ -7,6 +7,7 @@ mod clients;
 mod commands;
 mod console;
 mod disk;
+mod floods;
 mod handover;
 mod heads;
 mod http2;
