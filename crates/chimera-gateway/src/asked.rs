@@ -16,6 +16,7 @@ use crate::{
     models::Resolved,
     plan::Plan,
     route::Call,
+    set_aside::SetAside,
     traces::Calling,
     upstream::Outgoing,
 };
@@ -95,6 +96,7 @@ pub(crate) fn load_of(
             ticket: shared.cache.ticket(&looked.fingerprint),
         }),
         lease: None,
+        set_aside: SetAside::default(),
         calling,
         deadline,
         shortened: deadline < plan.tier_deadline,

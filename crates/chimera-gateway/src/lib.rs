@@ -78,6 +78,7 @@ mod request_id;
 mod respond;
 mod route;
 mod second_tier;
+mod set_aside;
 mod settings;
 mod told;
 mod traces;

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chimera_protocol::Usage;
+
 use crate::auth::Tenant;
 
 /// The limits of a tenant; `None` is unlimited.
@@ -57,7 +59,7 @@ pub(crate) struct Left {
     pub(crate) reset: Duration,
 }
 
-/// A bucket that holds a minute's worth and refills evenly. Tokens are debited after the fact, so the
+/// A bucket that holds a minute's worth and refills evenly. How many tokens a call takes is known after the fact, so the
 /// level may go below zero; it then has to rise above zero again before the next request.
 struct Bucket {
     per_minute: u64,
@@ -98,6 +100,21 @@ impl Bucket {
             .map_err(|level| self.time_to(want.max(1).saturating_sub(level)))
     }
 
+    /// Takes `units` if anything is left, however much that is; otherwise says how long it takes until something is.
+    fn overdraw(&self, units: u64, now: Instant) -> Result<(), Duration> {
+        self.refill(now);
+        self.level
+            .fetch_update(AcqRel, Acquire, |level| (level > 0).then(|| level.saturating_sub(milli(units))))
+            .map(|_| ())
+            .map_err(|level| self.time_to(1_i64.saturating_sub(level)))
+    }
+
+    fn credit(&self, units: u64) {
+        let full = milli(self.per_minute);
+        let more = |level: i64| Some(level.saturating_add(milli(units)).min(full));
+        let _ = self.level.fetch_update(AcqRel, Relaxed, more);
+    }
+
     fn debit(&self, units: u64) {
         let _ = self.level.fetch_update(AcqRel, Relaxed, |level| Some(level.saturating_sub(milli(units))));
     }
@@ -128,8 +145,12 @@ pub(crate) struct TenantLimits {
     settings: Limits,
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
+    usual_answer: AtomicU64,
     in_flight: AtomicUsize,
 }
+
+/// What an answer is taken for before there was one.
+const FIRST_GUESS: u64 = 1000;
 
 impl TenantLimits {
     pub(crate) fn new(settings: Limits, now: Instant) -> Self {
@@ -137,6 +158,7 @@ impl TenantLimits {
             settings,
             requests: settings.requests_per_minute.map(|n| Bucket::new(n, now)),
             tokens: settings.tokens_per_minute.map(|n| Bucket::new(n, now)),
+            usual_answer: AtomicU64::new(FIRST_GUESS),
             in_flight: AtomicUsize::new(0),
         }
     }
@@ -145,11 +167,36 @@ impl TenantLimits {
         self.settings == Limits::default()
     }
 
-    /// Counts used tokens.
-    pub(crate) fn debit_tokens(&self, tokens: u64) {
+    pub(crate) fn has_token_limit(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// The largest answer of late, in tokens.
+    pub(crate) fn usual_answer(&self) -> u64 {
+        self.usual_answer.load(Relaxed)
+    }
+
+    /// Takes what a call may come to, unless there is nothing left.
+    pub(crate) fn set_aside(&self, tokens: u64, now: Instant) -> Result<(), Exceeded> {
+        let Some(bucket) = &self.tokens else { return Ok(()) };
+        bucket.overdraw(tokens, now).map_err(|retry_after| Exceeded { limit: Limit::Tokens, retry_after })
+    }
+
+    pub(crate) fn give_back(&self, tokens: u64) {
         if let Some(bucket) = &self.tokens {
-            bucket.debit(tokens);
+            bucket.credit(tokens);
         }
+    }
+
+    /// Puts what a call has used in place of what was set aside for it.
+    pub(crate) fn settle(&self, set_aside: u64, usage: &Usage) {
+        self.give_back(set_aside);
+        let Some(bucket) = &self.tokens else { return };
+        bucket.debit(usage.total());
+        let answer = usage.output_tokens.unwrap_or(0);
+        let _ = self
+            .usual_answer
+            .fetch_update(Relaxed, Relaxed, |usual| Some(answer.max(usual - usual.div_ceil(8))));
     }
 
     /// What is left: of requests, of tokens.
@@ -199,6 +246,28 @@ mod tests {
         Arc::new(Tenant { name: "t".into(), limits: TenantLimits::new(limits, now) })
     }
 
+    fn of(tokens: u64) -> Usage {
+        Usage { input_tokens: Some(tokens), ..Usage::default() }
+    }
+
+    #[test]
+    fn c16_of_many_threads_one_passes_what_has_room_for_one() {
+        let now = Instant::now();
+        let limits = Limits { requests_per_minute: Some(1), tokens_per_minute: Some(1), ..Limits::default() };
+        for what in ["requests", "tokens"] {
+            let tenant = tenant(limits, now);
+            let passed = std::thread::scope(|scope| {
+                let one = || match what {
+                    "requests" => admit(&tenant, now).is_ok(),
+                    _ => tenant.limits.set_aside(100, now).is_ok(),
+                };
+                let asking: Vec<_> = (0..50).map(|_| scope.spawn(one)).collect();
+                asking.into_iter().map(|one| usize::from(one.join().unwrap())).sum::<usize>()
+            });
+            assert_eq!(passed, 1, "{what}");
+        }
+    }
+
     #[test]
     fn requests_refill_evenly_and_refusals_say_when() {
         let now = Instant::now();
@@ -218,7 +287,7 @@ mod tests {
         let now = Instant::now();
         let tenant = tenant(Limits { tokens_per_minute: Some(600), ..Limits::default() }, now);
         assert!(admit(&tenant, now).is_ok());
-        tenant.limits.debit_tokens(1200);
+        tenant.limits.settle(0, &of(1200));
         let refused = admit(&tenant, now).err().unwrap();
         assert_eq!(refused.limit, Limit::Tokens);
         assert!(admit(&tenant, now + Duration::from_secs(59)).is_err());
@@ -240,8 +309,16 @@ mod tests {
     fn absurd_token_counts_saturate() {
         let now = Instant::now();
         let tenant = tenant(Limits { tokens_per_minute: Some(10), ..Limits::default() }, now);
-        tenant.limits.debit_tokens(u64::MAX);
-        tenant.limits.debit_tokens(u64::MAX);
+        tenant.limits.settle(0, &of(u64::MAX));
+        tenant.limits.settle(0, &of(u64::MAX));
         assert!(admit(&tenant, now).is_err());
+        tenant.limits.give_back(u64::MAX);
+        tenant.limits.give_back(u64::MAX);
+        assert!(admit(&tenant, now).is_ok());
+        assert_eq!(
+            tenant.limits.left(now).1.map(|left| left.remaining),
+            Some(10),
+            "no more than a minute's worth"
+        );
     }
 }

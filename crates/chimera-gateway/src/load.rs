@@ -26,6 +26,7 @@ use crate::{
     mixed::Mixed,
     passing::EventSource,
     refusal,
+    set_aside::SetAside,
     traces::Calling,
     upstream::{Framing, Outgoing},
 };
@@ -98,6 +99,8 @@ pub(crate) struct Load {
     pub(crate) keep: Option<Keep>,
     /// Held while the call is made, where gateways make one between them.
     pub(crate) lease: Option<CallLease>,
+    /// What its tenant's limit is debited with until it ends.
+    pub(crate) set_aside: SetAside,
     /// Where it is traced.
     pub(crate) calling: Option<Calling>,
     pub(crate) deadline: Instant,
@@ -154,6 +157,19 @@ impl Load {
         }
     }
 
+    /// What ends the call before it is sent: an answer that another gateway was given, or its tenant's limit.
+    pub(crate) async fn before(&mut self) -> Option<Piece> {
+        if let Some(piece) = self.leased().await {
+            return Some(piece);
+        }
+        let (asked, now) = (&self.outgoing, self.began.into_std());
+        match SetAside::new(&self.tenant, asked.dialect, self.operation, &asked.body, now) {
+            Ok(set_aside) => self.set_aside = set_aside,
+            Err(exceeded) => return Some(Piece::Failed(Arc::new(Failure::exceeded(exceeded)))),
+        }
+        None
+    }
+
     /// Sends the request; the judge comes back with what it had to decode.
     pub(crate) async fn send(&self) -> Sent {
         let (dialect, sizes) = (self.outgoing.dialect, &self.state.settings.sizes);
@@ -186,7 +202,7 @@ impl Load {
     }
 
     async fn unary(mut self) -> Piece {
-        if let Some(piece) = self.leased().await {
+        if let Some(piece) = self.before().await {
             return piece;
         }
         let sent = pin!(self.send()).await;
@@ -269,7 +285,7 @@ impl Load {
             calling.costs(usage);
         }
         self.state.tokens.used(reply.deployment.name(), &usage);
-        self.tenant.limits.debit_tokens(usage.total());
+        self.set_aside.settle(&usage);
         let keys = reply.deployment.provider().keys();
         keys.debit(reply.key, usage.total(), reply.judged.into_std());
     }

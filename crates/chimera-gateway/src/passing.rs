@@ -160,7 +160,7 @@ impl Drop for Passed {
 impl EventSource {
     pub(crate) fn new(mut load: Load) -> Self {
         let call = Box::pin(async move {
-            if let Some(piece) = load.leased().await {
+            if let Some(piece) = load.before().await {
                 return (Arc::new(load), Err(piece));
             }
             let result = load.send().await;

@@ -6,7 +6,10 @@ use chimera_gateway::{DialectId, Gateway, Limits, Models, Settings, Tenant, Tena
 use http::Method;
 use tokio::time::Instant;
 
-use crate::support::{ANSWER, Scripted, Silent, call, chat, gateway, post, provider, unary};
+use crate::support::{
+    ANSWER, Act, DONE, STOP, Script, Scripted, Silent, call, chat, delta, gateway, post, provider, stream,
+    unary,
+};
 
 fn keyed(limits: Limits, upstream: &Arc<Scripted>) -> Gateway {
     let mut models = Models::default();
@@ -91,7 +94,7 @@ async fn u06_c05_a_stream_without_its_end_is_billed_for_what_it_told() {
     let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"usage\":{\"input_tokens\":50,\"output_tokens\":1}}}\n\n";
     let delta = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}\n\n";
     for leaves in [false, true] {
-        let upstream = Scripted::answering(crate::support::stream(&[start, delta]));
+        let upstream = Scripted::answering(stream(&[start, delta]));
         let mut models = Models::default();
         models.add_provider(provider("one", DialectId::Anthropic, &upstream));
         let mut settings = Settings::new(models);
@@ -109,18 +112,99 @@ async fn u06_c05_a_stream_without_its_end_is_billed_for_what_it_told() {
             while crate::support::next(&mut body).await.is_some_and(|piece| piece.is_ok()) {}
         }
         drop(body);
-        let next = crate::support::finish(ask().await).await;
+        let mut models =
+            http::Request::get("/v1/models").header("host", "localhost").body(Default::default()).unwrap();
+        models.headers_mut().insert("x-api-key", "k".parse().unwrap());
+        models.headers_mut().insert("anthropic-version", "2023-06-01".parse().unwrap());
+        let next = call(&gateway, models).await;
         let left: u64 = next.header("anthropic-ratelimit-tokens-remaining").parse().unwrap();
         assert!((940..=950).contains(&left), "leaves: {leaves}: {left}");
     }
 }
 
+/// How many of fifty at once get past a limit of tokens: what they may come to is taken before they are sent.
+async fn of_fifty(
+    limits: Limits,
+    ask: impl Fn(usize) -> http::Request<http_body_util::Full<bytes::Bytes>>,
+) -> (usize, usize) {
+    let reply = |asked: &str| match asked.contains(r#""stream":true"#) {
+        true => stream(&[&delta("a"), STOP, DONE]),
+        false => unary(200, ANSWER),
+    };
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::Reply(reply), Act::Again])]);
+    let gateway = keyed(limits, &upstream);
+    let asking: Vec<_> = (0..50)
+        .map(|n| {
+            let (gateway, request) = (gateway.clone(), ask(n));
+            tokio::spawn(async move { call(&gateway, request).await.status })
+        })
+        .collect();
+    let mut passed = 0;
+    for one in asking {
+        match one.await.unwrap() {
+            200 => passed += 1,
+            status => assert_eq!(status, 429),
+        }
+    }
+    (passed, upstream.count())
+}
+
+#[tokio::test]
+async fn c16_fifty_at_once_do_not_overdraw_a_limit_by_more_than_one_call() {
+    let body = |n: usize, more: &str| {
+        let mut request = post(
+            "/v1/chat/completions",
+            &format!(r#"{{"model":"gpt-x"{more},"messages":[{{"role":"user","content":"question {n}"}}]}}"#),
+        );
+        request.headers_mut().insert("authorization", "Bearer key-a".parse().unwrap());
+        request
+    };
+    let tokens = |most| Limits { tokens_per_minute: Some(most), ..Limits::default() };
+    assert_eq!(of_fifty(tokens(1), |n| body(n, "")).await, (1, 1));
+    // Some thirty bytes of text and a bound of 90: nearly a hundred tokens each.
+    assert_eq!(of_fifty(tokens(950), |n| body(n, ",\"max_tokens\":90")).await, (10, 10));
+    assert_eq!(of_fifty(tokens(950), |n| body(n, r#","stream":true,"max_tokens":90"#)).await, (10, 10));
+    let requests = Limits { requests_per_minute: Some(1), ..Limits::default() };
+    assert_eq!(of_fifty(requests, |n| body(n, "")).await, (1, 1));
+    // The same question is asked of a provider once, and its limit debited once.
+    assert_eq!(of_fifty(tokens(1), |_| body(0, "")).await.1, 1);
+}
+
+/// What a call took is given back if it brought nothing, and settled if it brought something.
+#[tokio::test(start_paused = true)]
+async fn c16_what_was_set_aside_is_settled_on_every_ending() {
+    let left = async |gateway: &Gateway| {
+        let mut request =
+            http::Request::get("/v1/models").header("host", "localhost").body(Default::default()).unwrap();
+        request.headers_mut().insert("authorization", "Bearer key-a".parse().unwrap());
+        call(gateway, request).await.header("x-ratelimit-remaining-tokens").parse::<u64>().unwrap()
+    };
+    let limits = Limits { tokens_per_minute: Some(60), ..Limits::default() };
+    let mute = vec![Act::Read, Act::AwaitClose];
+    let gateway = keyed(limits, &Scripted::new([Script::Acts(mute)]));
+    let waiting = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.handle(with_key("key-a", "1")).await }
+    });
+    crate::support::settle().await;
+    assert_eq!(left(&gateway).await, 0, "a call is under way");
+    let refused = call(&gateway, with_key("key-a", "2")).await;
+    assert!(refused.status == 429 && refused.body.contains("tokens per minute"), "{}", refused.body);
+    waiting.abort();
+    let _ = waiting.await;
+    assert_eq!(left(&gateway).await, 60, "its caller has left");
+    let failing = Scripted::answering(unary(500, r#"{"error":{"message":"down"}}"#));
+    let gateway = keyed(limits, &failing);
+    assert_eq!(call(&gateway, with_key("key-a", "1")).await.status, 500);
+    assert_eq!(left(&gateway).await, 60, "it brought nothing");
+    let gateway = keyed(limits, &Scripted::answering(unary(200, ANSWER)));
+    assert_eq!(call(&gateway, with_key("key-a", "1")).await.status, 200);
+    assert_eq!(left(&gateway).await, 53, "it used seven");
+}
+
 #[tokio::test]
 async fn concurrency_is_bounded_per_tenant() {
-    let upstream = Scripted::new([crate::support::Script::Acts(vec![
-        crate::support::Act::Read,
-        crate::support::Act::AwaitClose,
-    ])]);
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::AwaitClose])]);
     let gateway = keyed(Limits { concurrency: Some(1), ..Limits::default() }, &upstream);
     let waiting = tokio::spawn({
         let gateway = gateway.clone();
