@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use crate::{
+    debian::{self, quiet},
     process::{self, Outcome, cargo, root, target, venv},
-    redis::quiet,
 };
 
 /// Runs the suite; gives its closing line. Without a Chromium, and without a way to one, it is skipped.
@@ -25,13 +25,7 @@ pub(crate) fn run(options: &[String]) -> Outcome<String> {
 
 /// The Chromium that is here, installed from Debian where that is possible.
 fn ensure() -> Option<&'static str> {
-    let find = || {
+    debian::ensure("chromium", || {
         ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| quiet(name, &["--version"]))
-    };
-    if let Some(found) = find() {
-        return Some(found);
-    }
-    println!("chromium is not here; trying apt-get");
-    let install = ["install", "--yes", "--no-install-recommends", "chromium"];
-    (quiet("apt-get", &["update"]) && quiet("apt-get", &install)).then(find)?
+    })
 }

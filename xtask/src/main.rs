@@ -1,6 +1,7 @@
 //! The tasks of this workspace. `cargo xtask help` lists them.
 
 mod console;
+mod debian;
 mod dialects;
 mod docs;
 mod layers;
@@ -9,7 +10,6 @@ mod monitoring;
 mod perf;
 mod process;
 mod real_model;
-mod redis;
 mod sdk;
 mod test;
 mod tidy;

@@ -12,21 +12,16 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 use serde_json::Value;
 
 use crate::{
+    debian::{self, quiet},
     process::{Outcome, output, root},
-    redis::quiet,
 };
 
 pub(crate) use live::run;
 
 /// Whether Prometheus and its promtool are here, installed from Debian where that is possible.
 pub(crate) fn ensure() -> bool {
-    let has = || quiet("promtool", &["--version"]) && quiet("prometheus", &["--version"]);
-    if has() {
-        return true;
-    }
-    println!("prometheus is not here; trying apt-get");
-    let install = ["install", "--yes", "--no-install-recommends", "prometheus"];
-    quiet("apt-get", &["update"]) && quiet("apt-get", &install) && has()
+    let both = || (quiet("promtool", &["--version"]) && quiet("prometheus", &["--version"])).then_some(());
+    debian::ensure("prometheus", both).is_some()
 }
 
 /// Everything that can be checked at rest.

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use crate::{
-    console, docs, layers, monitoring,
+    console, debian, docs, layers, monitoring,
     process::{Outcome, cargo, run},
-    redis, sdk, tidy,
+    sdk, tidy,
 };
 
 /// One part of the tests, as the summary shows it.
@@ -29,18 +29,20 @@ fn part(name: &'static str, work: impl FnOnce() -> Outcome<String>) -> Part {
 pub(crate) fn all() -> Outcome {
     let parts = [
         part("unit, integration and documentation tests", || {
-            let has_redis = redis::ensure();
             let mut tests = cargo();
-            if !has_redis {
-                tests.env("CHIMERA_SKIP_REDIS", "1");
+            let mut said = "passed".to_owned();
+            let needed = [
+                ("redis-server", debian::has_redis(), "CHIMERA_SKIP_REDIS"),
+                ("libfaketime", debian::has_faketime(), "CHIMERA_SKIP_FAKETIME"),
+            ];
+            for (package, is_here, skip) in needed {
+                if !is_here {
+                    tests.env(skip, "1");
+                    said += &format!(", those with {package} SKIPPED: apt-get install {package}");
+                }
             }
             run(tests.args(["test", "--workspace", "--locked", "--quiet"]))?;
-            Ok(if has_redis {
-                "passed"
-            } else {
-                "passed, those with a Redis SKIPPED: apt-get install redis-server"
-            }
-            .into())
+            Ok(said)
         }),
         part("examples run", examples),
         part("official SDKs", sdk::run),

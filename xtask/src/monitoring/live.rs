@@ -16,8 +16,8 @@ use std::{
 
 use super::{ensure, expressions, metric_names, prometheus::Prometheus, rules};
 use crate::{
+    debian,
     process::{Killed, Outcome, cargo, free_port, run as run_command, start_gateway},
-    redis,
 };
 
 /// `cargo xtask monitoring`.
@@ -86,7 +86,7 @@ impl Drop for Stage {
 impl Stage {
     fn set() -> Outcome<Self> {
         let (data, admin, provider, redis) = (free_port()?, free_port()?, free_port()?, free_port()?);
-        let has_redis = redis::ensure();
+        let has_redis = debian::has_redis();
         let second = if has_redis {
             format!("[cache.redis]\nurl = \"redis://127.0.0.1:{redis}\"\n")
         } else {

@@ -4,6 +4,7 @@
 
 mod admin;
 mod clients;
+mod clock;
 mod commands;
 mod console;
 mod disk;
