@@ -8,7 +8,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -34,6 +34,8 @@ struct State {
     waits: bool,
     /// Since when, as far as a look has seen. Asking the clock is left to the look.
     since: Option<Instant>,
+    /// Who asked for more when there was none.
+    asked: Option<Waker>,
 }
 
 impl State {
@@ -54,7 +56,11 @@ impl State {
         }
         let Some((body, _)) = &mut self.source else { return Poll::Ready(Some(Err(Aborted))) };
         self.waits = false;
-        match ready!(Pin::new(body).poll_frame(cx)) {
+        let polled = Pin::new(body).poll_frame(cx);
+        if polled.is_pending() && !self.asked.as_ref().is_some_and(|asked| asked.will_wake(cx.waker())) {
+            self.asked = Some(cx.waker().clone());
+        }
+        match ready!(polled) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     self.rest = data;
@@ -66,8 +72,14 @@ impl State {
         }
     }
 
-    /// Lets go of the body when the client's turn has lasted for longer than `limit`.
+    /// Lets go of the body when the client's turn has lasted for longer than `limit`. When it is the body's, has it
+    /// asked again: it may have to end, although nothing comes of it.
     fn look(&mut self, now: Instant, limit: Duration) {
+        if !self.waits
+            && let Some(asked) = &self.asked
+        {
+            asked.wake_by_ref();
+        }
         if self.waits && now - *self.since.get_or_insert(now) > limit {
             self.source = None;
             self.rest = Bytes::new();
@@ -112,7 +124,13 @@ const MANY: usize = 128;
 impl Streams {
     /// Watches a body from now on.
     pub(crate) fn watch(&self, body: Body, answering: Answering) -> Stream {
-        let state = State { source: Some((body, answering)), rest: Bytes::new(), waits: true, since: None };
+        let state = State {
+            source: Some((body, answering)),
+            rest: Bytes::new(),
+            waits: true,
+            since: None,
+            asked: None,
+        };
         let state = Arc::new(Mutex::new(state));
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() >= MANY {

@@ -79,17 +79,23 @@ impl Tenants {
         self.open.is_none()
     }
 
-    /// The tenant of a request.
+    /// The tenant of a request, and the key that says so, where one is needed.
     pub(crate) fn authenticate(
         &self,
         headers: &HeaderMap,
         query: Option<&str>,
-    ) -> Result<&Arc<Tenant>, Denied> {
+    ) -> Result<(&Arc<Tenant>, Option<KeyDigest>), Denied> {
         if let Some(open) = &self.open {
-            return Ok(open);
+            return Ok((open, None));
         }
         let digest = key_digest(&presented_key(headers, query)?.ok_or(Denied::Missing)?);
-        self.by_digest.get(&digest).ok_or(Denied::Unknown)
+        let tenant = self.by_digest.get(&digest).ok_or(Denied::Unknown)?;
+        Ok((tenant, Some(digest)))
+    }
+
+    /// Whether a key opens anything still.
+    pub(crate) fn admits(&self, key: &KeyDigest) -> bool {
+        self.open.is_some() || self.by_digest.contains_key(key)
     }
 }
 

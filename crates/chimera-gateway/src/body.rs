@@ -193,7 +193,15 @@ impl HttpBody for Body {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Lines(lines) => {
-                let line = ready!(lines.stream.as_mut().poll_next(cx));
+                let polled = lines.stream.as_mut().poll_next(cx);
+                if polled.is_pending()
+                    && let Some(revoked) = lines.books.as_mut().and_then(Books::revoked)
+                    && let Some(mut books) = lines.books.take()
+                {
+                    books.cut(Some(&revoked));
+                    return Poll::Ready(Some(Err(Aborted)));
+                }
+                let line = ready!(polled);
                 if line.is_none()
                     && let Some(mut books) = lines.books.take()
                 {
@@ -272,11 +280,12 @@ impl Events {
             None => self.following.poll_next(cx),
             Some(restoring) => restoring.poll_next(&mut self.following, cx),
         };
-        let piece = if polled.is_pending() && self.books.as_ref().is_some_and(Books::is_ending) {
-            let why = "the gateway is stopping and has waited for this stream as long as it may";
-            Some(Piece::Failed(Arc::new(Failure::new(Code::Overloaded, why))))
-        } else {
-            ready!(polled)
+        let piece = match polled {
+            Poll::Ready(piece) => piece,
+            Poll::Pending => match self.books.as_mut().and_then(Books::cut_short) {
+                Some(failure) => Some(Piece::Failed(Arc::new(failure))),
+                None => return Poll::Pending,
+            },
         };
         match piece {
             Some(Piece::Events(events)) => {

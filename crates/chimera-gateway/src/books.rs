@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    auth::Tenant,
+    auth::{KeyDigest, Tenant},
     context::Arrival,
     failure::{Code, Failure},
-    gateway::Shared,
+    gateway::{Shared, State},
     limits::Admission,
     metrics::RequestOutcome,
     request_id::RequestId,
@@ -37,6 +37,8 @@ pub(crate) struct Books {
     pub(crate) limited: Option<Arc<Tenant>>,
     /// The tenant's place among its requests in flight.
     pub(crate) admission: Option<Admission>,
+    /// The key by which it was let in, and the settings that it was last looked for in.
+    pub(crate) admitted: Option<(KeyDigest, Arc<State>)>,
     /// Where it is traced.
     pub(crate) tracing: Option<Box<Tracing>>,
 }
@@ -56,13 +58,28 @@ impl Books {
             code: None,
             limited: None,
             admission: None,
+            admitted: None,
             tracing: None,
         }
     }
 
-    /// Whether the server's patience with open streams is over.
-    pub(crate) fn is_ending(&self) -> bool {
-        self.shared.is_ending()
+    /// Why its stream may not go on, if it may not. To be asked whenever nothing comes.
+    pub(crate) fn cut_short(&mut self) -> Option<Failure> {
+        let why = "the gateway is stopping and has waited for this stream as long as it may";
+        let ending = self.shared.is_ending().then(|| Failure::new(Code::Overloaded, why));
+        ending.or_else(|| self.revoked())
+    }
+
+    /// Whether the caller's key is not valid any more: settings may have changed since it was looked for.
+    pub(crate) fn revoked(&mut self) -> Option<Failure> {
+        let (key, looked_in) = self.admitted.as_mut()?;
+        let state = self.shared.state.load();
+        if Arc::ptr_eq(&state, looked_in) {
+            return None;
+        }
+        *looked_in = state.clone();
+        let why = "the key of this call is not valid any more";
+        (!state.settings.tenants.admits(key)).then(|| Failure::new(Code::AuthenticationFailed, why))
     }
 
     /// Notes that it waits for a provider.

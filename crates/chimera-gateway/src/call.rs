@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     alias::RawRequest,
     asked::{Asked, KeepFor, load_of},
-    auth::{Tenant, Tenants},
+    auth::{KeyDigest, Tenant, Tenants},
     body::Body,
     books::Books,
     context::{Arrival, Context},
@@ -105,7 +105,8 @@ where
         return answered;
     }
     let state = gateway.shared.state.load_full();
-    let tenant = tenant_of(&state.settings.tenants, parts, arrival)?;
+    let (tenant, key) = tenant_of(&state.settings.tenants, parts, arrival)?;
+    books.admitted = key.map(|key| (key, state.clone()));
     if let Some(tracer) = &state.settings.tracer {
         books.tracing = tracer.begin(parts);
         if let Some(tracing) = &mut books.tracing {
@@ -153,15 +154,20 @@ where
     }
 }
 
-/// Whose a request is.
-fn tenant_of(tenants: &Tenants, parts: &Parts, arrival: &Arrival<'_>) -> Result<Arc<Tenant>, Failure> {
+/// Whose a request is, and by which key.
+fn tenant_of(
+    tenants: &Tenants,
+    parts: &Parts,
+    arrival: &Arrival<'_>,
+) -> Result<(Arc<Tenant>, Option<KeyDigest>), Failure> {
     if let Some(caller) = &arrival.caller {
-        return Ok(caller.clone());
+        return Ok((caller.clone(), None));
     }
     if !tenants.require_key() {
         web_page::refuse(parts, arrival.head.has_site)?;
     }
-    tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied).cloned()
+    let (tenant, key) = tenants.authenticate(&parts.headers, parts.uri.query()).map_err(Failure::denied)?;
+    Ok((tenant.clone(), key))
 }
 
 /// Routes that need neither a key nor a provider.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Client, PATIENCE, Provider, Server, Step, answer, event, stream_head};
+use crate::support::{Client, PATIENCE, Provider, Server, Step, answer, chat, event, stream_head};
 
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
@@ -56,6 +56,11 @@ impl Connection {
 
     /// A chat call on a stream of its own.
     pub(crate) fn chat(&mut self, stream: u32, text: &str, streamed: bool) {
+        self.chat_as(stream, "", text, streamed);
+    }
+
+    /// The same, by a key.
+    fn chat_as(&mut self, stream: u32, key: &str, text: &str, streamed: bool) {
         let body = format!(
             r#"{{"model":"gpt-test","stream":{streamed},"messages":[{{"role":"user","content":"{text}"}}]}}"#
         );
@@ -66,6 +71,10 @@ impl Connection {
         block.extend(literal(0x01, "localhost"));
         block.push(0x0f);
         block.extend(literal(0x10, "application/json"));
+        if !key.is_empty() {
+            block.push(0x0f);
+            block.extend(literal(0x08, &format!("Bearer {key}")));
+        }
         self.frame(HEADERS, END_HEADERS, stream, &block);
         self.frame(0, END_STREAM, stream, body.as_bytes());
     }
@@ -190,6 +199,41 @@ fn c05_a_stream_that_an_http2_client_resets_takes_its_upstream_call_with_it() {
     await_idle(&server);
     connection.frame(PING, 0, 0, &[7; 8]);
     assert_eq!(connection.await_frame(PING, 0).payload, [7; 8], "the connection goes on");
+}
+
+/// A stream on which nothing comes is ended too, over either protocol, when its key is taken out of the configuration.
+#[test]
+fn a_revoked_key_ends_silent_streams_within_five_seconds() {
+    let provider = Provider::start(|_| vec![stream_head(), event("a"), Step::AwaitClose]);
+    let digest = |key: &str| -> String {
+        chimera_gateway::key_digest(key).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let keys = |of: &[&str]| {
+        let digests: Vec<_> = of.iter().map(|key| format!("\"{}\"", digest(key))).collect();
+        crate::support::with_ports(
+            &provider.config(&format!("[clients.c]\nkey_sha256 = [{}]\n", digests.join(","))),
+        )
+    };
+    let server = Server::start(&keys(&["k", "other"]));
+    let mut two = Connection::new(&server, 1 << 20);
+    two.chat_as(1, "k", "silent", true);
+    two.await_frame(0, 1);
+    let mut one = Client::connect(server.data);
+    one.send(chat("gpt-test", "silent", true).replace("host:", "authorization: Bearer k\r\nhost:"));
+    one.head().unwrap();
+    assert!(one.chunk().is_some());
+    std::fs::write(&server.config, keys(&["other"])).unwrap();
+    let began = Instant::now();
+    assert_eq!(server.admin("POST", "/api/v1/reload").status, 200);
+    let told = String::from_utf8(one.chunk().expect("an error event")).unwrap();
+    assert!(told.contains("authentication_failed"), "{told}");
+    assert!(one.chunk().is_none() && one.is_closed_within(PATIENCE));
+    let told = String::from_utf8(two.await_frame(0, 1).payload).unwrap();
+    assert!(told.contains("authentication_failed"), "{told}");
+    two.await_frame(RST_STREAM, 1);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    provider.await_close();
+    await_idle(&server);
 }
 
 /// Behind a proxy that ends TLS, browsers' HTTP/2 reaches the admin listener as it is: page and assets go over one

@@ -7,8 +7,8 @@ use http::Method;
 use tokio::time::Instant;
 
 use crate::support::{
-    ANSWER, Act, DONE, STOP, Script, Scripted, Silent, call, chat, delta, gateway, post, provider, stream,
-    unary,
+    ANSWER, Act, DONE, SSE_HEAD, STOP, Script, Scripted, Silent, call, chat, chunk, delta, gateway, next,
+    post, provider, stream, unary,
 };
 
 fn keyed(limits: Limits, upstream: &Arc<Scripted>) -> Gateway {
@@ -107,9 +107,9 @@ async fn u06_c05_a_stream_without_its_end_is_billed_for_what_it_told() {
             gateway.handle(request)
         };
         let mut body = ask().await.into_body();
-        assert!(crate::support::next(&mut body).await.unwrap().is_ok());
+        assert!(next(&mut body).await.unwrap().is_ok());
         if !leaves {
-            while crate::support::next(&mut body).await.is_some_and(|piece| piece.is_ok()) {}
+            while next(&mut body).await.is_some_and(|piece| piece.is_ok()) {}
         }
         drop(body);
         let mut models =
@@ -120,6 +120,40 @@ async fn u06_c05_a_stream_without_its_end_is_billed_for_what_it_told() {
         let left: u64 = next.header("anthropic-ratelimit-tokens-remaining").parse().unwrap();
         assert!((940..=950).contains(&left), "leaves: {leaves}: {left}");
     }
+}
+
+/// Revocation is a reload without the key: it ends the streams of whoever came by it, silent ones included, and no
+/// other's.
+#[tokio::test]
+async fn a_key_that_is_not_valid_any_more_ends_its_streams() {
+    let acts =
+        vec![Act::Read, Act::Write([SSE_HEAD.as_bytes(), &chunk(&delta("a"))].concat()), Act::AwaitClose];
+    let upstream = Scripted::new([Script::Acts(acts)]);
+    let settings = |keys: &[&str]| {
+        let mut models = Models::default();
+        models.add_provider(provider("one", DialectId::OpenAi, &upstream));
+        let mut settings = Settings::new(models);
+        let tenants = keys.iter().map(|key| (key_digest(key), Tenant::new("t", Limits::default())));
+        settings.tenants = Tenants::keyed(tenants);
+        settings
+    };
+    let gateway = Gateway::new(settings(&["key-a", "key-b"]), [7; 32]).unwrap();
+    let begin = async |key: &str| {
+        let mut request = chat("gpt-x", key, true);
+        request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        let mut body = gateway.handle(request).await.into_body();
+        assert!(next(&mut body).await.unwrap().is_ok());
+        body
+    };
+    let (mut revoked, mut other) = (begin("key-a").await, begin("key-b").await);
+    gateway.reload(settings(&["key-a", "key-b", "key-c"]));
+    assert!(at_once(next(&mut revoked)).await.is_none(), "nothing has happened to it");
+    gateway.reload(settings(&["key-b", "key-c"]));
+    let told = next(&mut revoked).await.unwrap().unwrap();
+    let told = String::from_utf8(told.to_vec()).unwrap();
+    assert!(told.starts_with("data: ") && told.contains("authentication_failed"), "{told}");
+    assert!(next(&mut revoked).await.unwrap().is_err(), "and no proper end");
+    assert!(at_once(next(&mut other)).await.is_none(), "another's goes on");
 }
 
 /// How many of fifty at once get past a limit of tokens: what they may come to is taken before they are sent.
