@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -224,12 +224,36 @@ pub(crate) trait Graceful: Future {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
+/// What open connections are told of the server's end.
+#[derive(Clone, Default)]
+pub(crate) struct Farewell(Arc<AtomicU8>);
+
+impl Farewell {
+    /// Another process serves who comes next. Those of HTTP/1 are told with their next answer, and those of HTTP/2 now:
+    /// only these can be told without cutting off a request that is on its way.
+    const LEAVING: u8 = 1;
+    /// All are told: no more requests are wanted.
+    const DRAINING: u8 = 2;
+
+    pub(crate) fn leaving(&self) {
+        self.0.store(Self::LEAVING, Relaxed);
+    }
+
+    pub(crate) fn draining(&self) {
+        self.0.store(Self::DRAINING, Relaxed);
+    }
+
+    fn is_for(&self, http2: bool) -> bool {
+        self.0.load(Relaxed) >= if http2 { Self::LEAVING } else { Self::DRAINING }
+    }
+}
+
 /// Drives a connection until it ends or its client stalls.
 pub(crate) struct Guarded<C> {
     connection: Pin<Box<C>>,
     activity: Arc<Activity>,
     patience: Patience,
-    draining: Arc<AtomicBool>,
+    farewell: Farewell,
     told: bool,
     tick: Interval,
 }
@@ -239,11 +263,11 @@ impl<C: Graceful> Guarded<C> {
         connection: C,
         activity: Arc<Activity>,
         patience: Patience,
-        draining: Arc<AtomicBool>,
+        farewell: Farewell,
     ) -> Self {
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { connection: Box::pin(connection), activity, patience, draining, told: false, tick }
+        Self { connection: Box::pin(connection), activity, patience, farewell, told: false, tick }
     }
 }
 
@@ -262,7 +286,7 @@ impl<C: Graceful> Future for Guarded<C> {
             if self.activity.is_stalled(&self.patience) {
                 return Poll::Ready(());
             }
-            if !self.told && self.draining.load(Relaxed) {
+            if !self.told && self.farewell.is_for(self.activity.http2.load(Relaxed)) {
                 self.told = true;
                 self.connection.as_mut().graceful_shutdown();
             }

@@ -4,10 +4,7 @@ use std::{
     convert::Infallible,
     io,
     os::fd::{AsFd, BorrowedFd},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -26,7 +23,7 @@ use crate::{
     args::Options,
     banner,
     config::{self, ConfigError, File},
-    connection::Patience,
+    connection::{Farewell, Patience},
     console, disk,
     handover::{Heir, Offer, Taken},
     jobs::Jobs,
@@ -131,7 +128,7 @@ pub(crate) fn serve(options: Options) -> Result<(), Error> {
             idle: file.server.idle_timeout.0,
             write_stall: file.server.write_stall_timeout.0,
         },
-        draining: Arc::new(AtomicBool::new(false)),
+        farewell: Farewell::default(),
         connections: TaskTracker::new(),
     };
     let allowed =
@@ -382,6 +379,7 @@ impl Server {
     ) -> Result<(), Error> {
         let mut stop = Stop::new()?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let deadline;
         {
             let accepting = supervised("accepting", async || self.workers.accept(&data).await);
             tokio::pin!(accepting);
@@ -401,28 +399,31 @@ impl Server {
             };
             tracing::info!("stopping: readiness fails, streams may finish; a second signal ends them");
             self.gateway.set_ready(false);
-            let lame = tokio::time::sleep(self.drain.0);
-            tokio::pin!(lame);
+            deadline = Instant::now() + self.drain.1;
             if heir.is_none() {
                 tokio::select! {
                     never = &mut accepting => match never {},
-                    () = &mut lame => {}
+                    () = tokio::time::sleep(self.drain.0) => {}
                     () = stop.wait() => return Ok(()),
                     later = taken(offer, &listeners) => heir = Some(later),
                 }
             }
             if let Some(heir) = heir {
                 self.hand_over(heir, handed_over);
+                self.shared.farewell.leaving();
+                self.shared.connections.close();
+                // Nothing is to be won by closing one that idles, on which a request may be on its way.
+                let silent = Instant::now() + self.drain.0.max(self.shared.patience.idle);
                 tokio::select! {
-                    () = lame => {}
+                    () = self.shared.connections.wait() => return Ok(()),
+                    () = tokio::time::sleep_until(silent.min(deadline)) => {}
                     () = stop.wait() => return Ok(()),
                 }
             }
         }
         drop(data);
-        self.shared.draining.store(true, Relaxed);
+        self.shared.farewell.draining();
         self.shared.connections.close();
-        let deadline = Instant::now() + self.drain.1.saturating_sub(self.drain.0);
         let admin_only = async {
             if !handed_over.is_cancelled() {
                 self.hand_over(taken(offer, &[admin.as_fd()]).await, handed_over);

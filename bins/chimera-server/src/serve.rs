@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
     thread,
@@ -22,10 +22,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use crate::{
-    connection::{Activity, Answering, Guarded, Patience, Watched},
+    connection::{Activity, Answering, Farewell, Guarded, Patience, Watched},
     plane::Plane,
     spoken::{Asked, Spoken},
     stream::Stream,
@@ -56,16 +59,16 @@ pub(crate) fn open_files_limit() -> Option<usize> {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) patience: Patience,
-    /// Set once no more requests are wanted on open connections.
-    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) farewell: Farewell,
     /// Every connection, on whichever worker.
     pub(crate) connections: TaskTracker,
 }
 
-/// A connection on its way to a worker, with its places among all of them and among the worker's.
+/// A connection on its way to a worker, with its places among all of them and among the worker's. It counts as open
+/// from here on: whoever waits for the last to end must not miss it.
 struct Accepted {
     stream: std::net::TcpStream,
-    places: (OwnedSemaphorePermit, Served),
+    places: (OwnedSemaphorePermit, Served, TaskTrackerToken),
 }
 
 /// Counts among a worker's connections while it lives, however that ends.
@@ -88,6 +91,7 @@ impl Drop for Served {
 pub(crate) struct Workers {
     queues: Vec<(mpsc::UnboundedSender<Accepted>, Arc<AtomicUsize>)>,
     places: Arc<Semaphore>,
+    open: TaskTracker,
 }
 
 impl Workers {
@@ -112,7 +116,8 @@ impl Workers {
             })?;
             queues.push((sender, load));
         }
-        Ok(Self { queues, places: Arc::new(Semaphore::new(max_connections)) })
+        let open = shared.connections.clone();
+        Ok(Self { queues, places: Arc::new(Semaphore::new(max_connections)), open })
     }
 
     /// Accepts connections and hands each to the worker with the fewest, until the future is dropped.
@@ -128,7 +133,8 @@ impl Workers {
             let least = self.queues.iter().min_by_key(|(_, load)| load.load(Relaxed));
             if let Some((queue, load)) = least {
                 // The worker lives as long as this value does.
-                let _ = queue.send(Accepted { stream, places: (place, Served::new(load)) });
+                let places = (place, Served::new(load), self.open.token());
+                let _ = queue.send(Accepted { stream, places });
             }
         }
     }
@@ -177,11 +183,10 @@ async fn work(mut queue: mpsc::UnboundedReceiver<Accepted>, gateway: Gateway, sh
             while let Some(Accepted { stream, places }) = queue.recv().await {
                 let Ok(stream) = TcpStream::from_std(stream) else { continue };
                 let connection = serve_data(stream, gateway.clone(), &shared);
-                let tracked = shared.connections.track_future(async move {
+                own.spawn(async move {
                     connection.await;
                     drop(places);
                 });
-                own.spawn(tracked);
             }
         })
         .await;
@@ -257,7 +262,7 @@ fn serve_data(
             response.map(|body| Answer::new(version, body, answering))
         }
     };
-    Guarded::new(Spoken::new(io, service), activity, shared.patience, shared.draining.clone())
+    Guarded::new(Spoken::new(io, service), activity, shared.patience, shared.farewell.clone())
 }
 
 /// Serves the admin listener until the future is dropped; its connections end with it. Once it is handed over, those
@@ -292,7 +297,7 @@ pub(crate) async fn serve_admin(
             async move { response.await.map(|body| Answer::new(version, body, answering)) }
         };
         let connection = Spoken::new(io, service);
-        connections.spawn(Guarded::new(connection, activity, shared.patience, shared.draining.clone()));
+        connections.spawn(Guarded::new(connection, activity, shared.patience, shared.farewell.clone()));
     }
     while connections.join_next().await.is_some() {}
     std::future::pending().await

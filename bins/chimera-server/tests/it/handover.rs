@@ -132,6 +132,7 @@ fn starts_beside(drain_min: &str, may_start: impl Fn(&Server) -> bool) {
         all.extend(chunk);
     }
     assert!(all.ends_with(b"data: [DONE]\n\n"), "cut: {}", String::from_utf8_lossy(&all));
+    drop(stream);
     assert_eq!(server.wait(), Some(0));
     std::fs::remove_file(&place).unwrap();
 }
@@ -144,6 +145,30 @@ fn p02_a_next_process_starts_while_the_one_before_is_told_to_stop_and_accepts_st
 #[test]
 fn p02_a_next_process_starts_while_the_one_before_has_only_its_admin_listener_left() {
     starts_beside("0s", |server| TcpStream::connect(server.data).is_err());
+}
+
+/// A connection that idles may have a request on its way: it is not closed under its client's hands.
+#[test]
+fn p02_connections_that_idle_stay_until_they_were_used_again() {
+    let (provider, place) = (says(), place("idle"));
+    let mut server = Server::start(&config(&provider, &place));
+    let mut idle: Vec<_> = (0..3).map(|_| Client::connect(server.data)).collect();
+    for client in &mut idle {
+        client.send(chat("gpt-test", "before", false));
+        assert_eq!(client.answer().header("connection"), None);
+    }
+    let next = Server::start(&config(&provider, &place));
+    // Longer than drain_min, and than a look at each connection.
+    thread::sleep(Duration::from_millis(1500));
+    for client in &mut idle {
+        client.send(chat("gpt-test", "after", false));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(client.is_closed_within(Duration::from_secs(5)));
+    }
+    assert_eq!(server.wait(), Some(0));
+    drop(next);
+    std::fs::remove_file(&place).unwrap();
 }
 
 #[test]
