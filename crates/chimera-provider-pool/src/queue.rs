@@ -74,6 +74,24 @@ impl Drop for Place<'_> {
     }
 }
 
+/// The slot that one waits for. Who leaves before it was taken out hands it on.
+struct Awaited<'a> {
+    slot: oneshot::Receiver<OwnedSemaphorePermit>,
+    queue: &'a Queue,
+    slots: &'a Arc<Semaphore>,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        // From here on it is kept by whoever would send it.
+        self.slot.close();
+        if let Ok(slot) = self.slot.try_recv() {
+            drop(slot);
+            self.queue.hand_on(self.slots);
+        }
+    }
+}
+
 impl Queue {
     pub(crate) fn new(target: Duration) -> Self {
         Self { waiting: AtomicUsize::new(0), lanes: Mutex::default(), target }
@@ -95,9 +113,10 @@ impl Queue {
         let place = Place(&self.waiting);
         self.waiting.fetch_add(1, SeqCst);
         let slot = self.lock().enter(caller, most, self.target, Instant::now())?;
+        let mut awaited = Awaited { slot, queue: self, slots };
         // One that came free between the look at the slots and here has told nobody.
         self.hand_on(slots);
-        let slot = tokio::time::timeout(longest, slot).await;
+        let slot = tokio::time::timeout(longest, &mut awaited.slot).await;
         drop(place);
         slot.ok().and_then(Result::ok).ok_or(Shed::Gone)
     }
@@ -285,6 +304,21 @@ mod tests {
         drop(held);
         queue.hand_on(&slots);
         assert_eq!((first.await.unwrap(), other.await.unwrap()), (Ok(()), Ok(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_for_one_who_leaves_before_taking_it_goes_to_the_next() {
+        let (queue, slots, held) = full(1);
+        let served = Arc::default();
+        let first = come(&queue, &slots, 1, &served);
+        let next = come(&queue, &slots, 1, &served);
+        settle().await;
+        drop(held);
+        queue.hand_on(&slots);
+        first.abort();
+        settle().await;
+        assert!(next.is_finished(), "it waits beside a free slot");
+        assert_eq!((queue.waiting(), slots.available_permits()), (0, 1));
     }
 
     #[tokio::test(start_paused = true)]
