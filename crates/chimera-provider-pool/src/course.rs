@@ -22,7 +22,7 @@ pub(crate) struct Course<'a> {
     pub(crate) again: Option<usize>,
     /// Whether a connection broke, or an answer was none.
     pub(crate) broke: bool,
-    /// Where those that are asked are noted down, for whoever watches.
+    /// Where those that are asked are noted down, by this try and by the one beside it.
     pub(crate) asked: Option<&'a AtomicU64>,
     /// Keys that the deployment refused, and further attempts at it for other reasons.
     pub(crate) keys: usize,
@@ -43,6 +43,12 @@ impl Course<'_> {
         if let Some(asked) = self.asked.filter(|_| index < 64) {
             asked.fetch_or(1 << index, Relaxed);
         }
+    }
+
+    /// Those that are not to be picked: tried, or being asked by the try beside this one.
+    pub(crate) fn taken(&self) -> Tried {
+        let asked = self.asked.map_or(0, |asked| asked.load(Relaxed));
+        Tried::from_bits(self.tried.bits() | asked)
     }
 
     /// This deployment is done with.
@@ -86,6 +92,6 @@ impl Group {
                 return Some(Next::Same { pause });
             }
         }
-        self.others(index, course.tried).then_some(Next::Another)
+        self.others(index, course.taken()).then_some(Next::Another)
     }
 }

@@ -123,7 +123,7 @@ impl Group {
                 hedging.metrics.denied.increment(1);
                 return hedging.learn(primary.await);
             }
-            let course = Course { tried, ..Course::default() };
+            let course = Course { asked: Some(&asked), ..Course::default() };
             let mut hedge = pin!(self.send_in_turn(bounds, &mut other, build, course));
             // Who fails does not end the race: the other may still answer.
             let first = tokio::select! {

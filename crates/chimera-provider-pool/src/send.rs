@@ -103,7 +103,7 @@ impl Group {
         loop {
             let started = Instant::now();
             let again = course.again.take();
-            let Some(index) = again.or_else(|| self.pick(course.tried, affinity, started)) else { break };
+            let Some(index) = again.or_else(|| self.pick(course.taken(), affinity, started)) else { break };
             let Some(deployment) = self.deployments.get(index) else { break };
             if !classify.may_try(deployment) {
                 course.tried.insert(index);
@@ -165,7 +165,7 @@ impl Group {
         // Only a stream has a first content that comes long before its end.
         let is_live = bounds.idle.is_some() && !self.settings.hold_streams;
         let until = started + self.settings.first_event.filter(|_| is_live)?;
-        (until < bounds.deadline && self.others(index, course.tried)).then_some(until)
+        (until < bounds.deadline && self.others(index, course.taken())).then_some(until)
     }
 
     /// The longest silence of a stream that is held back to its end; its events come long before that.
@@ -176,7 +176,7 @@ impl Group {
 
     /// Whether another deployment may be asked what this one was asked and did not answer.
     fn may_follow(&self, error: &SendError, course: &mut Course<'_>, index: usize) -> bool {
-        if !self.others(index, course.tried) {
+        if !self.others(index, course.taken()) {
             return false;
         }
         if matches!(error, SendError::NoContent) {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chimera_circuit_breaker::{Breaker, Settings};
 use chimera_provider_pool::{
     Bounds, Classify, Connect, Connected, Connecting, Deployment, Failover, Group, GroupSettings, InOrder,
-    Provider, Reply, Target, Transport, Verdict,
+    Provider, Refusal, RefusalKind, Reply, Target, Transport, Verdict,
 };
 use http::Request;
 use tokio::{
@@ -25,11 +25,13 @@ use crate::{
     support::settings,
 };
 
+const NO: &[u8] = b"HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\nno";
 const MS: Duration = Duration::from_millis(1);
 
-/// Answers after 20 ms, but after a second while it is told to be late; counts what was cut off.
+/// Answers after 20 ms, but after as many as it is told while it is late; counts what was cut off.
 struct Late {
     late: Arc<AtomicUsize>,
+    refuses: AtomicBool,
     served: AtomicUsize,
     cancelled: Arc<AtomicUsize>,
 }
@@ -45,10 +47,11 @@ impl Connect for ToLate {
                 let mut request = [0; 4096];
                 while theirs.read(&mut request).await.is_ok_and(|read| read > 0) {
                     late.served.fetch_add(1, SeqCst);
-                    let wait = if late.late.load(SeqCst) > 0 { 1000 * MS } else { 20 * MS };
+                    let wait = Duration::from_millis(late.late.load(SeqCst).max(20) as u64);
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {
-                            let _ = theirs.write_all(OK).await;
+                            let answer = if late.refuses.load(SeqCst) { NO } else { OK };
+                            let _ = theirs.write_all(answer).await;
                         }
                         _ = theirs.read(&mut request) => {
                             late.cancelled.fetch_add(1, SeqCst);
@@ -62,28 +65,40 @@ impl Connect for ToLate {
     }
 }
 
-/// Takes anything once it is whole, and may be asked for twice.
+/// Takes any 200 once it is whole, and may be asked for twice.
 #[derive(Default)]
-struct Twice;
+struct Twice {
+    refused: bool,
+}
 
 impl Classify for Twice {
     fn fork(&self) -> Option<Self> {
-        Some(Self)
+        Some(Self::default())
     }
 
-    fn head(&mut self, _: &http::response::Parts) -> Verdict {
+    fn head(&mut self, parts: &http::response::Parts) -> Verdict {
+        self.refused = !parts.status.is_success();
         Verdict::NeedMore
     }
 
     fn body(&mut self, _: &[u8], ended: bool) -> Verdict {
-        if ended { Verdict::Accept } else { Verdict::NeedMore }
+        match ended {
+            false => Verdict::NeedMore,
+            true if self.refused => Verdict::Refuse(Refusal { kind: RefusalKind::Fault, retry_after: None }),
+            true => Verdict::Accept,
+        }
     }
 }
 
 /// Two deployments, of which the first is asked first.
 fn pair(failover: Failover, hedge_percentile: Option<u32>) -> (Arc<Group>, [Arc<Late>; 2]) {
     let lates = [(); 2].map(|()| {
-        Arc::new(Late { late: Arc::default(), served: AtomicUsize::new(0), cancelled: Arc::default() })
+        Arc::new(Late {
+            late: Arc::default(),
+            refuses: AtomicBool::new(false),
+            served: AtomicUsize::new(0),
+            cancelled: Arc::default(),
+        })
     });
     let deployments = lates.iter().enumerate().map(|(index, late)| {
         let provider = Provider::new(settings("http://pipe"), Arc::new(ToLate(late.clone())), 1).unwrap();
@@ -99,7 +114,7 @@ async fn stream(group: &Group) -> (Reply, Duration) {
     let began = Instant::now();
     let bounds = Bounds { idle: Some(60_000 * MS), ..bounds() };
     let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
-    let reply = group.send(&bounds, &mut Twice, &build).await.unwrap();
+    let reply = group.send(&bounds, &mut Twice::default(), &build).await.unwrap();
     (reply, began.elapsed())
 }
 
@@ -110,7 +125,7 @@ async fn a_late_first_one_is_overtaken_and_cancelled() {
         stream(&group).await;
     }
     assert_eq!((one.served.load(SeqCst), two.served.load(SeqCst)), (30, 0), "nobody was late");
-    one.late.store(1, SeqCst);
+    one.late.store(1000, SeqCst);
     let (reply, took) = stream(&group).await;
     assert!(took < 60 * MS, "{took:?}");
     assert_eq!((reply.deployment.name(), reply.attempts), ("d1", 2));
@@ -119,7 +134,7 @@ async fn a_late_first_one_is_overtaken_and_cancelled() {
     assert_eq!(one.cancelled.load(SeqCst), 1, "the loser is cut off at once");
     assert_eq!(group.deployments()[0].in_flight(), 0);
     // When both are late, the first to begin is still the first.
-    two.late.store(1, SeqCst);
+    two.late.store(1000, SeqCst);
     let (reply, took) = stream(&group).await;
     assert_eq!((reply.deployment.name(), took.as_millis()), ("d0", 1000));
     tokio::time::sleep(MS).await;
@@ -134,9 +149,37 @@ async fn hedges_come_out_of_the_retry_budget_and_are_off_unless_asked_for() {
         for _ in 0..30 {
             stream(&group).await;
         }
-        one.late.store(1, SeqCst);
+        one.late.store(1000, SeqCst);
         let (reply, took) = stream(&group).await;
         assert_eq!((reply.deployment.name(), took.as_millis()), ("d0", 1000));
         assert_eq!(two.served.load(SeqCst), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_one_that_is_refused_leaves_it_to_the_second_that_is_under_way() {
+    let (group, [one, two]) = pair(Failover::default(), Some(95));
+    for _ in 0..30 {
+        stream(&group).await;
+    }
+    one.late.store(1000, SeqCst);
+    one.refuses.store(true, SeqCst);
+    two.late.store(2000, SeqCst);
+    let (reply, took) = stream(&group).await;
+    assert_eq!((reply.deployment.name(), reply.attempts), ("d1", 2));
+    assert!(took < 2100 * MS, "{took:?}");
+    assert_eq!(two.served.load(SeqCst), 1, "it is asked once for one request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_one_that_is_refused_leaves_it_to_the_first() {
+    let (group, [one, two]) = pair(Failover::default(), Some(95));
+    for _ in 0..30 {
+        stream(&group).await;
+    }
+    one.late.store(1000, SeqCst);
+    two.refuses.store(true, SeqCst);
+    let (reply, took) = stream(&group).await;
+    assert_eq!((reply.deployment.name(), took.as_millis()), ("d0", 1000));
+    assert_eq!((one.served.load(SeqCst), two.served.load(SeqCst)), (31, 1));
 }
