@@ -111,6 +111,25 @@ impl SendError {
                 | Self::Deadline { stage: Stage::Slot | Stage::Connect }
         )
     }
+
+    /// Of two failures the one that tells the caller more; of two waits the shorter.
+    pub(crate) fn or_more_telling(self, other: Self) -> Self {
+        let rank = |error: &Self| match error {
+            Self::Broken(_) | Self::InvalidAnswer { .. } | Self::NoContent => 6,
+            Self::Connect(_) => 5,
+            Self::Credentials => 4,
+            Self::Overloaded => 3,
+            Self::RateLimited { .. } => 2,
+            Self::CircuitOpen { .. } => 1,
+            Self::Deadline { .. } | Self::NoDeployment => 0,
+        };
+        let stays = match (&self, &other) {
+            (Self::CircuitOpen { retry_after: a }, Self::CircuitOpen { retry_after: b })
+            | (Self::RateLimited { retry_after: a }, Self::RateLimited { retry_after: b }) => a <= b,
+            _ => rank(&self) >= rank(&other),
+        };
+        if stays { self } else { other }
+    }
 }
 
 /// What a request was waiting for when its deadline passed.

@@ -32,7 +32,8 @@ pub struct Reply {
     /// The body as far as it was read while the answer was judged. Like every piece of the rest it owns
     /// its memory: keeping it keeps no connection's buffer.
     pub held: Bytes,
-    /// The rest of the body; `None` when `held` is all of it.
+    /// The rest of the body; `None` when `held` is all of it, or all that there is of a refusal after
+    /// which somebody else was asked.
     pub rest: Option<ReplyBody>,
     /// Who answered.
     pub deployment: Arc<Deployment>,

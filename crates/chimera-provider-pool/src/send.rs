@@ -123,8 +123,13 @@ impl Group {
                         stand_back(deployment, &refusal, &self.random);
                     }
                     reply.refusal = Some(refusal);
+                    let next = next.filter(|_| self.may_retry());
+                    if next.is_some() {
+                        // What was not read of it keeps a slot and a connection, which the next attempt may need.
+                        reply.rest = None;
+                    }
                     refused = Some(reply);
-                    let Some(next) = next.filter(|_| self.may_retry()) else { break };
+                    let Some(next) = next else { break };
                     self.retries.refused.increment(1);
                     match next {
                         Next::Another => course.moves_on(index),
@@ -139,7 +144,7 @@ impl Group {
                 Err(error @ SendError::Deadline { .. }) => return Err(error),
                 Err(error) if error.is_unsent() => {
                     self.retries.unsent.increment(1);
-                    failed = more_telling(failed, error);
+                    failed = failed.or_more_telling(error);
                     course.moves_on(index);
                 }
                 Err(error) => {
@@ -463,38 +468,5 @@ fn outcome_of(error: &SendError, shortened: bool) -> AttemptOutcome {
             AttemptOutcome::Failure
         }
         _ => AttemptOutcome::Cancelled,
-    }
-}
-
-/// Of two failures the one that tells the caller more; of two waits the shorter.
-fn more_telling(one: SendError, other: SendError) -> SendError {
-    use SendError::{
-        Broken, CircuitOpen, Connect, Credentials, InvalidAnswer, NoContent, Overloaded, RateLimited,
-    };
-    let rank = |error: &SendError| match error {
-        Broken(_) | InvalidAnswer { .. } | NoContent => 6,
-        Connect(_) => 5,
-        Credentials => 4,
-        Overloaded => 3,
-        RateLimited { .. } => 2,
-        CircuitOpen { .. } => 1,
-        _ => 0,
-    };
-    match (&one, &other) {
-        (CircuitOpen { retry_after: a }, CircuitOpen { retry_after: b })
-        | (RateLimited { retry_after: a }, RateLimited { retry_after: b }) => {
-            if a <= b {
-                one
-            } else {
-                other
-            }
-        }
-        _ => {
-            if rank(&one) >= rank(&other) {
-                one
-            } else {
-                other
-            }
-        }
     }
 }

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use chimera_circuit_breaker::{Breaker, Settings};
 use chimera_provider_pool::{
-    Connect, Connected, Connecting, Deployment, DeploymentSettings, Failover, Group, InOrder, Provider,
-    SendError, Target, Transport,
+    Classify, Connect, Connected, Connecting, Deployment, DeploymentSettings, Failover, Group, InOrder,
+    Provider, Refusal, RefusalKind, SendError, Target, Transport, Verdict,
 };
 use http::Request;
 use tokio::{
@@ -243,4 +243,58 @@ async fn o06_overload_disconnects_and_resets_together_leave_no_trace() {
         answers += usize::from(send(&group, 1).await.is_ok());
     }
     assert!(answers > 0);
+}
+
+/// Its first connection says no in an answer that does not end; the others answer.
+struct Reluctant(AtomicUsize);
+
+impl Connect for Reluctant {
+    fn connect<'a>(&'a self, _: &'a Target, _: Option<&'a Arc<rustls::ClientConfig>>) -> Connecting<'a> {
+        let no: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n";
+        let answer = if self.0.fetch_add(1, SeqCst) == 0 { no } else { OK };
+        Box::pin(async move {
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while theirs.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let _ = theirs.write_all(answer).await;
+                }
+            });
+            Ok(Connected { transport: Transport::Other(Box::new(ours)), http2: false })
+        })
+    }
+}
+
+/// Takes what does not begin with a no.
+struct Early;
+
+impl Classify for Early {
+    fn head(&mut self, _: &http::response::Parts) -> Verdict {
+        Verdict::NeedMore
+    }
+
+    fn body(&mut self, so_far: &[u8], ended: bool) -> Verdict {
+        match (so_far, ended) {
+            (b"no", _) => Verdict::Refuse(Refusal { kind: RefusalKind::Fault, retry_after: None }),
+            (_, true) => Verdict::Accept,
+            _ => Verdict::NeedMore,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_does_not_end_keeps_no_place_from_the_next_attempt() {
+    let (mut one, deployment) =
+        (settings("http://pipe"), DeploymentSettings { max_in_flight: 1, ..Default::default() });
+    one.max_connections = 1;
+    let provider = Provider::new(one, Arc::new(Reluctant(AtomicUsize::new(0))), 1).unwrap();
+    let breaker = Breaker::new(Settings::default(), Instant::now().into_std());
+    let deployment = Deployment::with_settings("d", provider, None, breaker, &deployment);
+    let failover = Failover { retries: 1, ..Failover::default() };
+    let group = Group::new("g", vec![deployment], Arc::new(InOrder), failover);
+    let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
+    let began = Instant::now();
+    let reply = group.send(&bounds(), &mut Early, &build).await.unwrap();
+    assert_eq!((reply.attempts, &*reply.held), (2, &b"ok"[..]));
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
 }
