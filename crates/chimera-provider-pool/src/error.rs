@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, io, time::Duration};
 
+use crate::keys::Resting;
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -129,6 +131,12 @@ impl SendError {
             _ => rank(&self) >= rank(&other),
         };
         if stays { self } else { other }
+    }
+}
+
+impl From<Resting> for SendError {
+    fn from(resting: Resting) -> Self {
+        if resting.dead { Self::Credentials } else { Self::RateLimited { retry_after: resting.wait } }
     }
 }
 

@@ -232,6 +232,15 @@ impl KeyRing {
     /// The next key that is not parked; `Ok(None)` for a provider without keys; the smallest wait
     /// when all are parked, or the provider without keys is.
     pub fn pick(&self, now: Instant) -> Result<Option<KeyIndex>, Resting> {
+        self.find(now, true)
+    }
+
+    /// Whether there is a key that could be picked now. Nothing is taken of its allowance.
+    pub(crate) fn look(&self, now: Instant) -> Result<(), Resting> {
+        self.find(now, false).map(drop)
+    }
+
+    fn find(&self, now: Instant, take: bool) -> Result<Option<KeyIndex>, Resting> {
         if self.keys.is_empty() {
             return match self.keyless_until.load(Relaxed) {
                 0 => Ok(None),
@@ -242,7 +251,8 @@ impl KeyRing {
             };
         }
         let millis = self.millis(now);
-        let start = self.next.fetch_add(1, Relaxed);
+        let start = if take { self.next.fetch_add(1, Relaxed) } else { self.next.load(Relaxed) };
+        let allows = |pace: &Pace| if take { pace.take(now) } else { pace.look(now) };
         let (mut wait, mut dead) = (Duration::MAX, true);
         for step in 0..self.keys.len() {
             let index = (start.wrapping_add(step)) % self.keys.len();
@@ -252,7 +262,7 @@ impl KeyRing {
                 dead &= key.why().is_dead();
                 Duration::from_millis(until - millis)
             } else {
-                match key.pace.as_ref().map_or(Ok(()), |pace| pace.take(now)) {
+                match key.pace.as_ref().map_or(Ok(()), allows) {
                     Ok(()) => return Ok(Some(KeyIndex(index))),
                     Err(wait) => {
                         dead = false;

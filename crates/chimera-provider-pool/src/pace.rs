@@ -36,6 +36,14 @@ impl Pace {
         self.requests.as_ref().map_or(Ok(()), |requests| requests.take(now))
     }
 
+    /// Whether there is leave for one request, without taking it.
+    pub(crate) fn look(&self, now: Instant) -> Result<(), Duration> {
+        if let Some(tokens) = &self.tokens {
+            tokens.look(now)?;
+        }
+        self.requests.as_ref().map_or(Ok(()), |requests| requests.look_for_one(now))
+    }
+
     /// What is left of the requests and of the tokens.
     pub(crate) fn left(&self, now: Instant) -> [Option<Left>; 2] {
         [&self.requests, &self.tokens]
@@ -109,11 +117,21 @@ impl Allowance {
         self.excess(self.paid_at.load(Relaxed).saturating_add(1), self.micros(now))
     }
 
+    /// When all would be paid for, with one more.
+    fn with_one(&self, paid_at: u64, now: u64) -> u64 {
+        paid_at.max(now).saturating_add(self.cost(1))
+    }
+
+    fn look_for_one(&self, now: Instant) -> Result<(), Duration> {
+        let now = self.micros(now);
+        self.excess(self.with_one(self.paid_at.load(Relaxed), now), now)
+    }
+
     fn take(&self, now: Instant) -> Result<(), Duration> {
         let now = self.micros(now);
         let mut wait = Duration::ZERO;
         let take = |paid_at: u64| {
-            let next = paid_at.max(now).saturating_add(self.cost(1));
+            let next = self.with_one(paid_at, now);
             match self.excess(next, now) {
                 Ok(()) => Some(next),
                 Err(excess) => {

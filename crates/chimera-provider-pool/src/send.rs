@@ -230,14 +230,9 @@ impl Group {
             .holders
             .try_acquire(now)
             .map_err(|rejected| SendError::CircuitOpen { retry_after: rejected.retry_after })?;
-        let key = deployment.provider().keys.pick(now).map_err(|resting| match resting.dead {
-            true => SendError::Credentials,
-            false => SendError::RateLimited { retry_after: resting.wait },
-        })?;
         let mut progress = Progress::new(started);
         let done = {
-            let work =
-                pin!(self.run(deployment, bounds, classify, build, (permit, key), attempts, &mut progress));
+            let work = pin!(self.run(deployment, bounds, classify, build, permit, attempts, &mut progress));
             tokio::time::timeout_at(patience.unwrap_or(bounds.deadline), work).await
         };
         let result = match done {
@@ -264,7 +259,7 @@ impl Group {
         bounds: &Bounds,
         classify: &mut C,
         build: &Build<'_>,
-        (permit, key): (Permit<Hold>, Option<KeyIndex>),
+        permit: Permit<Hold>,
         attempts: &mut u32,
         progress: &mut Progress,
     ) -> Result<Attempted, SendError> {
@@ -272,6 +267,14 @@ impl Group {
         let slot = self.slot(deployment, caller, progress).await?;
         let started = progress.started;
         let admitted = if progress.waited { Instant::now() } else { started };
+        // Picked only now: who is shed uses up no key, and a key that came to rest meanwhile is not used.
+        let key = match deployment.provider().keys.pick(admitted.into_std()) {
+            Ok(key) => key,
+            Err(resting) => {
+                deployment.release(slot);
+                return Err(resting.into());
+            }
+        };
         progress.attempt = Some(Attempt::new(deployment.clone(), permit, slot, [started, admitted]));
         *attempts += 1;
         classify.begins(*attempts);
@@ -330,6 +333,8 @@ impl Group {
         if let Some(slot) = deployment.free_slot() {
             return Ok(slot);
         }
+        // Nobody waits for a place at a provider whose keys all rest.
+        deployment.provider().keys.look(progress.started.into_std())?;
         progress.waited = true;
         deployment.wait(caller(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
     }

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use chimera_circuit_breaker::{Breaker, Settings};
 use chimera_provider_pool::{
-    Classify, Connect, Connected, Connecting, Deployment, DeploymentSettings, Failover, Group, InOrder,
-    Provider, Refusal, RefusalKind, SendError, Target, Transport, Verdict,
+    Classify, Connect, Connected, Connecting, Credential, Deployment, DeploymentSettings, Failover, Group,
+    InOrder, Provider, Refusal, RefusalKind, Secret, SendError, Target, Transport, Verdict,
 };
 use http::Request;
 use tokio::{
@@ -297,4 +297,35 @@ async fn a_refusal_that_does_not_end_keeps_no_place_from_the_next_attempt() {
     let reply = group.send(&bounds(), &mut Early, &build).await.unwrap();
     assert_eq!((reply.attempts, &*reply.held), (2, &b"ok"[..]));
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shed_takes_nothing_of_a_keys_allowance() {
+    let slow = Slow { after: 100 * MS, answer: OK, served: Arc::default() };
+    let mut one = settings("http://pipe");
+    one.credentials =
+        vec![Credential::new(http::header::AUTHORIZATION, "Bearer ", Secret::new("key")).unwrap()];
+    // Ten at once, then one a second.
+    one.requests_per_minute = Some(60);
+    let provider = Provider::new(one, Arc::new(slow), 1).unwrap();
+    let breaker = Breaker::new(Settings::default(), Instant::now().into_std());
+    let narrow = DeploymentSettings { max_in_flight: 1, max_waiting: Some(0), ..Default::default() };
+    let deployment = Deployment::with_settings("d", provider, None, breaker, &narrow);
+    let group = Group::new("g", vec![deployment], Arc::new(InOrder), Failover::default());
+    let busy = {
+        let group = group.clone();
+        tokio::spawn(async move { send(&group, 1).await })
+    };
+    tokio::time::sleep(MS).await;
+    for _ in 0..50 {
+        assert!(matches!(send(&group, 1).await, Err(SendError::Overloaded)));
+    }
+    busy.await.unwrap().unwrap();
+    for _ in 0..9 {
+        send(&group, 1).await.unwrap();
+    }
+    // Whose keys all rest is not waited for.
+    while send(&group, 1).await.is_ok() {}
+    assert!(matches!(send(&group, 1).await, Err(SendError::RateLimited { .. })));
+    assert_eq!(group.deployments()[0].in_flight(), 0);
 }
