@@ -65,7 +65,7 @@ struct Bucket {
     per_minute: u64,
     /// Thousandths of a unit.
     level: AtomicI64,
-    /// Milliseconds after `epoch` of the last refill.
+    /// Microseconds after `epoch` up to which it was refilled.
     refilled: AtomicU64,
     epoch: Instant,
 }
@@ -77,11 +77,14 @@ impl Bucket {
     }
 
     fn refill(&self, now: Instant) -> i64 {
-        let at = u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
+        let at = u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX);
         let last = self.refilled.load(Acquire);
-        let gain = u128::from(at.saturating_sub(last)) * u128::from(self.per_minute) / 60;
+        let per_minute = u128::from(self.per_minute.max(1));
+        let gain = u128::from(at.saturating_sub(last)) * per_minute / MICROS;
+        // The clock moves by no more than the gain is worth: who looks often loses nothing by rounding.
+        let until = u64::try_from(u128::from(last) + (gain * MICROS).div_ceil(per_minute)).unwrap_or(at);
         // Only the thread that moves the clock adds what the time was worth.
-        if gain > 0 && self.refilled.compare_exchange(last, at, AcqRel, Relaxed).is_ok() {
+        if gain > 0 && self.refilled.compare_exchange(last, until, AcqRel, Relaxed).is_ok() {
             let gain = i64::try_from(gain).unwrap_or(i64::MAX);
             let full = milli(self.per_minute);
             let _ =
@@ -135,6 +138,9 @@ impl Bucket {
         }
     }
 }
+
+/// Microseconds in which a bucket of one a minute gains a thousandth.
+const MICROS: u128 = 60_000;
 
 fn milli(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX).saturating_mul(1000)
@@ -280,6 +286,20 @@ mod tests {
         assert!(refused.retry_after <= Duration::from_millis(1001), "{refused:?}");
         assert!(admit(&tenant, now + refused.retry_after).is_ok());
         assert!(admit(&tenant, now + refused.retry_after).is_err());
+    }
+
+    #[test]
+    fn who_asks_all_the_time_gets_no_less() {
+        let now = Instant::now();
+        for per_minute in [1, 7, 50, 1000] {
+            let tenant = tenant(Limits { requests_per_minute: Some(per_minute), ..Limits::default() }, now);
+            let most = 5 * 60_000 / 11;
+            let admitted =
+                (0..most).filter(|n| admit(&tenant, now + Duration::from_millis(11) * *n).is_ok()).count();
+            // A minute's worth at once, and five minutes' worth of refill.
+            let least = 6 * per_minute as usize - 1;
+            assert!((least..=least + 1).contains(&admitted), "{admitted} at {per_minute}");
+        }
     }
 
     #[test]
