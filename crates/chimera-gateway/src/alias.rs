@@ -22,6 +22,8 @@ const KEPT_FOR: Duration = Duration::from_secs(3600);
 /// All that the look depends on.
 #[derive(Clone)]
 pub(crate) struct RawRequest {
+    /// The number of the configuration: one that is under way while it changes was looked at with the old one.
+    pub(crate) configuration: u64,
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) label: RouteLabel,
     /// Path, query and forwarded headers, where the look depends on them.
@@ -31,7 +33,8 @@ pub(crate) struct RawRequest {
 
 impl PartialEq for RawRequest {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.tenant, &other.tenant)
+        self.configuration == other.configuration
+            && Arc::ptr_eq(&self.tenant, &other.tenant)
             && self.label == other.label
             && self.extra == other.extra
             && self.body == other.body
@@ -102,6 +105,7 @@ mod tests {
         let scope = Scope::new("t", DialectId::OpenAi);
         let buffer = Bytes::from(vec![b'x'; 8192]);
         let request = RawRequest {
+            configuration: 0,
             tenant: Tenant::new("t", Limits::default()),
             label: RouteLabel::ChatCompletions,
             extra: buffer.slice(..10),

@@ -258,6 +258,7 @@ pub(crate) async fn serve(
     };
     let apart = Apart { versions: versions(&headers), partition };
     let raw = RawRequest {
+        configuration: context.state.number,
         tenant: context.tenant.clone(),
         label: call.label,
         extra: extra(call, query, &apart, context.pipeline.as_deref()),

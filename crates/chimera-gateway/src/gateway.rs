@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     /// aim at an entry.
     pub(crate) fingerprint_key: [u8; 32],
     request_ids: RequestIds,
+    /// Configurations that took the place of another.
+    reloads: AtomicU64,
     /// Bytes of request bodies in flight.
     pub(crate) bodies: AtomicUsize,
     /// Bytes of streams under way that are held for the cache.
@@ -78,15 +80,17 @@ impl Shared {
 
 /// One configuration in force, with what is derived from it.
 pub(crate) struct State {
+    /// Which it is of those that this process has had.
+    pub(crate) number: u64,
     pub(crate) settings: Settings,
     pub(crate) tokens: Arc<Tokens>,
 }
 
 impl State {
-    fn new(settings: Settings) -> Arc<Self> {
+    fn new(settings: Settings, number: u64) -> Arc<Self> {
         let deployments = settings.models.deployments();
         let tokens = Tokens::new(deployments.iter().map(|deployment| deployment.name()));
-        Arc::new(Self { settings, tokens: Arc::new(tokens) })
+        Arc::new(Self { number, settings, tokens: Arc::new(tokens) })
     }
 }
 
@@ -148,7 +152,8 @@ impl Gateway {
             logged: AtomicUsize::new(0),
             ready: AtomicBool::new(true),
             ending: AtomicBool::new(false),
-            state: ArcSwap::new(State::new(settings)),
+            reloads: AtomicU64::new(0),
+            state: ArcSwap::new(State::new(settings, 0)),
         };
         Ok(Self { shared: Arc::new(shared), worker: 0 })
     }
@@ -170,7 +175,8 @@ impl Gateway {
     /// connections, breakers and limits of providers, groups and tenants that are the same values as
     /// before. The cache's capacity is that of the start.
     pub fn reload(&self, settings: Settings) {
-        self.shared.state.store(State::new(settings));
+        let number = self.shared.reloads.fetch_add(1, Relaxed) + 1;
+        self.shared.state.store(State::new(settings, number));
         self.shared.aliases.clear();
         self.shared.lists.clear();
         self.shared.metrics.reloads_ok.increment(1);

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chimera_gateway::{CachePolicy, DialectId, Gateway, Models, Settings};
+use chimera_gateway::{
+    CachePolicy, DialectId, Gateway, Limits, Models, Settings, Tenant, Tenants, key_digest,
+};
+use chimera_provider_pool::{Failover, Group, InOrder};
 
 use crate::support::{
     ANSWER, Act, DONE, END, ROLE, SSE_HEAD, STOP, Script, Scripted, USAGE, call, chat, chunk, delta, gateway,
@@ -326,4 +329,64 @@ async fn m01_forms_that_are_made_weigh_when_they_are_made() {
     // The stream with its usage, and the one without it that was asked for.
     assert!(held().await.1 >= before + 2 * streamed, "{:?}", held().await);
     assert_eq!((held().await.0, upstream.count()), (1, 1));
+}
+
+/// A body that comes piece by piece.
+struct Fed(tokio::sync::mpsc::UnboundedReceiver<bytes::Bytes>);
+
+impl http_body::Body for Fed {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
+    }
+}
+
+/// What was found of a request with the old configuration says nothing of the same request under the new one.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_read_during_a_reload_leaves_nothing_of_the_old_configuration() {
+    let group = |dialect, upstream: &Arc<Scripted>| {
+        let mut models = Models::default();
+        models.add_provider(provider("one", dialect, upstream));
+        let provider = models.provider("one").unwrap().provider.clone();
+        let one = crate::support::deployment("one/m", &provider, Some("m"));
+        models.add_group(Group::new("m", vec![one], Arc::new(InOrder), Failover::default()));
+        models
+    };
+    let (old, new) = (Scripted::answering(unary(200, ANSWER)), Scripted::answering(unary(500, "{}")));
+    // A tenant that is the same before and after is one value.
+    let tenant = Tenant::new("t", Limits::default());
+    let settings = |dialect, upstream| {
+        let mut settings = Settings::new(group(dialect, upstream));
+        settings.tenants = Tenants::keyed([(key_digest("key"), tenant.clone())]);
+        settings
+    };
+    let gateway = Gateway::new(settings(DialectId::OpenAi, &old), [7; 32]).unwrap();
+    let next = settings(DialectId::Anthropic, &new);
+    let asked = || {
+        let mut request = chat("m", "x", false);
+        request.headers_mut().insert("x-api-key", "key".parse().unwrap());
+        request
+    };
+    call(&gateway, asked()).await;
+    let (feed, fed) = tokio::sync::mpsc::unbounded_channel();
+    let (parts, body) = asked().into_parts();
+    let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+    feed.send(body.slice(..10)).unwrap();
+    let change = async {
+        crate::support::settle().await;
+        gateway.reload(next);
+        feed.send(body.slice(10..)).unwrap();
+        drop(feed);
+    };
+    let request = http::Request::from_parts(parts, Fed(fed));
+    let (during, ()) = tokio::join!(gateway.handle(request), change);
+    assert_eq!(during.headers()["x-chimera-cache"], "l1", "it goes on under the old one");
+    let after = call(&gateway, asked()).await;
+    assert_eq!((after.status, old.count(), new.count()), (500, 1, 1), "{}", after.body);
+    assert!(new.request(0).starts_with("POST /v1/messages "), "{}", new.request(0));
 }
