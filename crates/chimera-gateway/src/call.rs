@@ -318,16 +318,30 @@ pub(crate) async fn serve(
     let keep_for = if stale.is_some() { KeepFor::StaleCaller } else { KeepFor::Caller };
     let load = load_of(context, call, &plan, &asking, asked, keep_for)?;
     let answered = pin!(follow(context, call, &plan, &asking, load, parts, books)).await;
-    let mut answered = match (answered, stale) {
-        (Err(failure), Some(stale)) if failure.is_upstreams() => {
-            let response = reply::hit(context, &stale, &asking, parts, books).await.ok_or(failure)?;
-            shared.cache.served(stale.freshness);
-            Ok(response)
-        }
-        (answered, _) => answered,
-    }?;
+    let mut answered = match stale.filter(|_| is_none(&answered)) {
+        Some(stale) => match reply::hit(context, &stale, &asking, parts, books).await {
+            Some(response) => {
+                shared.cache.served(stale.freshness);
+                response
+            }
+            None => answered?,
+        },
+        None => answered?,
+    };
     plan.show_key(looked, answered.headers_mut());
     Ok(answered)
+}
+
+/// Whether no provider answered: none was reached, or the last one refused for reasons that are not the request's.
+fn is_none(answered: &Result<Response<Body>, Failure>) -> bool {
+    match answered {
+        Ok(response) => {
+            let status = response.status();
+            status.is_server_error()
+                || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+        }
+        Err(failure) => failure.is_upstreams(),
+    }
 }
 
 /// Forwarded headers that the answer may depend on.

@@ -93,6 +93,7 @@ impl Failure {
 
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidRequest, message)
+                | Code::RateLimited
     }
 
     pub(crate) fn status(mut self, status: u16) -> Self {

@@ -206,6 +206,37 @@ async fn an_old_answer_stands_in_for_none_and_says_that_it_is_stale() {
     assert_eq!(call(&gateway, chat("gpt-x", "x", false)).await.status, 502);
 }
 
+/// A provider that refuses for reasons of its own has given no answer; one that refuses the request has.
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_stands_in_for_a_providers_refusal_of_its_own() {
+    let error = r#"{"error":{"message":"busy","type":"server_error"}}"#;
+    for (status, stream, stands_in) in [
+        (500, false, true),
+        (503, true, true),
+        (529, false, true),
+        (429, false, true),
+        (429, true, true),
+        (400, false, false),
+        (404, true, false),
+    ] {
+        let answer = vec![Act::Read, Act::Write(unary(200, ANSWER))];
+        let refusal = vec![Act::Read, Act::Write(unary(status, error)), Act::Again];
+        let upstream = Scripted::new([Script::Acts(answer), Script::Acts(refusal)]);
+        let mut settings = settings(&upstream);
+        settings.cache.ttl = Duration::from_secs(60);
+        settings.cache.stale_if_error = Duration::from_secs(600);
+        let gateway = Gateway::new(settings, [7; 32]).unwrap();
+        call(&gateway, chat("gpt-x", "x", false)).await;
+        tokio::time::advance(Duration::from_secs(100)).await;
+        for _ in 0..2 {
+            let second = call(&gateway, chat("gpt-x", "x", stream)).await;
+            let expected = if stands_in { (200, "stale") } else { (status, "miss; reason=cold") };
+            assert_eq!((second.status, second.header("x-chimera-cache")), expected);
+        }
+        assert_eq!(upstream.count(), 3, "{status}: it is asked each time");
+    }
+}
+
 #[tokio::test]
 async fn a_purge_by_key_prefix_and_tag_reaches_every_gateway() {
     let Some(server) = Server::or_skip().await else { return };
