@@ -35,6 +35,15 @@ pub enum Role {
     Follower,
 }
 
+/// Why a follower was left before its computation had ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupted {
+    /// The computation panicked: whoever drove it met the panic.
+    Panicked,
+    /// What the follower had not read was given up, because it was too much.
+    TooSlow,
+}
+
 const SHARDS: usize = 16;
 
 /// What a flight may hold before it counts among what all hold: most never hold more, and count nothing.
@@ -103,7 +112,7 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
 
     fn subscription(&self, flight: Arc<Flight<T>>, key: K, place: usize, role: Role) -> Subscription<K, T> {
         let table = self.table.clone();
-        Subscription { table, flight, key, place, role, waker: None, interrupted: false, ended: false }
+        Subscription { table, flight, key, place, role, waker: None, interrupted: None, ended: false }
     }
 
     /// Whether the computation of a key is under way and takes followers.
@@ -305,7 +314,7 @@ pub struct Subscription<K: Hash + Eq, T> {
     role: Role,
     /// Wakes every follower; made when this one first drives the computation.
     waker: Option<Waker>,
-    interrupted: bool,
+    interrupted: Option<Interrupted>,
     ended: bool,
 }
 
@@ -318,8 +327,8 @@ impl<K: Hash + Eq, T> Subscription<K, T> {
         self.role
     }
 
-    /// Whether it ended before the computation did: that panicked, or this follower was too slow.
-    pub fn interrupted(&self) -> bool {
+    /// Why it ended before the computation did, if so.
+    pub fn interrupted(&self) -> Option<Interrupted> {
         self.interrupted
     }
 }
@@ -327,7 +336,7 @@ impl<K: Hash + Eq, T> Subscription<K, T> {
 /// What a look at the course found.
 enum Look<T> {
     Item(T),
-    End { interrupted: bool },
+    End(Option<Interrupted>),
     Wait,
     Drive(Source<T>),
 }
@@ -337,8 +346,9 @@ impl<K: Hash + Eq, T: Clone + Send + 'static> Subscription<K, T> {
     fn look(&self, cx: &mut Context<'_>) -> Look<T> {
         let mut course = lock(&self.flight.0);
         let (base, length) = (course.base, course.log.len());
-        let Some(place) = course.place(self.place) else { return Look::End { interrupted: true } };
-        let Some(ahead) = place.next.checked_sub(base) else { return Look::End { interrupted: true } };
+        let left = Look::End(Some(Interrupted::TooSlow));
+        let Some(place) = course.place(self.place) else { return left };
+        let Some(ahead) = place.next.checked_sub(base) else { return left };
         if ahead < length {
             place.next += 1;
             let item = course.log.get(ahead).cloned();
@@ -346,8 +356,8 @@ impl<K: Hash + Eq, T: Clone + Send + 'static> Subscription<K, T> {
             return item.map_or(Look::Wait, Look::Item);
         }
         match course.phase {
-            Phase::Ended => return Look::End { interrupted: false },
-            Phase::Poisoned => return Look::End { interrupted: true },
+            Phase::Ended => return Look::End(None),
+            Phase::Poisoned => return Look::End(Some(Interrupted::Panicked)),
             Phase::Running => {}
         }
         if let Some(place) = course.place(self.place) {
@@ -413,7 +423,7 @@ impl<K: Hash + Eq, T: Clone + Send + 'static> Stream for Subscription<K, T> {
         loop {
             match self.look(cx) {
                 Look::Item(item) => return Poll::Ready(Some(item)),
-                Look::End { interrupted } => {
+                Look::End(interrupted) => {
                     self.interrupted = interrupted;
                     self.ended = true;
                     return Poll::Ready(None);

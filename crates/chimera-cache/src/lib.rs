@@ -96,7 +96,7 @@ pub use codec::{Codec, SharedCodec, TextCodec};
 #[cfg(feature = "disk")]
 pub use disk::{DiskError, DiskSettings, DiskTier};
 pub use error::{SettingsError, TierError};
-pub use flight::{Flights, Role, Source, Subscription};
+pub use flight::{Flights, Interrupted, Role, Source, Subscription};
 pub use found::{Found, Place};
 pub use guard::{GuardSettings, GuardState};
 pub use guarded::{Guarded, GuardedSettings};

@@ -154,11 +154,8 @@ impl Body {
                 }
                 Some(Piece::Events(more)) => all.extend_from_slice(&more),
                 Some(Piece::Failed(failure)) => return Err(Failure::clone(&failure)),
-                None if events.following.interrupted() => {
-                    return Err(Failure::new(Code::UpstreamInvalidResponse, "the answer was cut short"));
-                }
                 Some(Piece::Head(_) | Piece::Answer(_) | Piece::Stored(_)) | None => {
-                    return Ok(Some(all.freeze()));
+                    return events.following.cut().map_or_else(|| Ok(Some(all.freeze())), Err);
                 }
             }
         }
@@ -198,7 +195,7 @@ impl HttpBody for Body {
                     && let Some(revoked) = lines.books.as_mut().and_then(Books::revoked)
                     && let Some(mut books) = lines.books.take()
                 {
-                    books.cut(Some(&revoked));
+                    books.cut(&revoked);
                     return Poll::Ready(Some(Err(Aborted)));
                 }
                 let line = ready!(polled);
@@ -246,7 +243,7 @@ impl Events {
         error_event(self.dialect, self.framing, self.begun, failure, &self.request_id)
     }
 
-    fn cut(&mut self, failure: Option<&Failure>) {
+    fn cut(&mut self, failure: &Failure) {
         if let Some(books) = &mut self.books {
             books.cut(failure);
         }
@@ -281,7 +278,8 @@ impl Events {
             Some(restoring) => restoring.poll_next(&mut self.following, cx),
         };
         let piece = match polled {
-            Poll::Ready(piece) => piece,
+            // Who was left behind is told of it: what was passed on are whole events.
+            Poll::Ready(piece) => piece.or_else(|| Some(Piece::Failed(Arc::new(self.following.cut()?)))),
             Poll::Pending => match self.books.as_mut().and_then(Books::cut_short) {
                 Some(failure) => Some(Piece::Failed(Arc::new(failure))),
                 None => return Poll::Pending,
@@ -293,18 +291,13 @@ impl Events {
                 Poll::Ready(Some(Ok(events)))
             }
             Some(Piece::Failed(failure)) => {
-                self.cut(Some(&failure));
+                self.cut(&failure);
                 if failure.is_told {
                     self.ending = Ending::Flush(FLUSH_POLLS);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(self.failed(&failure))))
-            }
-            None if self.following.interrupted() => {
-                self.cut(None);
-                self.ending = Ending::Done;
-                Poll::Ready(Some(Err(Aborted)))
             }
             Some(Piece::Head(_) | Piece::Answer(_) | Piece::Stored(_)) | None => {
                 if let Some(books) = &mut self.books {

@@ -123,8 +123,8 @@ impl Books {
     }
 
     /// Notes that a stream was cut short.
-    pub(crate) fn cut(&mut self, failure: Option<&Failure>) {
-        self.code = failure.map(|failure| failure.code);
+    pub(crate) fn cut(&mut self, failure: &Failure) {
+        self.code = Some(failure.code);
         self.ended(RequestOutcome::Failure);
     }
 

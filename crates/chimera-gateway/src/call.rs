@@ -451,7 +451,8 @@ async fn follow(
         }
         Some(Piece::Failed(failure)) => Err(Failure::clone(&failure)),
         Some(Piece::Events(_)) | None => {
-            Err(Failure::new(Code::Internal, "the call ended without an answer"))
+            let without = || Failure::new(Code::Internal, "the call ended without an answer");
+            Err(following.cut().unwrap_or_else(without))
         }
     }
 }

@@ -5,10 +5,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use chimera_cache::Source;
+use chimera_cache::{Interrupted, Source};
 use futures_core::Stream;
 
-use crate::{body::Follow, load::Piece, translating::Translating};
+use crate::{
+    body::Follow,
+    failure::{Code, Failure},
+    load::Piece,
+    translating::Translating,
+};
 
 /// A call that one caller follows, alone or with others.
 pub(crate) enum Following {
@@ -27,12 +32,20 @@ impl Following {
         }
     }
 
-    /// Whether the end that was met is not the call's own.
-    pub(crate) fn interrupted(&self) -> bool {
+    /// What cut it, where the end that was met is not the call's own.
+    pub(crate) fn cut(&self) -> Option<Failure> {
         match self {
-            Self::Shared(follow) => follow.interrupted(),
-            Self::Alone(_) => false,
-            Self::Translated(translating) => translating.interrupted(),
+            Self::Shared(follow) => follow.interrupted().map(left_behind),
+            Self::Alone(_) => None,
+            Self::Translated(translating) => translating.cut(),
         }
+    }
+}
+
+/// What a follower of a call is told that was left before its end.
+fn left_behind(why: Interrupted) -> Failure {
+    match why {
+        Interrupted::Panicked => Failure::new(Code::Internal, "the gateway failed on this call"),
+        Interrupted::TooSlow => Failure::new(Code::Overloaded, "this stream was read too slowly to be held"),
     }
 }

@@ -78,7 +78,7 @@ impl Translating {
                 // The rest is the provider's own affair.
                 Some(Piece::Events(_)) if self.over => continue,
                 Some(Piece::Events(events)) => self.retelling.events(events),
-                None if !self.over && !self.inner.interrupted() => self.retelling.end(BytesMut::new()),
+                None if !self.over && self.inner.cut().is_none() => self.retelling.end(BytesMut::new()),
                 other => return Poll::Ready(other),
             };
             self.over = self.retelling.is_over() || piece.is_err();
@@ -90,8 +90,8 @@ impl Translating {
         }
     }
 
-    pub(crate) fn interrupted(&self) -> bool {
-        !self.over && self.inner.interrupted()
+    pub(crate) fn cut(&self) -> Option<Failure> {
+        if self.over { None } else { self.inner.cut() }
     }
 }
 

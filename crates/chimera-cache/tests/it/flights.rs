@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use chimera_cache::{FlightSettings, Flights, Role, Source, Subscription};
+use chimera_cache::{FlightSettings, Flights, Interrupted, Role, Source, Subscription};
 use futures_core::Stream;
 use proptest::prelude::*;
 
@@ -239,12 +239,12 @@ fn m01_a_long_flight_takes_no_more_followers_and_cuts_who_is_too_far_behind() {
     let other = Far::default();
     assert_eq!(flights.join(1, || other.source()).role(), Role::Leader);
     assert_eq!(ready(&mut behind).len(), 0, "the first item was trimmed away");
-    assert!(behind.interrupted());
+    assert_eq!(behind.interrupted(), Some(Interrupted::TooSlow));
     far.send(11);
     assert_eq!(ready(&mut quick), [11]);
     assert_eq!(drain(&mut lost, Waker::noop()), (vec![], true));
-    assert!(lost.interrupted());
-    assert!(!quick.interrupted());
+    assert_eq!(lost.interrupted(), Some(Interrupted::TooSlow));
+    assert_eq!(quick.interrupted(), None);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_panic_reaches_the_one_who_drove_and_interrupts_the_others() {
     assert!(panicked.is_err());
     far.0.clear_poison();
     assert_eq!(drain(&mut two, Waker::noop()), (vec![], true));
-    assert!(two.interrupted());
+    assert_eq!(two.interrupted(), Some(Interrupted::Panicked));
     assert!(flights.is_empty());
     let anew = Far::default();
     assert_eq!(flights.join(1, || anew.source()).role(), Role::Leader);

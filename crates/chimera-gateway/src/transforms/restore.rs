@@ -168,7 +168,7 @@ impl Restoring {
                 // What must not pass does not pass later.
                 Some(Piece::Events(_)) if self.over => continue,
                 Some(Piece::Events(events)) => Ok(self.push(events)),
-                None if !self.over && !following.interrupted() => {
+                None if !self.over && following.cut().is_none() => {
                     self.over = true;
                     let mut out = BytesMut::new();
                     match self.end(&mut out) {
