@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use chimera_protocol::{DialectId, translate::ErrorFacts};
 use chimera_provider_pool::{BodyError, ConnectError, SendError, Stage};
 
 use crate::{auth::Denied, limits::Exceeded};
@@ -44,7 +45,8 @@ impl Code {
     }
 }
 
-/// A failure in the gateway's own words. The message quotes nothing of the request or the answer.
+/// A failure in the gateway's own words. The message quotes nothing of the request or the answer, but for an error of
+/// the provider's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
@@ -62,6 +64,8 @@ pub(crate) struct Failure {
     pub(crate) attempts: u32,
     /// Whether the caller of a stream was told already, in the provider's own words.
     pub(crate) is_told: bool,
+    /// What callers see in place of the code, where it is an error of the provider's own.
+    pub(crate) told_code: Option<&'static str>,
 }
 
 impl Failure {
@@ -76,6 +80,7 @@ impl Failure {
             close: false,
             attempts: 0,
             is_told: false,
+            told_code: None,
         }
     }
 
@@ -88,12 +93,12 @@ impl Failure {
                 | Code::CircuitOpen
                 | Code::Timeout
                 | Code::Overloaded
+                | Code::RateLimited
         )
     }
 
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidRequest, message)
-                | Code::RateLimited
     }
 
     pub(crate) fn status(mut self, status: u16) -> Self {
@@ -185,6 +190,13 @@ impl Failure {
             SendError::Deadline { stage } => Self::timeout(tier, stage),
             _ => Self::new(Code::ModelNotFound, "no deployment serves this model"),
         }
+    }
+
+    /// An error of the provider's own in the middle of its stream, as callers of a dialect are told it.
+    pub(crate) fn provider_says(error: &ErrorFacts<'_>, to: DialectId) -> Self {
+        let message = error.message.clone().into_owned();
+        let failure = Self::new(Code::UpstreamInvalidResponse, message).status(error.status(to));
+        Self { told_code: Some(error.code()), ..failure }
     }
 
     /// The provider refused the gateway's own key: nothing the caller can mend, so not a 401.

@@ -305,7 +305,7 @@ fn header_text(text: &str) -> HeaderValue {
 }
 
 /// Takes the provider's keys out of an error that echoes them.
-fn scrubbed(body: Bytes, reply: &Reply) -> Bytes {
+pub(crate) fn scrubbed(body: Bytes, reply: &Reply) -> Bytes {
     let mut body = body;
     for credential in reply.deployment.provider().keys().credentials() {
         let secret = credential.secret().expose().as_bytes();

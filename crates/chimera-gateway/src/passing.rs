@@ -18,7 +18,7 @@ use crate::{
     entry::Entry,
     failure::{Code, Failure},
     gateway::Shared,
-    load::{Load, Piece, Sent},
+    load::{Load, Piece, Sent, scrubbed},
     upstream::Frames,
 };
 
@@ -296,6 +296,7 @@ impl Passing {
                 continue;
             }
             let observed = self.frames.watch(&mut self.watch, &event);
+            let event = if observed == Observed::Error { self.failed_with(event) } else { event };
             if observed == Observed::Content && !self.watch.may_end_here() {
                 self.shape.learn(&event);
             }
@@ -312,10 +313,20 @@ impl Passing {
         Ok(self.passed.take())
     }
 
+    /// The provider said that it failed: it did, whether or not somebody waits for what follows. Its words are
+    /// passed on without its keys.
+    fn failed_with(&mut self, event: Bytes) -> Bytes {
+        if let Some(rest) = self.reply.rest.as_mut() {
+            rest.settle(AttemptOutcome::Failure);
+        }
+        scrubbed(event, &self.reply)
+    }
+
     /// The provider's bytes ended: well, if its protocol says so.
     fn ended(&mut self) -> Option<Piece> {
         if let Some(last) = self.frames.finish() {
-            self.frames.watch(&mut self.watch, &last);
+            let observed = self.frames.watch(&mut self.watch, &last);
+            let last = if observed == Observed::Error { self.failed_with(last) } else { last };
             self.passed.push(&last);
             return self.passed.take().map(Piece::Events);
         }

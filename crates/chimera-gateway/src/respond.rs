@@ -62,7 +62,7 @@ fn status_of(failure: &Failure) -> u16 {
 fn parts<'a>(failure: &'a Failure, request_id: &'a str) -> ErrorParts<'a> {
     ErrorParts {
         status: status_of(failure),
-        code: failure.code.as_str(),
+        code: failure.told_code.unwrap_or(failure.code.as_str()),
         message: &failure.message,
         param: failure.param.as_deref(),
         request_id,

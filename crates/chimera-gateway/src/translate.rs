@@ -190,16 +190,22 @@ impl Foreign {
 
     /// A whole stream of the provider's as the caller's.
     fn replayed(&self, events: &Bytes, id: &str) -> Result<Bytes, Failure> {
-        let mut translating = Retelling::new(self.translator(id), self.form.framing, events.len().max(1));
-        let mut out = translating.events(events.clone())?;
+        let mut translating = self.retelling(id, events.len().max(1));
+        let (mut out, failed) = translating.events(events.clone());
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
         if !translating.is_over() {
             out.unsplit(translating.end(BytesMut::new())?);
         }
         Ok(out.freeze())
     }
 
-    fn translator(&self, id: &str) -> StreamTranslator {
-        StreamTranslator::new(self.to, self.caller, self.form.include_usage, &self.context(id))
+    /// `most` is the largest event that is read.
+    fn retelling(&self, id: &str, most: usize) -> Retelling {
+        let (from, to) = (self.to, self.caller);
+        let translator = StreamTranslator::new(from, to, self.form.include_usage, &self.context(id));
+        Retelling::new([from, to], translator, self.form.framing, most)
     }
 
     /// Everything that the provider's request is made of. Of the caller's headers only those go on that
@@ -287,8 +293,7 @@ impl Foreign {
         context: &context::Context<'_>,
         id: &RequestId,
     ) -> Following {
-        let most = context.state.settings.sizes.event;
-        let retelling = Retelling::new(self.translator(&id.to_string()), self.form.framing, most);
+        let retelling = self.retelling(&id.to_string(), context.state.settings.sizes.event);
         Following::Translated(Box::new(Translating::new(inner, retelling)))
     }
 }

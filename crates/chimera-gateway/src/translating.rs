@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chimera_protocol::{sse, translate::StreamTranslator};
+use chimera_protocol::{
+    DialectId, FoldError, sse,
+    translate::{ErrorFacts, StreamTranslator},
+};
 
 use crate::{
     failure::{Code, Failure},
@@ -17,6 +20,8 @@ use crate::{
 
 /// A stream that is being told in the caller's dialect: the provider's bytes in, the caller's out.
 pub(crate) struct Retelling {
+    /// The provider's dialect and the caller's.
+    dialects: [DialectId; 2],
     framer: sse::Framer,
     translator: StreamTranslator,
     frames: Frames,
@@ -26,27 +31,54 @@ pub(crate) struct Retelling {
 
 impl Retelling {
     /// `most` is the largest event that is read.
-    pub(crate) fn new(translator: StreamTranslator, framing: Framing, most: usize) -> Self {
-        Self { framer: sse::Framer::new(most), translator, frames: Frames::new(framing), over: false }
+    pub(crate) fn new(
+        dialects: [DialectId; 2],
+        translator: StreamTranslator,
+        framing: Framing,
+        most: usize,
+    ) -> Self {
+        let (framer, frames) = (sse::Framer::new(most), Frames::new(framing));
+        Self { dialects, framer, translator, frames, over: false }
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
-    /// What some events are in the caller's dialect, the end with the one that tells it. What comes
-    /// after that is the provider's own affair.
-    pub(crate) fn events(&mut self, events: Bytes) -> Result<BytesMut, Failure> {
+    /// What some events are in the caller's dialect, the end with the one that tells it, up to the first that
+    /// cannot be told, and why not. What comes after the end is the provider's own affair.
+    pub(crate) fn events(&mut self, events: Bytes) -> (BytesMut, Option<Failure>) {
         let mut out = BytesMut::with_capacity(events.len() + events.len() / 4);
         self.framer.push(events);
-        while let Some(raw) = self.framer.next_event().map_err(|_| told("an event is too large"))? {
+        let failed = self.each(&mut out).err();
+        if failed.is_none() && self.translator.is_over() {
+            return match self.end(out) {
+                Ok(out) => (out, None),
+                Err(failure) => (BytesMut::new(), Some(failure)),
+            };
+        }
+        (self.frames.put(out), failed)
+    }
+
+    /// Tells the events that are whole, to the end of the stream at most.
+    fn each(&mut self, out: &mut BytesMut) -> Result<(), Failure> {
+        while !self.translator.is_over()
+            && let Some(raw) = self.framer.next_event().map_err(|_| told("an event is too large"))?
+        {
             let event = sse::Event::parse(&raw);
-            self.translator.event(event.data(), &mut out).map_err(|fault| told(&fault.to_string()))?;
-            if self.translator.is_over() {
-                return self.end(out);
+            let before = out.len();
+            if let Err(fault) = self.translator.event(event.data(), out) {
+                out.truncate(before);
+                let [provider, caller] = self.dialects;
+                return Err(match fault {
+                    FoldError::Error => {
+                        Failure::provider_says(&ErrorFacts::of_event(provider, event.data()), caller)
+                    }
+                    fault => told(&fault.to_string()),
+                });
             }
         }
-        Ok(self.frames.put(out))
+        Ok(())
     }
 
     /// The proper end, after what was written before it.
@@ -65,27 +97,40 @@ pub(crate) struct Translating {
     retelling: Retelling,
     /// The caller was told the end, or that there is none.
     over: bool,
+    /// Why it does not go on, once what came before is told.
+    stopped: Option<Failure>,
 }
 
 impl Translating {
     pub(crate) fn new(inner: Following, retelling: Retelling) -> Self {
-        Self { inner, retelling, over: false }
+        Self { inner, retelling, over: false, stopped: None }
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         loop {
-            let piece = match ready!(self.inner.poll_next(cx)) {
+            if let Some(failure) = self.stopped.take() {
+                return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
+            }
+            let told = match ready!(self.inner.poll_next(cx)) {
                 // The rest is the provider's own affair.
                 Some(Piece::Events(_)) if self.over => continue,
-                Some(Piece::Events(events)) => self.retelling.events(events),
-                None if !self.over && self.inner.cut().is_none() => self.retelling.end(BytesMut::new()),
+                Some(Piece::Events(events)) => {
+                    let told;
+                    (told, self.stopped) = self.retelling.events(events);
+                    told
+                }
+                None if !self.over && self.inner.cut().is_none() => {
+                    let ended = self.retelling.end(BytesMut::new());
+                    ended.unwrap_or_else(|failure| {
+                        self.stopped = Some(failure);
+                        BytesMut::new()
+                    })
+                }
                 other => return Poll::Ready(other),
             };
-            self.over = self.retelling.is_over() || piece.is_err();
-            match piece {
-                Ok(out) if out.is_empty() => {}
-                Ok(out) => return Poll::Ready(Some(Piece::Events(out.freeze()))),
-                Err(failure) => return Poll::Ready(Some(Piece::Failed(Arc::new(failure)))),
+            self.over = self.retelling.is_over() || self.stopped.is_some();
+            if !told.is_empty() {
+                return Poll::Ready(Some(Piece::Events(told.freeze())));
             }
         }
     }

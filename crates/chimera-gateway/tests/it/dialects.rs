@@ -316,6 +316,69 @@ async fn u06_a_stream_that_breaks_ends_with_the_callers_error_and_no_normal_end(
     }
 }
 
+/// A provider's own error after its first word, in one piece with it.
+fn failing(provider: DialectId, message: &str) -> Vec<u8> {
+    let first = if provider == DialectId::Anthropic { 3 } else { 2 };
+    let mut events = events(provider);
+    events.truncate(if provider == DialectId::Gemini { 1 } else { first });
+    let error = match provider {
+        DialectId::Anthropic => {
+            let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": message}});
+            named("error", &error.to_string())
+        }
+        DialectId::Gemini => {
+            format!(
+                "data: {}\n\n",
+                json!({"error": {"code": 503, "message": message, "status": "UNAVAILABLE"}})
+            )
+        }
+        _ => format!("data: {}\n\n", json!({"error": {"message": message, "type": "x", "code": 503}})),
+    };
+    [SSE_HEAD.as_bytes(), &chunk(&[events.concat(), error].concat())].concat()
+}
+
+/// In the caller's shape, with the provider's words and none of its keys; and the breaker hears of it at once.
+#[tokio::test(start_paused = true)]
+async fn u06_an_error_of_the_providers_own_in_mid_stream_is_told_in_its_words() {
+    let message = format!("busy\u{7}: \r\n\n{}-one \"{}", crate::support::KEY, "long ".repeat(1000));
+    for (caller, provider) in pairs() {
+        let answer = Act::Write(failing(provider, &message));
+        let upstream = Scripted::new([Script::Acts(vec![Act::Read, answer, Act::AwaitClose])]);
+        let gateway = gateway(provider, &upstream);
+        let answer = call(&gateway, ask(caller, model(provider), true)).await;
+        assert!(answer.aborted && answer.body.contains("hello"), "{caller:?} {provider:?}: {}", answer.body);
+        let last = answer.body.trim_end().rsplit("\n\n").next().unwrap();
+        let data = last.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        let data: Value = serde_json::from_str(data).unwrap();
+        let (error, kind) = match caller {
+            DialectId::OpenAi => (&data["error"], json!(["server_error", "overloaded"])),
+            DialectId::Anthropic => (&data["error"], json!(["overloaded_error", "overloaded"])),
+            DialectId::Gemini => (&data["error"], json!([null, 503])),
+            DialectId::Responses => (&data, json!(["error", "overloaded"])),
+        };
+        assert_eq!(json!([error["type"], error["code"]]), kind, "{caller:?} {provider:?}: {last}");
+        let told = error["message"].as_str().unwrap();
+        assert!(told.starts_with("busy :    [redacted] \"long long"), "{told}");
+        assert!(told.len() <= 1000 && !answer.body.contains("canary"), "{}", answer.body);
+        let breaker = gateway.with_models(|models| models.deployments()[0].breaker().clone());
+        assert_eq!(breaker.snapshot(std::time::Instant::now()).failures, 1, "{caller:?} {provider:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn u06_an_array_tells_the_providers_error_as_its_last_element() {
+    let acts = vec![Act::Read, Act::Write(failing(DialectId::OpenAi, "busy")), Act::AwaitClose];
+    let gateway = gateway(DialectId::OpenAi, &Scripted::new([Script::Acts(acts)]));
+    let body = r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#;
+    let answer = call(&gateway, post("/v1beta/models/gpt-x:streamGenerateContent", body)).await;
+    let elements = answer.json();
+    assert_eq!(elements[0]["candidates"][0]["content"]["parts"][0]["text"], "hello");
+    assert_eq!(
+        (&elements[1]["error"]["message"], &elements[1]["error"]["code"]),
+        (&json!("busy"), &json!(503))
+    );
+}
+
 /// The end is told when the provider tells it, not when it closes.
 #[tokio::test(start_paused = true)]
 async fn pain_16_words_and_the_end_are_passed_on_as_they_come() {

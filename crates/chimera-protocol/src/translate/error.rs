@@ -61,7 +61,19 @@ pub struct ErrorFacts<'a> {
     pub message: Cow<'a, str>,
 }
 
+/// The longest message of an error in a stream that is told, in characters.
+const LONGEST: usize = 1000;
+
 impl ErrorFacts<'static> {
+    /// Reads an error that came as an event of a stream: no status says what it is, so its own words do. Its message
+    /// is one line of bounded length.
+    pub fn of_event(from: DialectId, data: &[u8]) -> Self {
+        let status = Document::parse(data).ok().and_then(|event| status_told(event.root().get("error")?));
+        let facts = Self::read(from, status.unwrap_or(500), data);
+        let plain = facts.message.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Self { kind: facts.kind, message: Cow::Owned(plain.take(LONGEST).collect()) }
+    }
+
     /// Reads an error's body. One that cannot be read is told by its status alone.
     pub fn read(from: DialectId, status: u16, body: &[u8]) -> Self {
         let fallback = || Self {
@@ -73,7 +85,8 @@ impl ErrorFacts<'static> {
         let root = document.root().elements().next().unwrap_or(document.root());
         let Some(error) = root.get("error") else { return fallback() };
         let word = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-        let message = word("message");
+        // Some servers say nothing but a text.
+        let message = error.as_str().unwrap_or_else(|| word("message"));
         let kind = match from {
             DialectId::OpenAi | DialectId::Responses => of_openai(status, &word("type"), &word("code")),
             DialectId::Anthropic => of_anthropic(status, &word("type"), &message),
@@ -137,6 +150,25 @@ impl ErrorFacts<'_> {
             retry_after: None,
         }
     }
+}
+
+/// The status that an error would have come with, by its code or its type.
+fn status_told(error: Value<'_>) -> Option<u16> {
+    let number = error.get("code").and_then(|code| code.raw().parse().ok());
+    number.filter(|status| (400..600).contains(status)).or_else(|| {
+        ["code", "type"].into_iter().find_map(|name| {
+            Some(match &*error.get(name).and_then(Value::as_str)? {
+                "invalid_request_error" => 400,
+                "authentication_error" | "invalid_api_key" => 401,
+                "permission_error" => 403,
+                "not_found_error" => 404,
+                "rate_limit_error" | "rate_limit_exceeded" => 429,
+                "overloaded" | "overloaded_error" | "service_unavailable" => 503,
+                "timeout" | "timeout_error" => 504,
+                _ => return None,
+            })
+        })
+    })
 }
 
 fn of_status(status: u16) -> ErrorKind {
