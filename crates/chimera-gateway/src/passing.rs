@@ -342,6 +342,8 @@ impl Passing {
 
     /// The terminal event was passed on. The connection is worth a moment's wait for its clean end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        // What becomes of the connection says nothing of the answer.
+        self.finish();
         if let Some(rest) = self.reply.rest.as_mut() {
             let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(END_GRACE)));
             match rest.poll_piece(cx) {
@@ -349,12 +351,11 @@ impl Passing {
                 Poll::Ready(_) => {}
             }
         }
-        self.finish();
         self.reply.rest = None;
         Poll::Ready(None)
     }
 
-    /// The stream is complete: books, usage, cache.
+    /// The stream is complete: books, usage, cache. Once; later calls change nothing.
     fn finish(&mut self) {
         if let Some(rest) = self.reply.rest.as_mut() {
             let outcome =
@@ -418,7 +419,11 @@ impl Passing {
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        // The caller left: what the stream told of its usage so far was used.
+        // The caller left. Who leaves with the end in its hands leaves a complete stream; of another, what it told of
+        // its usage so far was used.
+        if self.watch.is_over() {
+            self.finish();
+        }
         self.bill();
     }
 }

@@ -390,3 +390,34 @@ async fn a_request_that_is_read_during_a_reload_leaves_nothing_of_the_old_config
     assert_eq!((after.status, old.count(), new.count()), (500, 1, 1), "{}", after.body);
     assert!(new.request(0).starts_with("POST /v1/messages "), "{}", new.request(0));
 }
+
+/// A client may close its connection as soon as it has read the end.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_left_with_its_end_in_hand_is_kept() {
+    let events = [ROLE, &delta("a"), STOP, DONE];
+    let mut bytes = SSE_HEAD.as_bytes().to_vec();
+    events.iter().for_each(|event| bytes.extend(chunk(event)));
+    let upstream = Scripted::new([Script::Acts(vec![Act::Read, Act::Write(bytes), Act::AwaitClose])]);
+    let gateway = gateway(DialectId::OpenAi, &upstream);
+    let mut body = gateway.handle(chat("gpt-x", "x", true)).await.into_body();
+    let mut told = Vec::new();
+    while !told.ends_with(DONE.as_bytes()) {
+        told.extend_from_slice(&next(&mut body).await.unwrap().unwrap());
+    }
+    drop(body);
+    let again = call(&gateway, chat("gpt-x", "x", true)).await;
+    assert_eq!((again.header("x-chimera-cache"), again.body.as_str()), ("l1", &*events.concat()));
+}
+
+/// What comes of a connection behind the end of a stream says nothing of the answer.
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_breaks_off_behind_the_end_has_answered() {
+    let mut bytes = SSE_HEAD.as_bytes().to_vec();
+    [ROLE, &delta("a"), STOP, DONE].iter().for_each(|event| bytes.extend(chunk(event)));
+    let last = bytes.split_off(bytes.len() - chunk(DONE).len());
+    let acts = vec![Act::Read, Act::Write(bytes), Act::Sleep(Duration::from_secs(1)), Act::Write(last)];
+    let gateway = gateway(DialectId::OpenAi, &Scripted::new([Script::Acts(acts)]));
+    assert!(!call(&gateway, chat("gpt-x", "x", true)).await.aborted);
+    let breaker = gateway.with_models(|models| models.deployments()[0].breaker().clone());
+    assert_eq!(breaker.snapshot(std::time::Instant::now()).failures, 0);
+}
