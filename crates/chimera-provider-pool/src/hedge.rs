@@ -165,6 +165,7 @@ impl Hedging {
     fn learn(&self, sent: Result<Reply, SendError>) -> Result<Reply, SendError> {
         if let Ok(reply) = &sent
             && reply.refusal.is_none()
+            && reply.parts.status.is_success()
         {
             self.observe(reply.judged - reply.started);
         }

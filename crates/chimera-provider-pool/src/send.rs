@@ -299,7 +299,9 @@ impl Group {
         let Some(mut body) = progress.body.take() else { return Err(SendError::Overloaded) };
         let judged = Instant::now();
         match &refusal {
-            None => body.attempt().content_began(judged),
+            None if parts.status.is_success() => body.attempt().content_began(judged),
+            // A request that was refused for its own sake says nothing of how soon answers begin.
+            None => {}
             Some(refusal) => body.attempt().settle(refusal.outcome(), judged),
         }
         body.bound(bounds.idle, bounds.body_deadline, judged);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chimera_circuit_breaker::{Breaker, Settings};
 use chimera_provider_pool::{
     Classify, Connect, Connected, Connecting, Credential, Deployment, DeploymentSettings, Failover, Group,
-    InOrder, Provider, Refusal, RefusalKind, Secret, SendError, Target, Transport, Verdict,
+    GroupSettings, InOrder, Provider, Refusal, RefusalKind, Secret, SendError, Target, Transport, Verdict,
 };
 use http::Request;
 use tokio::{
@@ -328,4 +328,52 @@ async fn what_is_shed_takes_nothing_of_a_keys_allowance() {
     while send(&group, 1).await.is_ok() {}
     assert!(matches!(send(&group, 1).await, Err(SendError::RateLimited { .. })));
     assert_eq!(group.deployments()[0].in_flight(), 0);
+}
+
+/// Answers after 100 ms, and refuses what it is asked wrongly at once.
+struct Strict;
+
+impl Connect for Strict {
+    fn connect<'a>(&'a self, _: &'a Target, _: Option<&'a Arc<rustls::ClientConfig>>) -> Connecting<'a> {
+        Box::pin(async move {
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while theirs.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let answer = if request.starts_with(b"POST /wrong") {
+                        &b"HTTP/1.1 400 X\r\ncontent-length: 2\r\n\r\nno"[..]
+                    } else {
+                        tokio::time::sleep(100 * MS).await;
+                        OK
+                    };
+                    let _ = theirs.write_all(answer).await;
+                }
+            });
+            Ok(Connected { transport: Transport::Other(Box::new(ours)), http2: false })
+        })
+    }
+}
+
+/// A provider refuses a wrong request sooner than it answers a right one.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_wrongly_says_nothing_of_how_soon_answers_begin() {
+    let settings =
+        DeploymentSettings { max_in_flight: 200, adaptive_floor: Some(5), ..DeploymentSettings::default() };
+    let group = group_of(Arc::new(Strict), &settings);
+    let ask = |path: &'static str| {
+        let group = group.clone();
+        async move {
+            let build = |_: &Deployment| Request::post(path).body(Bytes::from_static(b"hi"));
+            group.send(&bounds(), &mut Plain::default(), &build).await.unwrap().parts.status.as_u16()
+        }
+    };
+    for _ in 0..10 {
+        assert_eq!(ask("/").await, 200);
+    }
+    let before = group.deployments()[0].limit();
+    assert_eq!(ask("/wrong").await, 400);
+    for _ in 0..20 {
+        assert_eq!(ask("/").await, 200);
+    }
+    assert_eq!(group.deployments()[0].limit(), before);
 }
