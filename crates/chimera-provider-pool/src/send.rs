@@ -237,11 +237,7 @@ impl Group {
         };
         let result = match done {
             Ok(result) => result,
-            Err(_) if patience.is_some() => Err(match progress.stage {
-                Stage::FirstEvent => SendError::NoContent,
-                Stage::Connect => SendError::Connect(ConnectError::Timeout),
-                _ => SendError::Overloaded,
-            }),
+            Err(_) if patience.is_some() => Err(progress.late()),
             Err(_) => Err(SendError::Deadline { stage: progress.stage }),
         };
         if let Err(error) = &result {
@@ -279,11 +275,12 @@ impl Group {
         *attempts += 1;
         classify.begins(*attempts);
         let silence = self.silence(bounds);
-        let (lease, parts) = {
+        let exchanged = {
             // Pinned here, so that it is not laid out once more for each way of waiting.
-            let exchanged = pin!(exchange(deployment, bounds.worker, key, build, progress));
-            within(silence, exchanged).await.unwrap_or(Err(SendError::NoContent))?
+            let exchanging = pin!(exchange(deployment, bounds.worker, key, build, progress));
+            within(silence, exchanging).await
         };
+        let (lease, parts) = exchanged.unwrap_or_else(|| Err(progress.late()))?;
         learn(deployment, key, &parts);
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
         let body = progress.body.insert(ReplyBody::new(attempt, lease, bounds.worker));
@@ -355,6 +352,15 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(started: Instant) -> Self {
         Self { stage: Stage::Slot, started, waited: false, attempt: None, body: None }
+    }
+
+    /// What a wait that took too long comes to: only who was asked can be late to answer.
+    fn late(&self) -> SendError {
+        match self.stage {
+            Stage::FirstEvent => SendError::NoContent,
+            Stage::Connect => SendError::Connect(ConnectError::Timeout),
+            _ => SendError::Overloaded,
+        }
     }
 
     fn settle(&mut self, outcome: AttemptOutcome) {

@@ -11,8 +11,9 @@ use std::{
 use bytes::Bytes;
 use chimera_circuit_breaker::{Breaker, Settings};
 use chimera_provider_pool::{
-    Classify, Connect, Connected, Connecting, Credential, Deployment, DeploymentSettings, Failover, Group,
-    GroupSettings, InOrder, Provider, Refusal, RefusalKind, Secret, SendError, Target, Transport, Verdict,
+    Bounds, Classify, Connect, Connected, Connecting, Credential, Deployment, DeploymentSettings, Failover,
+    Group, GroupSettings, InOrder, Provider, Refusal, RefusalKind, Secret, SendError, Target, Transport,
+    Verdict,
 };
 use http::Request;
 use tokio::{
@@ -376,4 +377,31 @@ async fn what_is_asked_wrongly_says_nothing_of_how_soon_answers_begin() {
         assert_eq!(ask("/").await, 200);
     }
     assert_eq!(group.deployments()[0].limit(), before);
+}
+
+/// Who waits for a connection waits for the gateway's own bound, and not for the provider.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_a_connection_is_no_fault_of_a_provider_whose_streams_are_held_back() {
+    let mut one = settings("http://pipe");
+    one.max_connections = 1;
+    let slow = Slow { after: 5 * SECOND, answer: OK, served: Arc::default() };
+    let provider = Provider::new(one, Arc::new(slow), 1).unwrap();
+    let group = |settings| {
+        let breaker = Breaker::new(Settings::default(), Instant::now().into_std());
+        let deployment = Deployment::new("d", provider.clone(), None, breaker, 10);
+        Group::with_settings("g", vec![deployment], Arc::new(InOrder), settings)
+    };
+    let (busy, held) = (
+        group(GroupSettings::default()),
+        group(GroupSettings { hold_streams: true, ..GroupSettings::default() }),
+    );
+    let first = tokio::spawn(async move { send(&busy, 1).await });
+    tokio::time::sleep(MS).await;
+    let build = |_: &Deployment| Request::post("/").body(Bytes::from_static(b"hi"));
+    let bounds = Bounds { idle: Some(SECOND), ..bounds() };
+    let sent = held.send(&bounds, &mut Plain::default(), &build).await.err();
+    assert!(matches!(sent, Some(SendError::Overloaded)), "{sent:?}");
+    let seen = held.deployments()[0].breaker().snapshot(Instant::now().into_std());
+    assert_eq!((seen.calls, seen.failures), (0, 0));
+    first.await.unwrap().unwrap();
 }
