@@ -156,7 +156,8 @@ impl ConnectionPool {
             Opened::Http2(connection) => {
                 let stream = connection.open_stream();
                 lock(&self.shared).push(connection);
-                self.returned.notify_one();
+                // There is room on it for many.
+                self.returned.notify_waiters();
                 Ok(Lease::Http2(stream))
             }
         }

@@ -138,3 +138,36 @@ async fn u15_one_that_asks_for_calm_is_not_asked_again_at_once() {
     let failures = group.deployments()[0].breaker().snapshot(std::time::Instant::now()).failures;
     assert_eq!(failures, 1);
 }
+
+/// A provider that serves many streams on a connection, each after five seconds.
+struct Shared;
+
+impl Connect for Shared {
+    fn connect<'a>(&'a self, _: &'a Target, _: Option<&'a Arc<rustls::ClientConfig>>) -> Connecting<'a> {
+        Box::pin(async {
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            tokio::spawn(crate::support::answer(theirs, true, Duration::from_secs(5), Arc::default()));
+            // As long as it takes to come.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok(Connected { transport: Transport::Other(Box::new(ours)), http2: true })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_many_waited_for_serves_them_all() {
+    let mut one = settings("http://pipe");
+    one.max_connections = 1;
+    let group = group(one, Arc::new(Shared));
+    let began = tokio::time::Instant::now();
+    let callers: Vec<_> = (0..20)
+        .map(|_| {
+            let group = group.clone();
+            tokio::spawn(async move { send(&group).await.unwrap() })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
