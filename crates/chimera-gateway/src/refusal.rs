@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use chimera_protocol::json::{Document, Value};
 use chimera_provider_pool::RefusalKind;
 use http::HeaderMap;
 
@@ -11,7 +12,9 @@ pub(crate) fn kind(status: u16, body: &[u8]) -> Option<RefusalKind> {
         429 if is_spent(body) => RefusalKind::Quota,
         429 => RefusalKind::Throttled,
         402 => RefusalKind::Payment,
+        403 if is_of_what_was_asked(body) => return None,
         401 | 403 => RefusalKind::Credentials,
+        400 if is_of_a_key(body) => RefusalKind::Credentials,
         408 | 500.. => RefusalKind::Fault,
         400 | 413 if is_too_long(body) => RefusalKind::Unfit,
         _ => return None,
@@ -27,6 +30,33 @@ pub(crate) fn kind_of_event(event: &[u8]) -> RefusalKind {
     } else {
         RefusalKind::Fault
     }
+}
+
+/// A model that the account has not, or a file of another's: the key is good for everything else, and callers could rest
+/// it for everybody.
+fn is_of_what_was_asked(body: &[u8]) -> bool {
+    is_error(body, |error| {
+        let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+        error.get("code").is_some_and(|code| code.is("model_not_found"))
+            || message.starts_with("You do not have permission to access")
+            || message.starts_with("CachedContent not found")
+    })
+}
+
+/// Google tells of a wrong key as of a wrong request. Only what it says apart from its words is believed: those may quote
+/// the request.
+fn is_of_a_key(body: &[u8]) -> bool {
+    is_error(body, |error| {
+        let is_it = |detail: Value<'_>| detail.get("reason").is_some_and(|why| why.is("API_KEY_INVALID"));
+        error.get("details").is_some_and(|details| details.elements().any(is_it))
+    })
+}
+
+fn is_error(body: &[u8], look: impl FnOnce(Value<'_>) -> bool) -> bool {
+    let Ok(document) = Document::parse(body) else { return false };
+    let root = document.root();
+    // Gemini's streams without `alt=sse` put it into an array.
+    root.elements().next().unwrap_or(root).get("error").is_some_and(look)
 }
 
 /// What may be spent is spent: waiting a little does not help.

@@ -5,15 +5,26 @@ use std::{sync::Arc, time::Duration};
 use chimera_gateway::{DialectId, Gateway, Models, Settings};
 use chimera_provider_pool::{KeyRest, Provider, ProviderSettings};
 
-use crate::support::{ANSWER, Act, Script, Scripted, bearers, call, chat, provider_tuned, unary, unary_with};
+use crate::support::{
+    ANSWER, Act, Script, Scripted, bearers, call, chat, post, provider_tuned, unary, unary_with,
+};
 
 const NO: &str = r#"{"error":{"message":"no"}}"#;
 const SPENT: &str = r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota"}}"#;
 
 /// A gateway over one provider, and the provider.
 fn tuned(upstream: &Arc<Scripted>, tune: impl FnOnce(&mut ProviderSettings)) -> (Gateway, Arc<Provider>) {
+    tuned_in(DialectId::OpenAi, upstream, tune)
+}
+
+/// The same of a provider that speaks a dialect.
+fn tuned_in(
+    dialect: DialectId,
+    upstream: &Arc<Scripted>,
+    tune: impl FnOnce(&mut ProviderSettings),
+) -> (Gateway, Arc<Provider>) {
     let mut models = Models::default();
-    let provider = provider_tuned("one", DialectId::OpenAi, upstream, tune);
+    let provider = provider_tuned("one", dialect, upstream, tune);
     let pool = provider.provider.clone();
     models.add_provider(provider);
     (Gateway::new(Settings::new(models), [7; 32]).unwrap(), pool)
@@ -151,4 +162,48 @@ async fn a_configured_pace_is_kept() {
     assert_eq!(statuses, [200, 429, 429]);
     tokio::time::advance(Duration::from_secs(11)).await;
     assert_eq!(call(&gateway, chat("gpt-x", "z", false)).await.status, 200);
+}
+
+/// Google tells of a wrong key with 400, as if the request were wrong.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_google_does_not_know_rests_and_is_not_the_callers() {
+    let wrong = r#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"}]}}"#;
+    let good = r#"{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}"#;
+    let ask = |text: &str| {
+        let body = format!(r#"{{"contents":[{{"role":"user","parts":[{{"text":"{text}"}}]}}]}}"#);
+        post("/v1beta/models/gemini-x:generateContent", &body)
+    };
+    let upstream = in_turn(vec![unary(400, wrong), unary(200, good), unary(400, wrong)]);
+    let (gateway, provider) =
+        tuned_in(DialectId::Gemini, &upstream, |s| s.credentials = bearers(["first", "second"]));
+    assert_eq!(call(&gateway, ask("a")).await.status, 200);
+    assert_eq!(resting(&provider), [(0, KeyRest::Refused, 60)]);
+    let answer = call(&gateway, ask("b")).await;
+    assert_eq!(answer.status, 502, "{}", answer.body);
+    assert!(answer.body.contains("operator"), "{}", answer.body);
+    // A request that only speaks of such a key is wrong itself.
+    let echo =
+        r#"{"error":{"code":400,"message":"no such field: API_KEY_INVALID","status":"INVALID_ARGUMENT"}}"#;
+    let upstream = Scripted::answering(unary(400, echo));
+    let (gateway, provider) = tuned_in(DialectId::Gemini, &upstream, |s| s.credentials = bearers(["only"]));
+    assert_eq!(call(&gateway, ask("API_KEY_INVALID")).await.status, 400);
+    assert_eq!(resting(&provider), []);
+}
+
+/// A model that the account has not, and a file that is somebody else's, are the request's: nobody else's call suffers.
+#[tokio::test(start_paused = true)]
+async fn what_one_caller_may_not_have_rests_no_key() {
+    let model = r#"{"error":{"message":"Project `p` does not have access to model `gpt-9`","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#;
+    let file = r#"{"error":{"code":403,"message":"You do not have permission to access the File x or it may not exist.","status":"PERMISSION_DENIED"}}"#;
+    for refusal in [model, file] {
+        let mut answers = vec![unary(403, refusal); 6];
+        answers.push(unary(200, ANSWER));
+        let (gateway, provider) = tuned(&in_turn(answers), |s| s.credentials = bearers(["only"]));
+        for n in 0..6 {
+            let refused = call(&gateway, chat("gpt-9", &n.to_string(), false)).await;
+            assert_eq!((refused.status, refused.body.as_str()), (403, refusal));
+        }
+        assert_eq!(resting(&provider), []);
+        assert_eq!(call(&gateway, chat("gpt-x", "a", false)).await.status, 200);
+    }
 }
