@@ -126,6 +126,11 @@ impl Translating {
                         BytesMut::new()
                     })
                 }
+                // What native callers were told by the provider was told to nobody in another dialect.
+                Some(Piece::Failed(failure)) if failure.is_told => {
+                    let failure = Failure { is_told: false, ..Failure::clone(&failure) };
+                    return Poll::Ready(Some(Piece::Failed(Arc::new(failure))));
+                }
                 other => return Poll::Ready(other),
             };
             self.over = self.retelling.is_over() || self.stopped.is_some();

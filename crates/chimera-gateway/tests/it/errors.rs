@@ -107,6 +107,21 @@ async fn u06_an_error_of_the_providers_own_in_mid_stream_is_the_only_one() {
     }
 }
 
+/// An error that only its event's name tells is none in another dialect's words: the caller is told of the cut.
+#[tokio::test]
+async fn u06_an_error_without_words_is_told_to_a_caller_of_another_dialect() {
+    let events = [
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"model\":\"claude-x\",\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\n",
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}\n\n",
+        "event: error\ndata: {\"message\":\"busy\"}\n\n",
+    ];
+    let gateway = gateway(DialectId::Anthropic, &Scripted::answering(stream(&events)));
+    let answer = call(&gateway, chat("claude-x", "x", true)).await;
+    assert!(answer.aborted && answer.body.contains(r#""content":"a""#), "{}", answer.body);
+    assert!(answer.body.contains(r#"data: {"error":{"#), "{}", answer.body);
+}
+
 /// Whoever reads a stream in an array as a whole can read what went wrong in it.
 #[tokio::test]
 async fn u06_an_array_that_is_cut_ends_with_its_error() {
