@@ -3,17 +3,19 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
+    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
     needle::{self, contains, value_of},
     spelling::Spellings,
     sse,
     usage::{Reported, Usage},
 };
 
+mod fold;
+
 pub(crate) struct OpenAi;
 
 /// Members of a delta whose text grows; others are replaced. In the order in which they are told.
-const GROWING: [&str; 5] = ["reasoning_content", "reasoning", "content", "refusal", "arguments"];
+const GROWING: [&str; 4] = ["reasoning_content", "reasoning", "content", "refusal"];
 
 impl Dialect for OpenAi {
     fn error_body(&self, parts: &ErrorParts<'_>) -> Vec<u8> {
@@ -89,7 +91,7 @@ impl Dialect for OpenAi {
                 }
                 data => {
                     ended |= self.may_end_after(data);
-                    fold_chunk(spellings.read(data)?, &mut answer, &mut choices)?;
+                    fold::chunk(spellings.read(data)?, &mut answer, &mut choices)?;
                 }
             }
         }
@@ -192,135 +194,6 @@ fn says_something(data: &[u8]) -> bool {
     })
 }
 
-fn fold_chunk(
-    chunk: Value,
-    answer: &mut Map<String, Value>,
-    choices: &mut Vec<Value>,
-) -> Result<(), FoldError> {
-    let Value::Object(chunk) = chunk else { return Err(FoldError::NotJson) };
-    for (name, value) in chunk {
-        match (name.as_str(), value) {
-            ("error", value) if !value.is_null() => return Err(FoldError::Error),
-            ("choices", Value::Array(deltas)) => {
-                for delta in deltas {
-                    fold_choice(delta, choices)?;
-                }
-            }
-            ("object", _) => {}
-            (_, value) if answer.contains_key(&name) && value.is_null() => {}
-            (_, value) => {
-                answer.insert(name, value);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn fold_choice(delta: Value, choices: &mut Vec<Value>) -> Result<(), FoldError> {
-    let index = delta.get("index").and_then(Value::as_u64).unwrap_or(0);
-    let known = choices.iter().position(|choice| choice.get("index").and_then(Value::as_u64) == Some(index));
-    let at = known.unwrap_or_else(|| {
-        let message = json!({ "role": "assistant", "content": null });
-        choices.push(json!({ "index": index, "message": message, "finish_reason": null }));
-        choices.len() - 1
-    });
-    let (Some(Value::Object(choice)), Value::Object(delta)) = (choices.get_mut(at), delta) else {
-        return Ok(());
-    };
-    for (name, value) in delta {
-        match name.as_str() {
-            "delta" => {
-                let message = choice.entry("message").or_insert_with(|| json!({}));
-                fold_delta(value, message)?;
-            }
-            "logprobs" => fold_logprobs(value, choice.entry("logprobs").or_insert(Value::Null)),
-            _ if value.is_null() && choice.contains_key(&name) => {}
-            _ => {
-                choice.insert(name, value);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Log probabilities come token by token, in lists.
-fn fold_logprobs(more: Value, so_far: &mut Value) {
-    match (so_far, more) {
-        (Value::Object(so_far), Value::Object(more)) => {
-            for (name, value) in more {
-                match (so_far.get_mut(&name), value) {
-                    (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
-                    (Some(known), value) if known.is_null() => *known = value,
-                    (Some(_), _) => {}
-                    (None, value) => {
-                        so_far.insert(name, value);
-                    }
-                }
-            }
-        }
-        (so_far, more) if so_far.is_null() => *so_far = more,
-        _ => {}
-    }
-}
-
-fn fold_delta(delta: Value, message: &mut Value) -> Result<(), FoldError> {
-    let (Value::Object(delta), Value::Object(message)) = (delta, message) else { return Ok(()) };
-    for (name, value) in delta {
-        match value {
-            Value::Array(calls) if name == "tool_calls" => {
-                let list = message.entry(name).or_insert_with(|| json!([]));
-                calls.into_iter().try_for_each(|call| fold_tool_call(call, list))?;
-            }
-            // Blocks of thought and citations come one by one, each whole.
-            Value::Array(blocks) if name == "thinking_blocks" || name == "annotations" => {
-                match message.entry(name).or_insert_with(|| json!([])) {
-                    Value::Array(list) => list.extend(blocks),
-                    other => *other = Value::Array(blocks),
-                }
-            }
-            value if GROWING.contains(&name.as_str()) => {
-                append(message.entry(name).or_insert(Value::Null), &value);
-            }
-            value if value.is_null() && message.contains_key(&name) => {}
-            value => {
-                message.insert(name, value);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Calls come in order: one that leaves a gap is not an answer that can be told whole.
-fn fold_tool_call(call: Value, list: &mut Value) -> Result<(), FoldError> {
-    let gap = FoldError::Shape("a tool call");
-    let (Value::Object(mut call), Value::Array(list)) = (call, list) else { return Err(gap) };
-    let index = call.shift_remove("index").and_then(|index| index.as_u64()).unwrap_or(0) as usize;
-    if index == list.len() {
-        list.push(json!({}));
-    }
-    let Some(Value::Object(known)) = list.get_mut(index) else { return Err(gap) };
-    for (name, value) in call {
-        match (known.get_mut(&name), value) {
-            (Some(Value::Object(inner)), Value::Object(more)) => {
-                for (name, value) in more {
-                    match inner.get_mut(&name) {
-                        Some(text) if GROWING.contains(&name.as_str()) => append(text, &value),
-                        Some(_) if value.is_null() => {}
-                        _ => {
-                            inner.insert(name, value);
-                        }
-                    }
-                }
-            }
-            (Some(_), Value::Null) => {}
-            (_, value) => {
-                known.insert(name, value);
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The chunks of one choice: role, text in pieces, tool calls with their arguments, the end.
 fn unfold_choice(choice: Value, chunk: &mut dyn FnMut(Value)) -> Result<(), FoldError> {
     let Value::Object(mut choice) = choice else { return Err(FoldError::Shape("a choice")) };
@@ -345,12 +218,9 @@ fn unfold_choice(choice: Value, chunk: &mut dyn FnMut(Value)) -> Result<(), Fold
     let mut emit = |delta: Value, finish: Value| {
         chunk(json!({ "index": index, "delta": delta, "finish_reason": finish }));
     };
-    for (name, text) in &texts {
+    for (name, _) in &texts {
         // The first piece is empty, so that a text which is empty comes back as one, not as null.
         message.insert((*name).to_owned(), "".into());
-        if text.is_empty() {
-            continue;
-        }
     }
     emit(Value::Object(message), Value::Null);
     for (name, text) in &texts {

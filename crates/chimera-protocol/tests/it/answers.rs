@@ -111,3 +111,56 @@ proptest! {
         }
     }
 }
+
+/// A stream of OpenAI's whose deltas are these, as the answer that it means.
+fn folded(deltas: &[Value]) -> Result<Value, chimera_protocol::FoldError> {
+    let mut stream = String::new();
+    for (at, delta) in deltas.iter().enumerate() {
+        let finish = (at + 1 == deltas.len()).then_some("stop");
+        let choice = json!({ "index": 0, "delta": delta, "finish_reason": finish });
+        stream += &format!("data: {}\n\n", json!({ "id": "c", "model": "m", "choices": [choice] }));
+    }
+    stream += "data: [DONE]\n\n";
+    let answer = DialectId::OpenAi.dialect().fold(stream.as_bytes())?;
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    Ok(answer["choices"][0]["message"].clone())
+}
+
+/// Whatever a stream tells in pieces is whole in the answer that a unary caller is given of it.
+#[test]
+fn pain_8_what_comes_in_pieces_is_joined() {
+    let call = |pieces: &[&str]| -> Vec<Value> {
+        let mut deltas =
+            vec![json!({ "role": "assistant", "function_call": { "name": "f", "arguments": "" } })];
+        deltas.extend(pieces.iter().map(|piece| json!({ "function_call": { "arguments": piece } })));
+        deltas
+    };
+    assert_eq!(
+        folded(&call(&["{\"x\":", "1}"])).unwrap()["function_call"],
+        json!({ "name": "f", "arguments": "{\"x\":1}" })
+    );
+    let custom = |input: &str| json!({ "tool_calls": [{ "index": 0, "custom": { "input": input } }] });
+    let first = json!({ "tool_calls": [{ "index": 0, "id": "t", "type": "custom", "custom": { "name": "c", "input": "" } }] });
+    assert_eq!(
+        folded(&[first, custom("SELECT "), custom("1")]).unwrap()["tool_calls"],
+        json!([{ "id": "t", "type": "custom", "custom": { "name": "c", "input": "SELECT 1" } }])
+    );
+    let audio = |data: &str| json!({ "audio": { "data": data } });
+    let said = |text: &str| json!({ "audio": { "transcript": text } });
+    let first = json!({ "role": "assistant", "audio": { "id": "a" } });
+    let last = json!({ "audio": { "expires_at": 5 } });
+    assert_eq!(
+        folded(&[first.clone(), audio("AAAA"), said("he"), audio("BBBB"), said("llo"), last]).unwrap()["audio"],
+        json!({ "id": "a", "data": "AAAABBBB", "transcript": "hello", "expires_at": 5 })
+    );
+    // Bytes that were padded piece by piece are not joined by joining their letters.
+    assert!(folded(&[first, audio("AA=="), audio("BBBB")]).is_err());
+    let detail = |index: u64, text: &str| json!({ "reasoning_details": [{ "type": "reasoning.text", "text": text, "index": index, "format": "f" }] });
+    assert_eq!(
+        folded(&[detail(0, "Let "), detail(0, "me"), detail(1, "see")]).unwrap()["reasoning_details"],
+        json!([
+            { "type": "reasoning.text", "text": "Let me", "index": 0, "format": "f" },
+            { "type": "reasoning.text", "text": "see", "index": 1, "format": "f" },
+        ])
+    );
+}
