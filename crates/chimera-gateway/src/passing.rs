@@ -330,7 +330,8 @@ impl Passing {
             self.passed.push(&last);
             return self.passed.take().map(Piece::Events);
         }
-        if !self.watch.may_end_here() {
+        // An array ends with its bracket, and with nothing else.
+        if !self.watch.may_end_here() || matches!(self.frames, Frames::Array(_)) {
             let cut = "the provider's stream ended before its end";
             return Some(self.fail(Failure::new(Code::UpstreamUnreachable, cut)));
         }

@@ -137,6 +137,19 @@ async fn u06_an_array_that_is_cut_ends_with_its_error() {
     assert_eq!((elements[1]["error"]["code"].as_u64(), elements.as_array().unwrap().len()), (Some(502), 2));
 }
 
+/// An array ends with its bracket, whatever the last element says.
+#[tokio::test]
+async fn u06_an_array_that_lacks_its_end_is_cut() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let element = r#"[{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}"#;
+    let bytes = [head.as_bytes(), &chunk(element), b"0\r\n\r\n"].concat();
+    let path = "/v1beta/models/gemini-x:streamGenerateContent";
+    let gateway = gateway(DialectId::Gemini, &Scripted::answering(bytes));
+    let answer = call(&gateway, post(path, r#"{"contents":[]}"#)).await;
+    assert!(answer.aborted, "{}", answer.body);
+    assert_eq!(answer.json()[1]["error"]["code"].as_u64(), Some(502));
+}
+
 /// SDKs wait as long as they are told before they ask again.
 #[tokio::test]
 async fn a_refusal_for_want_of_capacity_says_when_to_ask_again() {
