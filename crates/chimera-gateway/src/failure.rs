@@ -64,6 +64,8 @@ pub(crate) struct Failure {
     pub(crate) attempts: u32,
     /// Whether the caller of a stream was told already, in the provider's own words.
     pub(crate) is_told: bool,
+    /// Whether it is the tenant's own limit that is used up, and no provider's.
+    pub(crate) is_own_limit: bool,
     /// What callers see in place of the code, where it is an error of the provider's own.
     pub(crate) told_code: Option<&'static str>,
 }
@@ -80,6 +82,7 @@ impl Failure {
             close: false,
             attempts: 0,
             is_told: false,
+            is_own_limit: false,
             told_code: None,
         }
     }
@@ -93,8 +96,7 @@ impl Failure {
                 | Code::CircuitOpen
                 | Code::Timeout
                 | Code::Overloaded
-                | Code::RateLimited
-        )
+        ) || (self.code == Code::RateLimited && !self.is_own_limit)
     }
 
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
@@ -156,8 +158,9 @@ impl Failure {
     }
 
     pub(crate) fn exceeded(exceeded: Exceeded) -> Self {
-        Self::new(Code::RateLimited, format!("the limit of {} is used up", exceeded.limit.as_str()))
-            .retry_after(exceeded.retry_after)
+        let message = format!("the limit of {} is used up", exceeded.limit.as_str());
+        let failure = Self::new(Code::RateLimited, message).retry_after(exceeded.retry_after);
+        Self { is_own_limit: true, ..failure }
     }
 
     /// A request that no deployment answered.

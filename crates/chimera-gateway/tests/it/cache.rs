@@ -346,6 +346,49 @@ impl http_body::Body for Fed {
     }
 }
 
+/// A limit of the tenant's own is no want of a provider: no old answer stands in for what it may not ask.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_whose_own_limit_is_used_up_gets_no_old_answer() {
+    let slow = Act::Sleep(Duration::from_secs(5));
+    let acts = vec![Act::Read, slow, Act::Write(unary(200, ANSWER)), Act::Again];
+    let upstream = Scripted::new([Script::Acts(acts)]);
+    let limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    let gateway = with(
+        |settings| {
+            settings.tenants = Tenants::keyed([(key_digest("key"), Tenant::new("t", limits))]);
+            settings.cache.ttl = Duration::from_secs(60);
+            settings.cache.stale_if_error = Duration::from_secs(600);
+        },
+        &upstream,
+    );
+    let asked = |prompt: &str| {
+        let mut request = chat("gpt-x", prompt, false);
+        request.headers_mut().insert("x-api-key", "key".parse().unwrap());
+        request
+    };
+    assert_eq!(call(&gateway, asked("old")).await.status, 200);
+    tokio::time::advance(Duration::from_secs(100)).await;
+    let (feed, fed) = tokio::sync::mpsc::unbounded_channel();
+    let (parts, body) = asked("old").into_parts();
+    let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+    // It is let in, and another call takes what is left before it asks.
+    let request = http::Request::from_parts(parts, Fed(fed));
+    let other = async {
+        let other = call(&gateway, asked("new"));
+        let rest = async {
+            crate::support::settle().await;
+            feed.send(body).unwrap();
+            drop(feed);
+        };
+        tokio::join!(other, rest).0
+    };
+    let (second, other) = tokio::join!(gateway.handle(request), other);
+    assert_eq!(
+        (second.status(), other.status, upstream.count()),
+        (http::StatusCode::TOO_MANY_REQUESTS, 200, 2)
+    );
+}
+
 /// What was found of a request with the old configuration says nothing of the same request under the new one.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_read_during_a_reload_leaves_nothing_of_the_old_configuration() {
