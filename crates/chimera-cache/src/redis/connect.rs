@@ -15,14 +15,13 @@ use tokio::task::JoinHandle;
 
 use super::{
     line::{Connection, Line},
+    nodes::{self, Nodes},
     settings::RedisSettings,
 };
 use crate::error::TierError;
 
 /// Commands that wait in one client; beyond, they fail at once.
 const MOST_WAITING: usize = 4096;
-/// Without an answer for so long after the last thing asked, a node of a cluster is dead.
-const NODE_DEAD_AFTER: Duration = Duration::from_secs(2);
 /// The longest that fred itself waits for an answer; deadlines before it are the caller's.
 const COMMAND: Duration = Duration::from_secs(5);
 
@@ -40,9 +39,16 @@ pub(super) struct Connected {
     pub(super) quick: WithOptions<Client>,
     /// The same without a timer in fred, for what is asked under a deadline anyway.
     untimed: WithOptions<Client>,
-    /// `None` for a cluster, one node of which may be away while the others answer.
-    line: Option<Arc<Line>>,
-    tasks: (fred::types::ConnectHandle, Option<JoinHandle<()>>),
+    watched: Watched,
+    tasks: (fred::types::ConnectHandle, JoinHandle<()>),
+}
+
+/// How it is known that there is somebody who answers.
+enum Watched {
+    /// Over one connection.
+    Line(Arc<Line>),
+    /// Over one to each node of a cluster.
+    Nodes(Arc<Nodes>),
 }
 
 /// A client with the right to ask it one thing.
@@ -50,6 +56,7 @@ pub(super) struct Asked<'a> {
     pub(super) quick: &'a WithOptions<Client>,
     /// For look-ups. That a connection without an answer ends holds for them too.
     pub(super) untimed: &'a WithOptions<Client>,
+    /// `None` for a cluster, one node of which may be away while the others answer.
     line: Option<(&'a Line, Connection)>,
 }
 
@@ -82,9 +89,10 @@ impl Connected {
                 connection.max_command_buffer_len = MOST_WAITING;
                 connection.tcp.nodelay = Some(true);
                 // Where there is one connection, its line is watched.
-                connection.unresponsive = UnresponsiveConfig {
-                    max_timeout: is_clustered.then_some(NODE_DEAD_AFTER),
-                    interval: Duration::from_millis(500),
+                connection.unresponsive = if is_clustered {
+                    nodes::WATCHED
+                } else {
+                    UnresponsiveConfig { max_timeout: None, ..nodes::WATCHED }
                 };
             })
             .set_policy(reconnect())
@@ -92,20 +100,25 @@ impl Connected {
         let options = Options { fail_fast: true, max_attempts: Some(1), ..Options::default() };
         let quick = client.with_options(&options);
         let untimed = client.with_options(&Options { timeout: Some(Duration::ZERO), ..options });
-        let line = (!is_clustered).then(Arc::<Line>::default);
-        let follow = line.clone().map(|line| {
+        let (watched, watch) = if is_clustered {
+            let nodes = Arc::<Nodes>::default();
+            let watch = tokio::spawn(nodes.clone().watch(client.clone()));
+            (Watched::Nodes(nodes), watch)
+        } else {
+            let line = Arc::<Line>::default();
             // It listens from before there is anything to hear.
             let follow = line.clone().follow(client.clone());
-            let watch = line.watch(untimed.clone());
-            tokio::spawn(async {
+            let watch = line.clone().watch(untimed.clone());
+            let watch = tokio::spawn(async {
                 tokio::select! {
                     () = follow => {}
                     () = watch => {}
                 }
-            })
-        });
+            });
+            (Watched::Line(line), watch)
+        };
         let connect = client.connect();
-        Ok(Self { client, quick, untimed, line, tasks: (connect, follow) })
+        Ok(Self { client, quick, untimed, watched, tasks: (connect, watch) })
     }
 
     /// Whether a command would be answered, as far as is known.
@@ -115,23 +128,26 @@ impl Connected {
 
     /// The client, if it is connected.
     pub(super) fn ask(&self) -> Option<Asked<'_>> {
-        if !self.client.is_connected() {
+        if !self.client.is_connected() || self.is_silent() {
             return None;
         }
-        let line = match &self.line {
-            Some(line) => Some((&**line, line.connection()?)),
-            None => None,
+        let line = match &self.watched {
+            Watched::Line(line) => Some((&**line, line.connection()?)),
+            Watched::Nodes(_) => None,
         };
         Some(Asked { quick: &self.quick, untimed: &self.untimed, line })
+    }
+
+    /// Whether nothing is to be asked because a node of a cluster does not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(&self.watched, Watched::Nodes(nodes) if nodes.are_silent())
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         self.tasks.0.abort();
-        if let Some(follow) = &self.tasks.1 {
-            follow.abort();
-        }
+        self.tasks.1.abort();
     }
 }
 

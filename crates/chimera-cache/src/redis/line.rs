@@ -36,9 +36,9 @@ pub(super) struct Connection(u64);
 const BELIEVED_AFTER: Duration = Duration::from_secs(1);
 
 /// Without an answer for so long, a connection is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(2);
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// How long after one answer the next is asked for.
-const ASKED_EVERY: Duration = Duration::from_millis(500);
+pub(super) const ASKED_EVERY: Duration = Duration::from_millis(500);
 
 impl Line {
     /// The connection there is now, if it is not lost.

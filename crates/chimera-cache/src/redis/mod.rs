@@ -6,7 +6,9 @@
 
 mod connect;
 mod line;
+mod masters;
 mod names;
+mod nodes;
 mod purge;
 mod settings;
 mod tier;

@@ -28,8 +28,11 @@ impl Names {
         join(&self.leases, key)
     }
 
-    pub(super) fn proof(&self, of: u64) -> Key {
-        join(&self.proofs, format!("{of:016x}").as_bytes())
+    /// The key by which a master proves that it tells changes. In a cluster, its number decides who holds it.
+    pub(super) fn proof(&self, of: u64, number: u16) -> Key {
+        let mut name = format!("{of:016x}").into_bytes();
+        name.extend_from_slice(&number.to_be_bytes());
+        join(&self.proofs, &name)
     }
 
     pub(super) fn purge(&self, purge: &Purge) -> Key {

@@ -48,9 +48,9 @@ pub struct RedisTier<K, V> {
     settings: RedisSettings,
     parcels: Parcels<K, V>,
     names: Names,
-    readers: Vec<Connected>,
+    readers: Vec<Arc<Connected>>,
     next: AtomicUsize,
-    writer: Connected,
+    writer: Arc<Connected>,
     tracking: Arc<Tracking>,
     task: OnceLock<std::sync::Mutex<JoinSet<()>>>,
     dice: Dice,
@@ -78,9 +78,9 @@ where
         settings.validate()?;
         let unusable = |_: Error| SettingsError { field: "url", want: "one that a client can be made of" };
         let readers = (0..settings.readers)
-            .map(|_| Connected::start(&settings).map_err(unusable))
+            .map(|_| Connected::start(&settings).map(Arc::new).map_err(unusable))
             .collect::<Result<Vec<_>, _>>()?;
-        let writer = Connected::start(&settings).map_err(unusable)?;
+        let writer = Connected::start(&settings).map(Arc::new).map_err(unusable)?;
         let RedisSettings { secret, compress_over, max_value, .. } = settings;
         let bounds = Bounds { compress_over, max_value };
         Ok(Self {
@@ -100,7 +100,7 @@ where
     fn reader(&self) -> Result<Asked<'_>, TierError> {
         let next = self.next.fetch_add(1, Relaxed) % self.readers.len().max(1);
         let (before, from) = self.readers.split_at_checked(next).unwrap_or_default();
-        from.iter().chain(before).chain([&self.writer]).find_map(Connected::ask).ok_or_else(not_connected)
+        from.iter().chain(before).chain([&self.writer]).find_map(|it| it.ask()).ok_or_else(not_connected)
     }
 
     fn writer(&self) -> Result<Asked<'_>, TierError> {
@@ -178,8 +178,8 @@ where
         let Some(prober) = self.readers.first() else { return };
         changes(Change::Lost);
         let work = tracking::Work {
-            client: self.writer.client.clone(),
-            prober: prober.quick.clone(),
+            writer: self.writer.clone(),
+            prober: prober.clone(),
             names: self.names.clone(),
             codec: self.parcels.codec().clone(),
             changes,
@@ -212,7 +212,7 @@ where
     }
 
     fn snapshot(&self, now: Instant) -> TierSnapshot {
-        let up = self.writer.is_up() && self.readers.iter().any(Connected::is_up);
+        let up = self.writer.is_up() && self.readers.iter().any(|reader| reader.is_up());
         TierSnapshot::unknown("redis", now).connected(up, self.parcels.flawed())
     }
 }

@@ -5,6 +5,9 @@
 //! and twice a second a key is written over another connection, whose change must be told: a connection
 //! that is frozen, or tracking that was switched off, shows by that. The key also shows a flush, which
 //! fred does not pass on: it is missing then.
+//!
+//! In a cluster each master tells what it holds itself. So each has such a key, and the cluster is asked as often
+//! who its masters are: one that has joined is asked to tell, too.
 
 use std::{
     sync::{
@@ -15,17 +18,19 @@ use std::{
 };
 
 use fred::{
-    clients::{Client, WithOptions},
     error::Error,
-    interfaces::{ClientInterface, ClientLike, EventInterface, KeysInterface, TrackingInterface},
-    types::{Expiration, Key, client::Toggle},
+    interfaces::{
+        ClientInterface, ClientLike, ClusterInterface, EventInterface, KeysInterface, TrackingInterface,
+    },
+    types::{Expiration, Key, Value, client::Toggle, cluster::ClusterRouting},
 };
 use tokio::{
     sync::broadcast::error::RecvError,
+    task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{names::Names, purge::servers};
+use super::{connect::Connected, masters::Masters, names::Names};
 use crate::{
     codec::SharedCodec,
     purge::Purge,
@@ -39,8 +44,10 @@ pub(super) struct Tracking {
 }
 
 pub(super) struct Work<K, V> {
-    pub(super) client: Client,
-    pub(super) prober: WithOptions<Client>,
+    /// Told what others change.
+    pub(super) writer: Arc<Connected>,
+    /// Over which the proofs are written: nobody is told of what they write themselves.
+    pub(super) prober: Arc<Connected>,
     pub(super) names: Names,
     pub(super) codec: SharedCodec<K, V>,
     pub(super) changes: Changes<K>,
@@ -54,9 +61,9 @@ pub(super) struct Work<K, V> {
 enum Phase {
     /// It is not asked for.
     Off,
-    /// It was asked for, and the first proof is outstanding.
+    /// It was asked for, and a first proof is outstanding.
     Asked,
-    /// A proof was told.
+    /// Each master has told one.
     On,
 }
 
@@ -66,12 +73,12 @@ where
     V: Send + Sync + 'static,
 {
     pub(super) async fn run(self) {
-        let mut told = self.client.invalidation_rx();
-        let mut reconnected = self.client.reconnect_rx();
-        let mut failed = self.client.error_rx();
+        let mut told = self.writer.client.invalidation_rx();
+        let mut reconnected = self.writer.client.reconnect_rx();
+        let mut failed = self.writer.client.error_rx();
         let mut due = interval(self.proof);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut course = Course { phase: Phase::Off, outstanding: 0, has_key: false };
+        let mut course = Course { phase: Phase::Off, masters: Masters::default(), answers: JoinSet::new() };
         loop {
             tokio::select! {
                 // What was told before a connection was lost is read before the loss.
@@ -94,6 +101,12 @@ where
                     self.lost(&mut course);
                     self.ask(&mut course).await;
                 }
+                Some(answer) = course.answers.join_next() => match answer {
+                    Ok(Some(Answer::Written { proof, was_there })) => self.written(&proof, was_there, &mut course),
+                    Ok(Some(Answer::Masters(routing))) => self.found(&routing, &mut course).await,
+                    // Not to have been answered is to have proved nothing.
+                    Ok(None) | Err(_) => {}
+                },
                 _ = due.tick() => self.prove(&mut course).await,
             }
         }
@@ -101,7 +114,7 @@ where
 
     fn lost(&self, course: &mut Course) {
         course.phase = Phase::Off;
-        course.outstanding = 0;
+        course.answers = JoinSet::new();
         self.state.is_on.store(false, Relaxed);
         (self.changes)(Change::Lost);
     }
@@ -116,9 +129,9 @@ where
         } else if let Some(purge) = name.strip_prefix(self.names.purges.as_bytes()) {
             // A note that cannot be read is a newer version's: it may mean anything.
             (self.changes)(Change::Purged(Purge::read(purge).unwrap_or(Purge::All)));
-        } else if name == self.names.proof(self.id).as_bytes() {
-            course.outstanding = 0;
-            if course.phase == Phase::Asked {
+        } else if let Some(master) = course.masters.proven_by(name) {
+            master.outstanding = 0;
+            if course.phase == Phase::Asked && course.masters.all.iter().all(|it| it.outstanding == 0) {
                 course.phase = Phase::On;
                 self.state.is_on.store(true, Relaxed);
                 (self.changes)(Change::Restored);
@@ -128,23 +141,27 @@ where
 
     /// Asks to be told, on every master there is.
     async fn ask(&self, course: &mut Course) {
-        course.has_key = false;
-        if !self.client.is_connected() {
+        let client = &self.writer.client;
+        if !client.is_connected() || self.writer.is_silent() {
+            return;
+        }
+        course.masters = Masters::known(client, &self.names, self.id);
+        if course.masters.all.is_empty() {
             return;
         }
         let prefixes =
             [&self.names.entries, &self.names.purges, &self.names.proofs].map(String::as_str).to_vec();
         let asking = async {
-            for server in servers(&self.client) {
+            for master in &course.masters.all {
                 let prefixes = prefixes.clone();
-                match server {
+                match &master.server {
                     None => {
                         // Asked for twice on one connection, it is refused: the prefixes overlap.
-                        let _ = self.client.stop_tracking().await;
-                        self.client.start_tracking(prefixes, true, false, false, true).await?;
+                        let _ = client.stop_tracking().await;
+                        client.start_tracking(prefixes, true, false, false, true).await?;
                     }
                     Some(server) => {
-                        let node = self.client.with_cluster_node(server);
+                        let node = client.with_cluster_node(server);
                         let off = Vec::<&str>::new();
                         let _ = node
                             .client_tracking::<(), _, _>(Toggle::Off, None, off, false, false, false, false)
@@ -167,38 +184,68 @@ where
         match timeout(self.proof * 2, asking).await {
             Ok(Ok(())) => {
                 course.phase = Phase::Asked;
-                self.write(course).await;
+                self.write(course);
             }
             Ok(Err(error)) => tracing::debug!(kind = ?error.kind(), "Redis does not tell changes"),
             Err(_) => {}
         }
     }
 
-    /// Looks whether the last proof was told, and writes the next.
+    /// Looks whether the last proofs were told, and writes the next.
     async fn prove(&self, course: &mut Course) {
         if course.phase == Phase::Off {
             return self.ask(course).await;
         }
-        if course.outstanding >= MOST_OUTSTANDING {
+        if course.masters.all.iter().any(|master| master.outstanding >= MOST_OUTSTANDING) {
             self.lost(course);
             return self.ask(course).await;
         }
-        self.write(course).await;
+        self.write(course);
     }
 
-    /// Writes the key whose change is to be told.
-    async fn write(&self, course: &mut Course) {
-        course.outstanding += 1;
-        let lifetime =
-            Some(Expiration::PX(i64::try_from(self.proof.as_millis()).unwrap_or(1000).saturating_mul(60)));
-        let write = self.prober.set::<Option<i64>, _, _>(self.names.proof(self.id), 1, lifetime, None, true);
-        if let Ok(Ok(before)) = timeout(self.proof, write).await {
-            // It was there and is gone: everything else is gone too.
-            if course.has_key && before.is_none() {
-                (self.changes)(Change::Missed);
+    /// Writes the keys whose change is to be told, and asks a cluster who its masters are. Nobody waits for a master
+    /// that does not answer: the others tell meanwhile.
+    fn write(&self, course: &mut Course) {
+        let expires = i64::try_from(self.proof.as_millis()).unwrap_or(1000).saturating_mul(60);
+        for master in &mut course.masters.all {
+            master.outstanding += 1;
+            if self.prober.is_silent() {
+                continue;
             }
-            course.has_key = true;
+            let (prober, proof, limit) = (self.prober.quick.clone(), master.proof.clone(), self.proof);
+            course.answers.spawn(async move {
+                let lifetime = Some(Expiration::PX(expires));
+                let write = prober.set::<Option<i64>, _, _>(proof.clone(), 1, lifetime, None, true);
+                let before = timeout(limit, write).await.ok()?.ok()?;
+                Some(Answer::Written { proof, was_there: before.is_some() })
+            });
         }
+        if self.prober.client.is_clustered() && !self.prober.is_silent() {
+            let (prober, limit) = (self.prober.quick.clone(), self.proof);
+            course.answers.spawn(async move {
+                let slots = timeout(limit, prober.cluster_slots::<Value>()).await.ok()?.ok()?;
+                ClusterRouting::from_cluster_slots(slots, "").ok().map(Answer::Masters)
+            });
+        }
+    }
+
+    fn written(&self, proof: &Key, was_there: bool, course: &mut Course) {
+        let Some(master) = course.masters.proven_by(proof.as_bytes()) else { return };
+        // It was there and is gone: everything else is gone too.
+        if master.has_key && !was_there {
+            (self.changes)(Change::Missed);
+        }
+        master.has_key = true;
+    }
+
+    /// Other masters than those that were asked to tell tell nothing.
+    async fn found(&self, routing: &ClusterRouting, course: &mut Course) {
+        if course.masters.are_those_of(routing) {
+            return;
+        }
+        self.lost(course);
+        // To connect to those that are new is a reconnection, after which they are asked.
+        let _ = timeout(self.proof * 2, self.writer.client.sync_cluster()).await;
     }
 }
 
@@ -207,7 +254,14 @@ const MOST_OUTSTANDING: u32 = 2;
 
 struct Course {
     phase: Phase,
-    outstanding: u32,
-    /// Whether the key was written since tracking was asked for.
-    has_key: bool,
+    masters: Masters,
+    /// What is asked for at the moment.
+    answers: JoinSet<Option<Answer>>,
+}
+
+enum Answer {
+    /// The key of a proof was written, and was there before or not.
+    Written { proof: Key, was_there: bool },
+    /// Who the masters of a cluster are.
+    Masters(ClusterRouting),
 }

@@ -3,6 +3,7 @@
 
 mod coherence;
 mod faults;
+mod masters;
 mod moves;
 mod proxy;
 mod server;

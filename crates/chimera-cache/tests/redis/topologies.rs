@@ -2,16 +2,15 @@
 
 use super::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_user_with_few_rights_is_enough() {
-    let Some(server) = server::Server::or_skip().await else { return };
+/// Makes a user who may do what docs/operating.md says, and this.
+async fn gate(server: &server::Server, more: &[&str]) {
     let rules = ["ACL", "SETUSER", "gate", "on", ">canary-secret", "~t:*"];
-    let may =
-        ["+getrange", "+set", "+unlink", "+scan", "+eval", "+client|tracking", "+hello", "+ping", "+info"];
-    let answer = server.text(&[&rules[..], &may[..]].concat()).await;
-    assert_eq!(answer, "+OK\r\n");
-    let cache = connected(&format!("redis://gate:canary-secret@127.0.0.1:{}", server.port)).await;
-    tracked(&cache).await;
+    let may = ["+getrange", "+set", "+unlink", "+scan", "+client|tracking", "+hello", "+ping", "+info"];
+    assert_eq!(server.text(&[&rules[..], &may, more].concat()).await, "+OK\r\n");
+}
+
+async fn is_used_by_the_gate(url: &str) {
+    let cache = connected(url).await;
     put(&cache, "acme:1", "v");
     cache.flush().await;
     assert_eq!(get_far(&cache, "acme:1").await.as_deref(), Some("v"));
@@ -19,24 +18,55 @@ async fn a_user_with_few_rights_is_enough() {
     assert_eq!(cache.purge(&purge).await.unwrap(), (1, 1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_few_rights_is_enough() {
+    let Some(server) = server::Server::or_skip().await else { return };
+    gate(&server, &[]).await;
+    is_used_by_the_gate(&format!("redis://gate:canary-secret@127.0.0.1:{}", server.port)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_few_rights_is_enough_in_a_cluster() {
+    if server::skipped() {
+        return;
+    }
+    let servers = cluster().await;
+    for server in &servers {
+        gate(server, &["+cluster|slots", "+cluster|info"]).await;
+    }
+    is_used_by_the_gate(&format!("redis-cluster://gate:canary-secret@127.0.0.1:{}", servers[0].port)).await;
+}
+
 /// Three masters that know each other.
 async fn cluster() -> Vec<server::Server> {
+    cluster_of((0..3).map(|_| (server::free_port(), Vec::new())).collect()).await
+}
+
+/// Masters on these ports, with these arguments more.
+pub(crate) async fn cluster_of(nodes: Vec<(u16, Vec<String>)>) -> Vec<server::Server> {
     let mut servers = Vec::new();
-    for _ in 0..3 {
-        let bus = server::free_port().to_string();
-        let arguments =
-            ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-config-file", "nodes.conf"];
-        servers.push(server::Server::start_on(server::free_port(), &arguments).await);
+    for (port, more) in nodes {
+        let more: Vec<_> = more.iter().map(String::as_str).collect();
+        servers.push(in_the_cluster(port, &more).await);
     }
     let nodes: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
-    let made = std::process::Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(&nodes)
-        .args(["--cluster-yes"])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let nodes: Vec<_> = nodes.iter().map(String::as_str).collect();
+    redis_cli(&[&["--cluster", "create"], &nodes[..], &["--cluster-yes"]].concat()).await;
     servers
+}
+
+/// A server that may become a node of a cluster.
+pub(crate) async fn in_the_cluster(port: u16, more: &[&str]) -> server::Server {
+    let bus = server::free_port().to_string();
+    let arguments =
+        ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-config-file", "nodes.conf"];
+    server::Server::start_on(port, &[&arguments[..], more].concat()).await
+}
+
+pub(crate) async fn redis_cli(arguments: &[&str]) {
+    let mut command = tokio::process::Command::new("redis-cli");
+    let done = command.args(arguments).output().await.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
 }
 
 #[tokio::test(flavor = "multi_thread")]
