@@ -4,6 +4,7 @@
 //! tier in Redis, so that what was damaged on the disk is a miss. What is written becomes durable once a
 //! second: a crash costs the last second's entries, a clean end nothing.
 
+mod opened;
 mod store;
 mod tier;
 

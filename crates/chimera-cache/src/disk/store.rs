@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::opened::{Open, Opened};
 
 /// Entries: the number of their arrival, 8 bytes, and their envelope.
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -26,7 +28,7 @@ const PAGES_IN_MEMORY: usize = 8 << 20;
 const PAGE: usize = 1024;
 
 pub(super) struct Store {
-    database: Database,
+    database: Opened,
     max_bytes: u64,
     durable: Mutex<Instant>,
 }
@@ -44,9 +46,17 @@ fn weight(key: &[u8], held: usize) -> u64 {
 impl Store {
     /// Opens the file, checks all of it, and makes it if it is not there.
     pub(super) fn open(path: &Path, max_bytes: u64) -> Result<Self, redb::Error> {
-        let database =
-            Builder::new().set_cache_size(PAGES_IN_MEMORY).set_check_integrity_on_open(true).create(path)?;
-        let store = Self { database, max_bytes, durable: Mutex::new(Instant::now()) };
+        let path = path.to_owned();
+        let builder = move || {
+            let mut builder = Builder::new();
+            builder.set_cache_size(PAGES_IN_MEMORY).set_check_integrity_on_open(true);
+            Ok(builder.create(&path)?)
+        };
+        Self::open_by(Box::new(builder), max_bytes)
+    }
+
+    fn open_by(open: Open, max_bytes: u64) -> Result<Self, redb::Error> {
+        let store = Self { database: Opened::new(open)?, max_bytes, durable: Mutex::new(Instant::now()) };
         store.change(true, |transaction| {
             transaction.open_table(ENTRIES)?;
             transaction.open_table(ORDER)?;
@@ -62,17 +72,19 @@ impl Store {
         durable: bool,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<R, redb::Error>,
     ) -> Result<R, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        let mut last = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let is_durable = durable || now.duration_since(*last) >= DURABLE_EVERY;
-        transaction.set_durability(if is_durable { Durability::Immediate } else { Durability::None })?;
-        let result = change(&transaction)?;
-        transaction.commit()?;
-        if is_durable {
-            *last = now;
-        }
-        Ok(result)
+        self.database.with(|database| {
+            let mut transaction = database.begin_write()?;
+            let mut last = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let is_durable = durable || now.duration_since(*last) >= DURABLE_EVERY;
+            transaction.set_durability(if is_durable { Durability::Immediate } else { Durability::None })?;
+            let result = change(&transaction)?;
+            transaction.commit()?;
+            if is_durable {
+                *last = now;
+            }
+            Ok(result)
+        })
     }
 
     /// Makes durable what was written.
@@ -81,13 +93,18 @@ impl Store {
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
-        let table = self.database.begin_read()?.open_table(ENTRIES)?;
-        let held = table.get(key)?;
-        Ok(held.and_then(|held| held.value().get(8..).map(<[u8]>::to_vec)))
+        self.database.with(|database| {
+            let table = database.begin_read()?.open_table(ENTRIES)?;
+            let held = table.get(key)?;
+            Ok(held.and_then(|held| held.value().get(8..).map(<[u8]>::to_vec)))
+        })
     }
 
-    /// Writes an entry; those that came first make room.
+    /// Writes an entry; those that came first make room. Not while the disk may still be full.
     pub(super) fn put(&self, key: &[u8], envelope: &[u8]) -> Result<Written, redb::Error> {
+        if !self.database.takes_writes() {
+            return Err(redb::Error::PreviousIo);
+        }
         self.change(false, |transaction| {
             let (mut entries, mut order, mut sizes) = (
                 transaction.open_table(ENTRIES)?,
@@ -149,33 +166,38 @@ impl Store {
     pub(super) fn retain(&self, forget: impl Fn(&[u8], &[u8]) -> bool) -> Result<u64, redb::Error> {
         let (mut gone, mut after) = (0, None::<Vec<u8>>);
         loop {
-            let table = self.database.begin_read()?.open_table(ENTRIES)?;
-            let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let (mut selected, mut seen) = (Vec::new(), 0);
-            for entry in table.range::<&[u8]>((from, Bound::Unbounded))?.take(PAGE) {
-                let (key, held) = entry?;
-                seen += 1;
-                if forget(key.value(), held.value().get(8..).unwrap_or_default()) {
-                    selected.push(key.value().to_vec());
+            let (selected, last) = self.database.with(|database| {
+                let table = database.begin_read()?.open_table(ENTRIES)?;
+                let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                let (mut selected, mut seen, mut last) = (Vec::new(), 0, None);
+                for entry in table.range::<&[u8]>((from, Bound::Unbounded))?.take(PAGE) {
+                    let (key, held) = entry?;
+                    seen += 1;
+                    if forget(key.value(), held.value().get(8..).unwrap_or_default()) {
+                        selected.push(key.value().to_vec());
+                    }
+                    last = Some(key.value().to_vec());
                 }
-                after = Some(key.value().to_vec());
-            }
-            drop(table);
+                Ok((selected, last.filter(|_| seen == PAGE)))
+            })?;
             if !selected.is_empty() {
                 gone += self.remove(&selected, true)?;
             }
-            if seen < PAGE {
+            if last.is_none() {
                 return Ok(gone);
             }
+            after = last;
         }
     }
 
-    /// Entries held, and their bytes.
+    /// Entries held, and their bytes. It waits for nothing.
     pub(super) fn sizes(&self) -> Result<(u64, u64), redb::Error> {
         use redb::ReadableTableMetadata;
-        let transaction = self.database.begin_read()?;
-        let bytes = transaction.open_table(SIZES)?.get(BYTES)?.map_or(0, |bytes| bytes.value());
-        Ok((transaction.open_table(ENTRIES)?.len()?, bytes))
+        self.database.glance(|database| {
+            let transaction = database.begin_read()?;
+            let bytes = transaction.open_table(SIZES)?.get(BYTES)?.map_or(0, |bytes| bytes.value());
+            Ok((transaction.open_table(ENTRIES)?.len()?, bytes))
+        })
     }
 }
 
@@ -188,19 +210,50 @@ mod tests {
     use super::*;
 
     #[test]
+    fn p08_a_disk_that_was_full_is_written_again() {
+        use std::sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::SeqCst},
+        };
+        let folder = folder("full");
+        let is_full = Arc::new(AtomicBool::new(false));
+        let open = crate::disk::opened::tests::on_a_disk(&folder.join("cache"), &is_full);
+        let store = Store::open_by(open, 64 << 20).unwrap();
+        store.put(b"before", b"v").unwrap();
+        store.sync().unwrap();
+        is_full.store(true, SeqCst);
+        let large = vec![7; 256 << 10];
+        // The first fails, and those behind it are not tried.
+        assert!((0_u8..64).filter(|key| store.put(&[*key], &large).is_err()).count() > 1);
+        assert_eq!(store.get(b"before").unwrap().as_deref(), Some(&b"v"[..]), "it was opened again");
+        is_full.store(false, SeqCst);
+        assert!(store.put(b"after", b"v").is_err(), "but is not written to at once");
+        store.database.forget_failure();
+        store.put(b"after", &large).unwrap();
+        assert_eq!(store.get(b"after").unwrap(), Some(large));
+        drop(store);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("chimera-store-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
     fn m01_a_key_that_is_written_again_takes_one_place() {
         use redb::ReadableTableMetadata;
-        let folder = std::env::temp_dir().join(format!("chimera-store-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder("places");
         let store = Store::open(&folder.join("places"), 4 << 20).unwrap();
         for _ in 0..50 {
             store.put(b"k", b"v").unwrap();
         }
-        let read = store.database.begin_read().unwrap();
-        assert_eq!(read.open_table(ORDER).unwrap().len().unwrap(), 1);
+        let places = store.database.glance(|database| Ok(database.begin_read()?.open_table(ORDER)?.len()?));
+        assert_eq!(places.unwrap(), 1);
         assert_eq!((store.sizes().unwrap().0, store.remove(&[b"k".to_vec()], false).unwrap()), (1, 1));
         assert_eq!(store.sizes().unwrap(), (0, 0));
-        drop((read, store));
+        drop(store);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
