@@ -20,13 +20,20 @@ use crate::{
 
 /// Entries looked at in one go.
 const PAGE: u32 = 512;
-/// How long a note of a purge stays. It has done its work when it was written.
+/// How long the note of a purge stays that did not come to its end.
 const NOTE_SECONDS: i64 = 60;
 
-/// Tells everybody, then deletes.
+/// Tells everybody, deletes, and takes back the note by which it told: that it expires would be told, too, when new
+/// entries are there.
 pub(super) async fn purge(client: &Client, names: &Names, purge: &Purge) -> Result<u64, Error> {
-    let expires = Some(Expiration::EX(NOTE_SECONDS));
-    client.set::<(), _, _>(names.purge(purge), 1, expires, None, false).await?;
+    let (note, expires) = (names.purge(purge), Some(Expiration::EX(NOTE_SECONDS)));
+    client.set::<(), _, _>(note.clone(), 1, expires, None, false).await?;
+    let gone = purge_all(client, names, purge).await?;
+    let _ = client.unlink::<(), _>(note).await;
+    Ok(gone)
+}
+
+async fn purge_all(client: &Client, names: &Names, purge: &Purge) -> Result<u64, Error> {
     if let Purge::Key(key) = purge {
         return client.unlink(names.entry(key)).await;
     }

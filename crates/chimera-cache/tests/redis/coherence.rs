@@ -48,6 +48,35 @@ async fn a_purge_elsewhere_reaches_what_redis_never_had() {
     assert!(get_near(&b, "other:1").is_some());
 }
 
+/// The note by which others are told of a purge expires, should the purge not come to its end. That is told, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_after_a_purge_elsewhere_is_not_purged_when_its_note_expires() {
+    let Some(server) = server::Server::or_skip().await else { return };
+    let mut settings = tiered(1 << 20);
+    settings.writes = chimera_cache::WritePolicy::Demote;
+    let (a, b) = (connected(&server.url()).await, cache_with(settings, guarded(), redis(&server.url())));
+    tracked(&b).await;
+    // Changes are told in their order: with the last, all before it were.
+    let all_is_told = async || {
+        put(&b, "last", "v");
+        server.text(&["SET", "t:3:e:last", "v"]).await;
+        until("the change is told", || get_near(&b, "last").is_none()).await;
+    };
+    for purge in [Purge::Scope("acme".into()), Purge::Key(b"acme:1"[..].into())] {
+        a.purge(&purge).await.unwrap();
+        all_is_told().await;
+        put(&b, "acme:1", "new");
+        let notes = server.text(&["KEYS", "t:3:p:*"]).await;
+        for note in notes.lines().filter(|line| line.starts_with("t:3:p:")) {
+            server.text(&["PEXPIRE", note, "1"]).await;
+            until("the note is gone", || faults::futures_block(server.text(&["EXISTS", note])) == ":0\r\n")
+                .await;
+        }
+        all_is_told().await;
+        assert_eq!(get_near(&b, "acme:1").as_deref(), Some("new"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_elsewhere_voids_what_is_being_computed() {
     let Some(server) = server::Server::or_skip().await else { return };

@@ -134,7 +134,7 @@ async fn r03_a_redis_that_is_frozen_is_left_alone_and_used_again() {
     .await;
 }
 
-fn futures_block<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn futures_block<T>(future: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 
