@@ -26,11 +26,19 @@ const NOTE_SECONDS: i64 = 60;
 /// Tells everybody, deletes, and takes back the note by which it told: that it expires would be told, too, when new
 /// entries are there.
 pub(super) async fn purge(client: &Client, names: &Names, purge: &Purge) -> Result<u64, Error> {
-    let (note, expires) = (names.purge(purge), Some(Expiration::EX(NOTE_SECONDS)));
-    client.set::<(), _, _>(note.clone(), 1, expires, None, false).await?;
+    let note = names.purge(purge);
+    let told = tell(client, &note).await;
     let gone = purge_all(client, names, purge).await?;
+    if told.is_err() {
+        // A Redis that was full may have room now.
+        tell(client, &note).await?;
+    }
     let _ = client.unlink::<(), _>(note).await;
     Ok(gone)
+}
+
+async fn tell(client: &Client, note: &Key) -> Result<(), Error> {
+    client.set(note.clone(), 1, Some(Expiration::EX(NOTE_SECONDS)), None, false).await
 }
 
 async fn purge_all(client: &Client, names: &Names, purge: &Purge) -> Result<u64, Error> {

@@ -214,6 +214,33 @@ async fn r05_a_full_redis_is_read_and_not_written() {
     stored(&cache, &server, "later", "v").await;
 }
 
+/// Purging is how it gets room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_a_full_redis_is_purged() {
+    let Some(server) = Server::or_skip().await else { return };
+    let cache = connected(&server.url()).await;
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    for n in 0..40 {
+        let value: Value = (0..100_000).map(|_| noise()).collect();
+        cache.put(
+            format!("acme:{n}"),
+            Item::new(value, Lifetime::fresh(MINUTE), Duration::ZERO),
+            None,
+            Instant::now(),
+        );
+    }
+    cache.flush().await;
+    server.text(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    server.text(&["CONFIG", "SET", "maxmemory", "4mb"]).await;
+    assert!(server.text(&["SET", "more", "v"]).await.starts_with("-OOM"));
+    let purge = chimera_cache::Purge::Scope("acme".into());
+    assert_eq!(cache.purge(&purge).await.unwrap().1, 40);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_a_value_that_redis_evicted_is_a_miss() {
     let Some(server) = Server::or_skip().await else { return };
