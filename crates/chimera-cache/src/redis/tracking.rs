@@ -4,7 +4,8 @@
 //! lag. So the channel is read here; a reconnection, an error or a lag means that changes were missed;
 //! and twice a second a key is written over another connection, whose change must be told: a connection
 //! that is frozen, or tracking that was switched off, shows by that. The key also shows a flush, which
-//! fred does not pass on: it is missing then.
+//! fred does not pass on: it is missing then. A Redis that is full writes no key, and answers over the connection
+//! instead.
 //!
 //! In a cluster each master tells what it holds itself. So each has such a key, and the cluster is asked as often
 //! who its masters are: one that has joined is asked to tell, too.
@@ -22,7 +23,7 @@ use fred::{
     interfaces::{
         ClientInterface, ClientLike, ClusterInterface, EventInterface, KeysInterface, TrackingInterface,
     },
-    types::{Expiration, Key, Value, client::Toggle, cluster::ClusterRouting},
+    types::{Expiration, Key, Value, client::Toggle, cluster::ClusterRouting, config::Options},
 };
 use tokio::{
     sync::broadcast::error::RecvError,
@@ -103,6 +104,7 @@ where
                 }
                 Some(answer) = course.answers.join_next() => match answer {
                     Ok(Some(Answer::Written { proof, was_there })) => self.written(&proof, was_there, &mut course),
+                    Ok(Some(Answer::Alive { proof })) => self.proven(proof.as_bytes(), &mut course),
                     Ok(Some(Answer::Masters(routing))) => self.found(&routing, &mut course).await,
                     // Not to have been answered is to have proved nothing.
                     Ok(None) | Err(_) => {}
@@ -129,13 +131,19 @@ where
         } else if let Some(purge) = name.strip_prefix(self.names.purges.as_bytes()) {
             // A note that cannot be read is a newer version's: it may mean anything.
             (self.changes)(Change::Purged(Purge::read(purge).unwrap_or(Purge::All)));
-        } else if let Some(master) = course.masters.proven_by(name) {
-            master.outstanding = 0;
-            if course.phase == Phase::Asked && course.masters.all.iter().all(|it| it.outstanding == 0) {
-                course.phase = Phase::On;
-                self.state.is_on.store(true, Relaxed);
-                (self.changes)(Change::Restored);
-            }
+        } else {
+            self.proven(name, course);
+        }
+    }
+
+    /// The proof of this name was told, if it is one.
+    fn proven(&self, name: &[u8], course: &mut Course) {
+        let Some(master) = course.masters.proven_by(name) else { return };
+        master.outstanding = 0;
+        if course.phase == Phase::Asked && course.masters.all.iter().all(|it| it.outstanding == 0) {
+            course.phase = Phase::On;
+            self.state.is_on.store(true, Relaxed);
+            (self.changes)(Change::Restored);
         }
     }
 
@@ -213,11 +221,21 @@ where
                 continue;
             }
             let (prober, proof, limit) = (self.prober.quick.clone(), master.proof.clone(), self.proof);
+            let told = Options { cluster_node: master.server.clone(), fail_fast: true, ..Options::default() };
+            let told = self.writer.client.with_options(&told);
             course.answers.spawn(async move {
                 let lifetime = Some(Expiration::PX(expires));
                 let write = prober.set::<Option<i64>, _, _>(proof.clone(), 1, lifetime, None, true);
-                let before = timeout(limit, write).await.ok()?.ok()?;
-                Some(Answer::Written { proof, was_there: before.is_some() })
+                match timeout(limit, write).await.ok()? {
+                    Ok(before) => Some(Answer::Written { proof, was_there: before.is_some() }),
+                    Err(error) if takes_nothing(&error) => {
+                        let answer = timeout(limit, told.ping::<()>(None)).await.ok()?;
+                        // One that cannot save refuses this as well.
+                        let is_alive = answer.as_ref().err().is_none_or(takes_nothing);
+                        is_alive.then_some(Answer::Alive { proof })
+                    }
+                    Err(_) => None,
+                }
             });
         }
         if self.prober.client.is_clustered() && !self.prober.is_silent() {
@@ -262,6 +280,13 @@ struct Course {
 enum Answer {
     /// The key of a proof was written, and was there before or not.
     Written { proof: Key, was_there: bool },
+    /// The key could not be written, and the connection over which it would have been told answers.
+    Alive { proof: Key },
     /// Who the masters of a cluster are.
     Masters(ClusterRouting),
+}
+
+/// Whether Redis writes nothing at the moment, for anybody: it is full, or cannot save what it holds.
+fn takes_nothing(error: &Error) -> bool {
+    error.details().starts_with("OOM") || error.details().starts_with("MISCONF")
 }

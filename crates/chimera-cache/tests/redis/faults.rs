@@ -241,6 +241,48 @@ async fn r05_a_full_redis_is_purged() {
     assert_eq!(cache.purge(&purge).await.unwrap().1, 40);
 }
 
+/// Waits until many a write was refused, and nothing in memory distrusted for it.
+async fn is_trusted(cache: &Cache, server: &Server, key: &str) {
+    let refused = || {
+        let stats = futures_block(server.text(&["INFO", "commandstats"]));
+        let of_set =
+            stats.lines().find(|line| line.starts_with("cmdstat_set:")).unwrap_or_default().to_owned();
+        let rejected = of_set.split("rejected_calls=").nth(1).and_then(|rest| rest.split(',').next());
+        rejected.map_or(0, |count| count.parse::<u32>().unwrap())
+    };
+    until("many a proof was refused", || refused() > 10).await;
+    assert_eq!(cache.snapshot(Instant::now()).coherence, chimera_cache::Coherence::Tracked);
+    assert!(get_near(cache, key).is_some());
+}
+
+/// Nobody can change anything there but by taking something out, of which it tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_a_full_redis_is_no_reason_to_distrust_memory() {
+    let Some(server) = Server::or_skip().await else { return };
+    let cache = connected(&server.url()).await;
+    stored(&cache, &server, "k", "v").await;
+    server.text(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    server.text(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    is_trusted(&cache, &server, "k").await;
+    server.text(&["DEL", "t:3:e:k"]).await;
+    until("the change is told", || get_near(&cache, "k").is_none()).await;
+}
+
+/// It refuses all writes, and PING.
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_a_redis_that_cannot_save_is_no_reason_to_distrust_memory() {
+    if server::skipped() {
+        return;
+    }
+    let server = Server::start_on(free_port(), &["--save", "3600 1", "--dir", "/proc"]).await;
+    let cache = connected(&server.url()).await;
+    stored(&cache, &server, "k", "v").await;
+    server.text(&["BGSAVE"]).await;
+    until("it cannot save", || futures_block(server.text(&["SET", "more", "v"])).starts_with("-MISCONF"))
+        .await;
+    is_trusted(&cache, &server, "k").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_a_value_that_redis_evicted_is_a_miss() {
     let Some(server) = Server::or_skip().await else { return };
