@@ -214,7 +214,6 @@ where
     /// Writes the keys whose change is to be told, and asks a cluster who its masters are. Nobody waits for a master
     /// that does not answer: the others tell meanwhile.
     fn write(&self, course: &mut Course) {
-        let expires = i64::try_from(self.proof.as_millis()).unwrap_or(1000).saturating_mul(60);
         for master in &mut course.masters.all {
             master.outstanding += 1;
             if self.prober.is_silent() {
@@ -224,7 +223,7 @@ where
             let told = Options { cluster_node: master.server.clone(), fail_fast: true, ..Options::default() };
             let told = self.writer.client.with_options(&told);
             course.answers.spawn(async move {
-                let lifetime = Some(Expiration::PX(expires));
+                let lifetime = Some(Expiration::EX(PROOF_SECONDS));
                 let write = prober.set::<Option<i64>, _, _>(proof.clone(), 1, lifetime, None, true);
                 match timeout(limit, write).await.ok()? {
                     Ok(before) => Some(Answer::Written { proof, was_there: before.is_some() }),
@@ -269,6 +268,10 @@ where
 
 /// Proofs that may be outstanding: one is on its way, with two the last was not told.
 const MOST_OUTSTANDING: u32 = 2;
+
+/// How long the key of a proof outlasts the process. As long as most entries live: a full Redis may evict first what
+/// ends first, and that it is missing would say that all is gone.
+const PROOF_SECONDS: i64 = 24 * 3600;
 
 struct Course {
     phase: Phase,

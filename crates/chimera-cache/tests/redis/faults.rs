@@ -283,6 +283,31 @@ async fn r05_a_redis_that_cannot_save_is_no_reason_to_distrust_memory() {
     is_trusted(&cache, &server, "k").await;
 }
 
+/// What it evicts is gone one by one; nothing says that all is.
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_a_redis_that_evicts_what_ends_first_is_no_reason_to_distrust_memory() {
+    let Some(server) = Server::or_skip().await else { return };
+    let cache = connected(&server.url()).await;
+    server.text(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).await;
+    server.text(&["CONFIG", "SET", "maxmemory", "4mb"]).await;
+    let before = cache.snapshot(Instant::now()).distrusted;
+    let evicted = || {
+        let stats = futures_block(server.text(&["INFO", "stats"]));
+        let rest = stats.split("evicted_keys:").nth(1).unwrap();
+        rest.lines().next().unwrap().parse::<u32>().unwrap()
+    };
+    let text = "v".repeat(3000);
+    let mut number = 0;
+    while evicted() < 3000 {
+        for _ in 0..50 {
+            number += 1;
+            put(&cache, &format!("k{number}"), &text);
+        }
+        cache.flush().await;
+    }
+    assert_eq!(cache.snapshot(Instant::now()).distrusted, before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_a_value_that_redis_evicted_is_a_miss() {
     let Some(server) = Server::or_skip().await else { return };
