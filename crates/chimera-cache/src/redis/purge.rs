@@ -3,13 +3,16 @@
 //! Writes keep no index for it. A purge is rare, and reads the front of every entry of this cache; each
 //! write would pay for an index, and an index can be wrong.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fred::{
     clients::Client,
-    error::Error,
+    error::{Error, ErrorKind},
     interfaces::{ClientLike, ClusterInterface, KeysInterface},
     types::{Expiration, Key, config::Server},
 };
+use tokio::{task::JoinSet, time::timeout};
 
 use super::names::Names;
 use crate::{
@@ -22,14 +25,16 @@ use crate::{
 const PAGE: u32 = 512;
 /// How long the note of a purge stays that did not come to its end.
 const NOTE_SECONDS: i64 = 60;
+/// How long entries are left where they are while others are not told yet.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Tells everybody, deletes, and takes back the note by which it told: that it expires would be told, too, when new
 /// entries are there.
 pub(super) async fn purge(client: &Client, names: &Names, purge: &Purge) -> Result<u64, Error> {
     let note = names.purge(purge);
-    let told = tell(client, &note).await;
+    let is_told = timeout(TOLD_WITHIN, tell(client, &note)).await.is_ok_and(|told| told.is_ok());
     let gone = purge_all(client, names, purge).await?;
-    if told.is_err() {
+    if !is_told {
         // A Redis that was full may have room now.
         tell(client, &note).await?;
     }
@@ -45,11 +50,18 @@ async fn purge_all(client: &Client, names: &Names, purge: &Purge) -> Result<u64,
     if let Purge::Key(key) = purge {
         return client.unlink(names.entry(key)).await;
     }
-    let mut gone = 0;
+    // All at once: when one master does not answer, soon nothing is asked over this client.
+    let mut purging = JoinSet::new();
     for server in servers(client) {
-        gone += purge_server(client, server.as_ref(), names, purge).await?;
+        let (client, names, purge) = (client.clone(), names.clone(), purge.clone());
+        purging.spawn(async move { purge_server(&client, server.as_ref(), &names, &purge).await });
     }
-    Ok(gone)
+    let mut gone = Ok(0);
+    while let Some(purged) = purging.join_next().await {
+        let purged = purged.unwrap_or_else(|error| Err(Error::new(ErrorKind::Unknown, error.to_string())));
+        gone = gone.and_then(|gone| Ok(gone + purged?));
+    }
+    gone
 }
 
 /// The masters of a cluster; nobody in particular where there is one.

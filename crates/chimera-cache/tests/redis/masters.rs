@@ -175,3 +175,29 @@ async fn a_replica_that_takes_over_tells_what_is_changed_there() {
     }
     comes_to_tell(&cache, &replica, &key).await;
 }
+
+/// Whether others are told first depends on one master; the entries are with all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_one_master_does_not_answer_is_done_by_the_others() {
+    if server::skipped() {
+        return;
+    }
+    let (servers, proxies) = proxied().await;
+    let cache = connected(&url(proxies[0].port)).await;
+    for n in 0..60 {
+        put(&cache, &format!("acme:{n}"), "v");
+    }
+    cache.flush().await;
+    let mut tells = Vec::new();
+    for server in &servers {
+        tells.push(server.text(&["GET", "t:3:p:sacme"]).await == "$-1\r\n");
+    }
+    for (tells, proxy) in tells.iter().zip(&proxies) {
+        proxy.set(if *tells { Fault::Freeze } else { Fault::None });
+    }
+    cache.purge(&chimera_cache::Purge::Scope("acme".into())).await.unwrap_err();
+    for (is_silent, server) in tells.iter().zip(&servers) {
+        let left = server.text(&["KEYS", "t:3:e:acme:*"]).await;
+        assert_eq!(left != "*0\r\n", *is_silent, "{left}");
+    }
+}
