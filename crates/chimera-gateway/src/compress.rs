@@ -160,7 +160,7 @@ const MAX_RATIO: usize = 100;
 pub(crate) fn decode(encoding: &HeaderValue, body: &[u8], max: usize) -> Option<Bytes> {
     let limit = max.min(body.len().saturating_mul(MAX_RATIO));
     let mut plain = Vec::new();
-    let source: Box<dyn io::Read + '_> = match encoding.as_bytes() {
+    let source: Box<dyn io::Read + '_> = match encoding.as_bytes().to_ascii_lowercase().as_slice() {
         b"gzip" | b"x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(body)),
         b"br" => Box::new(brotli::Decompressor::new(body, 4096)),
         b"zstd" => Box::new(zstd::stream::read::Decoder::new(body).ok()?),

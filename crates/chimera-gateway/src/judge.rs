@@ -12,7 +12,7 @@ use http::{HeaderValue, header, response};
 
 use crate::{
     mixed::Mixed,
-    reading::{Read, Reading},
+    reading::{self, Read, Reading},
     refusal::{self, retry_after, retry_delay},
     settings::SizeLimits,
     traces::Calling,
@@ -95,6 +95,8 @@ impl Judge {
     }
 
     fn refused(&self, body: &[u8]) -> Verdict {
+        let decoded = reading::decoded_refusal(self.encoding.as_ref(), body);
+        let body = decoded.as_deref().unwrap_or(body);
         let Some(kind) = refusal::kind(self.status, body) else { return Verdict::Accept };
         let retry_after = self.retry_after.or_else(|| retry_delay(body));
         Verdict::Refuse(Refusal { kind, retry_after })
@@ -204,11 +206,7 @@ impl Classify for Judge {
             Box::new(Opening { frames, watch: StreamWatch::new(self.dialect), seen: 0, whole: self.whole })
         });
         self.decoded = None;
-        self.encoding = parts
-            .headers
-            .get(header::CONTENT_ENCODING)
-            .filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
-            .cloned();
+        self.encoding = reading::encoding(&parts.headers).cloned();
         if parts.status.is_redirection() {
             return Verdict::Invalid("it redirects elsewhere");
         }

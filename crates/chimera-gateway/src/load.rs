@@ -25,7 +25,7 @@ use crate::{
     keep::{CallLease, Keep, Stored},
     mixed::Mixed,
     passing::EventSource,
-    refusal,
+    reading, refusal,
     set_aside::SetAside,
     traces::Calling,
     upstream::{Framing, Outgoing},
@@ -226,7 +226,11 @@ impl Load {
     pub(crate) fn answer(&self, mut reply: Reply, judge: Judge) -> Piece {
         let status = reply.parts.status.as_u16();
         // What a reply holds owns its memory, and no more than it needs: it is kept as it is.
-        let decoded = judge.decoded.filter(|_| reply.refusal.is_none()).map(exact);
+        let decoded = match reply.parts.status.is_success() {
+            true => judge.decoded.map(exact),
+            // It may be an earlier one than the last that was judged.
+            false => reading::decoded_refusal(reading::encoding(&reply.parts.headers), &reply.held),
+        };
         let body = decoded.unwrap_or_else(|| std::mem::take(&mut reply.held));
         let provenance = self.provenance(&reply, judge.dialect);
         if reply.parts.status.is_success() {

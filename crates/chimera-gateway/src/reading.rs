@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use chimera_protocol::{DialectId, Operation, Usage};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::compress;
 
@@ -11,6 +11,17 @@ use crate::compress;
 const INLINE: usize = 256 * 1024;
 /// And compressed ones above this, which may be a hundred times as long.
 const INLINE_ENCODED: usize = 16 * 1024;
+
+/// The encoding of an answer, where it has one although identity was asked for.
+pub(crate) fn encoding(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(header::CONTENT_ENCODING).filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// A refusal's body without its encoding; `None` where it has none, or one that cannot be undone within bounds. It is
+/// undone where it arrives: what says no is short.
+pub(crate) fn decoded_refusal(encoding: Option<&HeaderValue>, body: &[u8]) -> Option<Bytes> {
+    compress::decode(encoding.filter(|_| body.len() <= INLINE_ENCODED)?, body, INLINE)
+}
 
 /// What reading an answer needs to know.
 pub(crate) struct Reading {

@@ -495,6 +495,43 @@ async fn u20_compression_despite_identity_is_undone_and_a_stream_of_it_refused()
     assert_eq!(answer.status, 502);
 }
 
+/// A refusal that came compressed is read like any other: what it says decides whether another model is asked, and its
+/// caller gets to read it.
+#[tokio::test]
+async fn u20_a_refusal_that_came_compressed_is_read_like_any_other() {
+    let refusal = r#"{"error":{"message":"too long","code":"context_length_exceeded"}}"#;
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let compressed = |body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 400 X\r\ncontent-type: application/json\r\ncontent-encoding: GZip\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        Scripted::answering([head.as_bytes(), body].concat())
+    };
+    for streams in [false, true] {
+        let refusing = compressed(&gzip(refusal));
+        let told = call(&gateway(DialectId::OpenAi, &refusing), chat("gpt-x", "x", streams)).await;
+        assert_eq!((told.status, told.body.as_str()), (400, refusal));
+        let other = Scripted::answering(if streams {
+            stream(&[ROLE, &delta("a"), STOP, DONE])
+        } else {
+            unary(200, ANSWER)
+        });
+        let moved = call(&duo(&refusing, &other, Failover::default()), chat("duo", "x", streams)).await;
+        assert_eq!((moved.status, moved.header("x-chimera-attempts")), (200, "2"), "{}", moved.body);
+    }
+    // One that is nothing of the kind, or grows too much, is a refusal all the same.
+    let bomb = gzip(&format!("{{\"error\":\"{}\"}}", " ".repeat(1 << 20)));
+    for body in [&b"nothing of the kind"[..], &bomb] {
+        let told = call(&gateway(DialectId::OpenAi, &compressed(body)), chat("gpt-x", "x", false)).await;
+        assert_eq!((told.status, told.code().as_str()), (400, "upstream_invalid_response"));
+    }
+}
+
 #[tokio::test]
 async fn u22_bytes_that_are_not_utf_8_pass_through() {
     let mut bytes = SSE_HEAD.as_bytes().to_vec();
