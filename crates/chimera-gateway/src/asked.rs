@@ -1,6 +1,6 @@
 //! From a request that was looked at to the call that answers it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -98,6 +98,7 @@ pub(crate) fn load_of(
         lease: None,
         set_aside: SetAside::default(),
         calling,
+        tries: (plan.deadline < deadline).then(Arc::default),
         deadline,
         shortened: deadline < plan.tier_deadline,
         tier: plan.tier,

@@ -1,6 +1,10 @@
 //! The way of a request: match, authenticate, read, look, cache, call, respond.
 
-use std::{future::poll_fn, pin::pin, sync::Arc};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use chimera_cache::Role;
@@ -385,7 +389,9 @@ async fn follow(
     let (shared, looked) = (&context.gateway.shared, &*asking.looked);
     let began = load.began;
     let mut said = plan.miss();
-    let mut own_deadline = plan.deadline < load.deadline;
+    // Set where the caller waits for less long than the call may take.
+    let tries = load.tries.clone();
+    let mut own_deadline = tries.is_some();
     let mut following = if plan.shares(shared.cache.has_leases()) {
         let key = (looked.fingerprint, looked.form);
         let follow = shared.flights.join(key, || load.source());
@@ -412,9 +418,10 @@ async fn follow(
     let first = poll_fn(|cx| following.poll_next(cx));
     // The call minds its own deadline; a timer of the caller's is needed only where that is another.
     let first = if own_deadline {
-        tokio::time::timeout_at(plan.deadline, first)
-            .await
-            .map_err(|_| Failure::timeout(plan.tier, &"waiting for the provider's first content"))?
+        tokio::time::timeout_at(plan.deadline, first).await.map_err(|_| {
+            let made = tries.map_or(0, |tries| tries.load(Relaxed));
+            Failure::timeout(plan.tier, &"waiting for the provider's first content").attempts(made)
+        })?
     } else {
         first.await
     };

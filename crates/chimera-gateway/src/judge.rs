@@ -1,7 +1,10 @@
 //! The judgement of what a provider answers: good, to be tried elsewhere, or not yet known.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -50,6 +53,8 @@ pub(crate) struct Judge {
     pub(crate) usage: Option<Usage>,
     /// Attempts so far.
     pub(crate) attempts: u32,
+    /// Where they are counted for a caller who may leave before the call ends.
+    pub(crate) tries: Option<Arc<AtomicU32>>,
     /// What the request is like, where its group goes by that.
     pub(crate) affinity: Option<u64>,
     /// On whose behalf it is made: a number that is the tenant's own.
@@ -86,6 +91,7 @@ impl Judge {
             decoded: None,
             usage: None,
             attempts: 0,
+            tries: None,
             affinity: None,
             tenant: 0,
             background: false,
@@ -186,11 +192,15 @@ impl Classify for Judge {
         (other.tenant, other.affinity, other.whole) = (self.tenant, self.affinity, self.whole);
         other.background = self.background;
         other.calling.clone_from(&self.calling);
+        other.tries.clone_from(&self.tries);
         Some(other)
     }
 
     fn begins(&mut self, attempt: u32) {
         self.attempts = attempt;
+        if let Some(tries) = &self.tries {
+            tries.fetch_add(1, Relaxed);
+        }
         if let Some(calling) = &self.calling {
             calling.tries();
         }

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -103,6 +103,8 @@ pub(crate) struct Load {
     pub(crate) set_aside: SetAside,
     /// Where it is traced.
     pub(crate) calling: Option<Calling>,
+    /// Counts its attempts, where who began it may not wait for its end.
+    pub(crate) tries: Option<Arc<AtomicU32>>,
     pub(crate) deadline: Instant,
     pub(crate) shortened: bool,
     pub(crate) tier: &'static str,
@@ -182,6 +184,7 @@ impl Load {
         judge.background = self.background;
         judge.whole = self.group.settings().hold_streams;
         judge.calling.clone_from(&self.calling);
+        judge.tries.clone_from(&self.tries);
         if let Some(calling) = &self.calling {
             calling.begins();
         }

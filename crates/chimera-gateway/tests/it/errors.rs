@@ -43,6 +43,23 @@ async fn an_error_behind_attempts_tells_how_many_there_were() {
     assert_eq!((open.code().as_str(), open.headers.get("x-chimera-attempts")), ("circuit_open", None));
 }
 
+/// A caller who waits for less long than the call may take is told what was done until then.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_caller_who_would_not_wait_tells_how_many_attempts_there_were() {
+    let dead = Scripted::new([Script::Refuse]);
+    let silent = Scripted::new([Script::Acts(vec![Act::Read, Act::AwaitClose])]);
+    for streams in [false, true] {
+        for cache in ["max-age=60", "no-store"] {
+            let mut hasty = chat("duo", "x", streams);
+            hasty.headers_mut().insert("x-chimera-timeout-ms", "500".parse().unwrap());
+            hasty.headers_mut().insert("x-chimera-cache", cache.parse().unwrap());
+            let answer = call(&duo(&dead, &silent, Failover::default()), hasty).await;
+            let told = answer.header("x-chimera-attempts");
+            assert_eq!((answer.status, told), (504, "2"), "{streams} {cache} {}", answer.body);
+        }
+    }
+}
+
 /// Google's SDKs read the wait from the body, and nowhere else.
 #[tokio::test(start_paused = true)]
 async fn pain_20_a_gemini_refusal_of_ours_tells_the_wait_in_its_body() {
