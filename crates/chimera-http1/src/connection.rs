@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -28,6 +28,13 @@ pub trait Service {
 
     /// Answers a request. Called for one at a time.
     fn call(&mut self, request: Request<RequestBody>) -> Self::Future;
+
+    /// What a client is answered whose head cannot be read, and who deserves this status for it; the connection
+    /// closes behind it. Without anything it is told the status alone.
+    fn refuse(&mut self, status: StatusCode) -> Option<Response<Self::Body>> {
+        let _ = status;
+        None
+    }
 }
 
 impl<F, Fut, B> Service for F
@@ -91,6 +98,14 @@ struct Sending<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
+    /// Puts the head of an answer into the outbox. `keeps` is whether the connection may be kept.
+    fn begin<T>(response: Response<B>, asked: Asked, keeps: bool, wire: &mut Wire<T>) -> Self {
+        let (framing, keeps) = answer::write(&response, asked, keeps, wire.outbox.gathered());
+        let (parts, body) = response.into_parts();
+        scratch::give_back_headers(parts.headers);
+        Self { body: Some(body), framing, keeps, failed: false }
+    }
+
     /// Moves what the body has ready into the outbox; false if it has more to say later.
     fn fill<T>(&mut self, wire: &mut Wire<T>, cx: &mut Context<'_>) -> bool {
         while !wire.outbox.has_enough()
@@ -126,6 +141,9 @@ impl<B: Body<Data = Bytes> + Unpin> Sending<B> {
                 Some(after) => {
                     *left = after;
                     wire.outbox.plain(data);
+                    if after == 0 {
+                        self.body = None;
+                    }
                 }
                 None => self.fail(),
             },
@@ -175,10 +193,7 @@ where
                 };
                 *this.answering = None;
                 let keeps = this.wire.finish_body() && *keeps && !*this.draining;
-                let (framing, keeps) = answer::write(&response, *asked, keeps, this.wire.outbox.gathered());
-                let (parts, body) = response.into_parts();
-                scratch::give_back_headers(parts.headers);
-                *this.phase = Phase::Sending(Sending { body: Some(body), framing, keeps, failed: false });
+                *this.phase = Phase::Sending(Sending::begin(response, *asked, keeps, this.wire));
                 Step::On
             }
             Phase::Sending(sending) => {
@@ -188,6 +203,8 @@ where
                         Poll::Ready(Ok(())) if !has_more => return Step::On,
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Step::End,
+                        // All of it is here: a client that says no more may still be reading.
+                        Poll::Pending if sending.body.is_none() => return Step::Wait,
                         Poll::Pending => return this.wire.attend(cx).to_step(),
                     }
                 } else if sending.body.is_none() {
@@ -242,8 +259,16 @@ where
                         });
                     }
                     Poll::Ready(Came::Refused(status)) => {
-                        answer::refuse(status, this.wire.outbox.gathered());
-                        *this.phase = Phase::Closing;
+                        let asked = Asked::new(&Method::GET, Version::HTTP_11);
+                        *this.phase = match this.service.refuse(status) {
+                            Some(response) => {
+                                Phase::Sending(Sending::begin(response, asked, false, this.wire))
+                            }
+                            None => {
+                                answer::refuse(status, this.wire.outbox.gathered());
+                                Phase::Closing
+                            }
+                        };
                     }
                     Poll::Ready(Came::Request(request, keeps)) => {
                         let asked = Asked::new(request.method(), request.version());

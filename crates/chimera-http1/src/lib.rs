@@ -43,11 +43,12 @@
 //! - **Order**: pipelined requests are answered in order, one after the other. What the service did not
 //!   read of a request's body is read and dropped where it is at hand; otherwise the connection closes.
 //! - **Cancellation**: a client that leaves ends the connection, at any moment: the service's future or the
-//!   answer's body is dropped on the spot. Dropping the connection does the same.
+//!   answer's body is dropped on the spot. Dropping the connection does the same. One that shuts down its side
+//!   alone looks the same and leaves, too, unless all that is missing of its answer is at hand: that it gets.
 //! - **Bounds**: a head is at most 64 KiB and 100 headers (431), a target 32 KiB (414); at most
 //!   64 KiB are read ahead. An answer is asked for as the client reads it: 16 KiB at a time.
-//! - **Errors**: a head that cannot be read is answered with its status and no body, and the client gets to
-//!   read that. An answer's body that fails cuts the connection off, so that nobody takes it for whole.
+//! - **Errors**: a head that cannot be read is answered with its status and what the service says to it
+//!   ([`Service::refuse`]), and the client gets to read that. An answer's body that fails cuts the connection off, so that nobody takes it for whole.
 //!
 //! # What it does not do
 //!

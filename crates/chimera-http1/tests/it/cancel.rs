@@ -72,6 +72,26 @@ async fn c05_a_client_that_leaves_takes_the_stream_with_it() {
     assert_eq!(script.alive.load(SeqCst), 0);
 }
 
+/// Whether it closed the whole connection shows when it is written to.
+#[tokio::test]
+async fn a_client_that_says_no_more_gets_all_of_an_answer_that_is_at_hand() {
+    let whole = "x".repeat(200_000);
+    let body = Bytes::from(whole.clone());
+    let service = move |_| std::future::ready(Response::new(Full::new(body.clone())));
+    let mut client = Client::with_room(1024, service.clone());
+    client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.io.shutdown().await.unwrap();
+    let text = client.rest().await;
+    assert_eq!(text.split_once("\r\n\r\n").unwrap().1.len(), whole.len());
+    client.served.await.unwrap();
+
+    let mut client = Client::with_room(1024, service);
+    client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.some(10).await;
+    drop(client.io);
+    assert!(matches!(client.served.await.unwrap(), Ended::Closed));
+}
+
 #[tokio::test]
 async fn c05_a_client_that_leaves_in_its_body_ends_the_read_of_it_wherever_that_is() {
     let (sender, receiver) = tokio::sync::oneshot::channel();

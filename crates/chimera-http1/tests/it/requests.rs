@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use chimera_http1::{Ended, RequestBody};
-use http::{Request, Response};
+use chimera_http1::{Connection, Ended, RequestBody, Service};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,6 +95,45 @@ async fn what_cannot_be_read_is_refused_and_the_client_gets_to_read_that() {
     assert_eq!(refused(long.into()).await, wanted("414 URI Too Long"));
     let smuggled = "POST / HTTP/1.1\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n";
     assert_eq!(refused(smuggled.into()).await, wanted("400 Bad Request"));
+}
+
+/// Says in a body why a head is refused.
+struct Telling;
+
+impl Service for Telling {
+    type Body = Full<Bytes>;
+    type Future = std::future::Ready<Response<Self::Body>>;
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        std::future::ready(Response::new(Full::from(request.uri().to_string())))
+    }
+
+    fn refuse(&mut self, status: StatusCode) -> Option<Response<Self::Body>> {
+        let body = Full::from(format!("it is {}", status.as_u16()));
+        Some(Response::builder().status(status).header("a", "b").body(body).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn c04_a_service_says_what_a_client_is_told_whose_head_cannot_be_read() {
+    for (head, wanted) in [
+        ("garbage\r\n\r\n".to_owned(), "400 Bad Request"),
+        (format!("GET / HTTP/1.1\r\na: {}", "b".repeat(70_000)), "431 Request Header Fields Too Large"),
+    ] {
+        let (mut client, far) = tokio::io::duplex(1 << 20);
+        let served = tokio::spawn(Connection::new(far, Telling));
+        client.write_all(format!("GET /a HTTP/1.1\r\nhost: x\r\n\r\n{head}").as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut all = String::new();
+        client.read_to_string(&mut all).await.unwrap();
+        served.await.unwrap();
+        let (first, second) = all.split_once("/aHTTP/1.1 ").unwrap();
+        assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{all}");
+        let (head, body) = second.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(wanted) && head.contains("a: b\r\n"), "{head}");
+        assert!(head.contains("content-length: 9\r\n") && head.contains("connection: close"), "{head}");
+        assert_eq!(body, format!("it is {}", &wanted[..3]));
+    }
 }
 
 #[tokio::test]
