@@ -15,9 +15,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use chimera_gateway::{Body, Gateway};
-use http::Version;
-use http_body::{Frame, SizeHint};
+use chimera_gateway::{Admin, Body, Gateway};
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -37,12 +37,20 @@ use crate::{
 
 const BACKLOG: i32 = 4096;
 
+/// Bytes that the system takes of an answer ahead of what it has sent. Left to itself it takes megabytes, and then says
+/// nothing until a third of them is gone: a client that reads slowly would look like one that does not read.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const AHEAD: u32 = 64 * 1024;
+
 /// Binds a listener whose backlog is long enough for a crowd.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listener.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_notsent_lowat(AHEAD)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -216,6 +224,37 @@ impl Answer {
     }
 }
 
+/// What of a request its answer depends on.
+#[derive(Clone, Copy)]
+struct Wanted {
+    version: Version,
+    is_head: bool,
+}
+
+impl Wanted {
+    fn by<B>(request: &Request<B>) -> Self {
+        Self { version: request.version(), is_head: *request.method() == Method::HEAD }
+    }
+
+    fn answer(self, response: Response<Body>, answering: Answering) -> Response<Answer> {
+        let response = match self.version {
+            Version::HTTP_2 if self.is_head => bare(response),
+            _ => response,
+        };
+        response.map(|body| Answer::new(self.version, body, answering))
+    }
+}
+
+/// The answer to HEAD, which has the length that GET's would have. HTTP/1 sees to that by itself; by HTTP/2 the body
+/// would be sent, and a client must take that for a fault of the stream.
+fn bare(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
 impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = chimera_gateway::Aborted;
@@ -252,17 +291,19 @@ fn serve_data(
 ) -> impl Future<Output = ()> + Send + use<> {
     let activity = Activity::new();
     let io = Watched::new(stream, activity.clone());
-    let noted = activity.clone();
-    let service = move |request: http::Request<Asked>| {
+    let (noted, refused, refusing) = (activity.clone(), activity.clone(), gateway.clone());
+    let refuse = move |status| {
+        refusing.refuse(status).map(|body| Answer::new(Version::HTTP_11, body, refused.request()))
+    };
+    let service = move |request: Request<Asked>| {
         let answering = noted.request();
         let gateway = gateway.clone();
         async move {
-            let version = request.version();
-            let response = gateway.handle(request).await;
-            response.map(|body| Answer::new(version, body, answering))
+            let wanted = Wanted::by(&request);
+            wanted.answer(gateway.handle(request).await, answering)
         }
     };
-    Guarded::new(Spoken::new(io, service), activity, shared.patience, shared.farewell.clone())
+    Guarded::new(Spoken::new(io, service, refuse), activity, shared.patience, shared.farewell.clone())
 }
 
 /// Serves the admin listener until the future is dropped; its connections end with it. Once it is handed over, those
@@ -289,16 +330,38 @@ pub(crate) async fn serve_admin(
         let plane = plane.clone();
         let activity = Activity::new();
         let io = Watched::new(stream, activity.clone());
-        let noted = activity.clone();
-        let service = move |request: http::Request<Asked>| {
-            let answering = noted.request();
-            let version = request.version();
-            let response = plane.handle(request);
-            async move { response.await.map(|body| Answer::new(version, body, answering)) }
+        let (noted, refused) = (activity.clone(), activity.clone());
+        let refuse = move |status| {
+            Admin::refuse(status).map(|body| Answer::new(Version::HTTP_11, body, refused.request()))
         };
-        let connection = Spoken::new(io, service);
+        let service = move |request: Request<Asked>| {
+            let answering = noted.request();
+            let wanted = Wanted::by(&request);
+            let response = plane.handle(request);
+            async move { wanted.answer(response.await, answering) }
+        };
+        let connection = Spoken::new(io, service, refuse);
         connections.spawn(Guarded::new(connection, activity, shared.patience, shared.farewell.clone()));
     }
     while connections.join_next().await.is_some() {}
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c17_an_answer_to_head_has_the_length_and_not_the_body() {
+        let answered = |version, is_head| {
+            let wanted = Wanted { version, is_head };
+            wanted.answer(Response::new(Body::whole("hello")), Activity::new().request())
+        };
+        let bare = answered(Version::HTTP_2, true);
+        assert_eq!(bare.headers()["content-length"], "5");
+        assert!(bare.body().is_end_stream());
+        for (version, is_head) in [(Version::HTTP_2, false), (Version::HTTP_11, true)] {
+            assert_eq!(answered(version, is_head).body().size_hint().exact(), Some(5));
+        }
+    }
 }

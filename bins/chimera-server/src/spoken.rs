@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use chimera_http1::{Connection, Ended, RequestBody, Service};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -56,12 +56,16 @@ impl Body for Asked {
     }
 }
 
-/// The service, asked by HTTP/1.1.
-pub(crate) struct ByOne<F>(F);
+/// The service, asked by HTTP/1.1, and what is said to a head that cannot be read.
+pub(crate) struct ByOne<F, R> {
+    service: F,
+    refuse: R,
+}
 
-impl<F, Fut, B> Service for ByOne<F>
+impl<F, R, Fut, B> Service for ByOne<F, R>
 where
     F: Fn(Request<Asked>) -> Fut,
+    R: Fn(StatusCode) -> Response<B>,
     Fut: Future<Output = Response<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
@@ -69,7 +73,11 @@ where
     type Future = Fut;
 
     fn call(&mut self, request: Request<RequestBody>) -> Fut {
-        (self.0)(request.map(Asked::One))
+        (self.service)(request.map(Asked::One))
+    }
+
+    fn refuse(&mut self, status: StatusCode) -> Option<Response<B>> {
+        Some((self.refuse)(status))
     }
 }
 
@@ -78,31 +86,33 @@ type Client = Watched<TcpStream>;
 
 pin_project_lite::pin_project! {
     /// A connection in the protocol that it turns out to speak.
-    pub(crate) struct Spoken<F>
+    pub(crate) struct Spoken<F, R>
     where
-        ByOne<F>: Service,
+        ByOne<F, R>: Service,
     {
         #[pin]
-        one: Connection<Client, ByOne<F>>,
+        one: Connection<Client, ByOne<F, R>>,
         service: F,
         two: Option<Two>,
     }
 }
 
-impl<F, Fut, B> Spoken<F>
+impl<F, R, Fut, B> Spoken<F, R>
 where
     F: Fn(Request<Asked>) -> Fut + Clone,
+    R: Fn(StatusCode) -> Response<B>,
     Fut: Future<Output = Response<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
-    pub(crate) fn new(io: Client, service: F) -> Self {
-        Self { one: Connection::new(io, ByOne(service.clone())), service, two: None }
+    pub(crate) fn new(io: Client, service: F, refuse: R) -> Self {
+        Self { one: Connection::new(io, ByOne { service: service.clone(), refuse }), service, two: None }
     }
 }
 
-impl<F, Fut, B> Future for Spoken<F>
+impl<F, R, Fut, B> Future for Spoken<F, R>
 where
     F: Fn(Request<Asked>) -> Fut + Clone + Send + 'static,
+    R: Fn(StatusCode) -> Response<B>,
     Fut: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -127,10 +137,10 @@ where
     }
 }
 
-impl<F> Graceful for Spoken<F>
+impl<F, R> Graceful for Spoken<F, R>
 where
     Self: Future,
-    ByOne<F>: Service,
+    ByOne<F, R>: Service,
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         let this = self.project();

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 pub use gate::Proof;
 
-use crate::{auth::KeyDigest, body::Body, cache_page, gateway::Gateway};
+use crate::{auth::KeyDigest, body::Body, cache_page, failure::Failure, gateway::Gateway};
 
 /// An answer of the admin plane on its way.
 pub type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -113,6 +113,11 @@ impl Admin {
             }),
             _ => Box::pin(ready(nothing(path))),
         }
+    }
+
+    /// Answers a request whose head cannot be read, with the status that says why.
+    pub fn refuse(status: StatusCode) -> Response<Body> {
+        json_answer(status, &json!({ "error": Failure::unreadable(status.as_u16()).message }))
     }
 
     fn read(&self, method: &Method, path: &str) -> Response<Body> {

@@ -76,6 +76,15 @@ where
     response
 }
 
+/// Answers a request whose head cannot be read, in words of no dialect in particular: OpenAI's.
+pub(crate) fn refuse(gateway: &Gateway, status: StatusCode, arrival: &Arrival<'_>) -> Response<Body> {
+    let failure = Failure::unreadable(status.as_u16());
+    let mut response = respond::failure(arrival.dialect, &failure, &arrival.request_id);
+    Books::new(gateway.shared.clone(), arrival).failed(status.as_u16(), &failure);
+    stamp(gateway, response.headers_mut(), arrival);
+    response
+}
+
 /// The headers of every answer.
 fn stamp(gateway: &Gateway, headers: &mut HeaderMap, arrival: &Arrival<'_>) {
     let id = arrival.request_id.value();

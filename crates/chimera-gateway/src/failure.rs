@@ -103,6 +103,17 @@ impl Failure {
         Self::new(Code::InvalidRequest, message)
     }
 
+    /// The head of a request cannot be read, and the status says in which way.
+    pub(crate) fn unreadable(status: u16) -> Self {
+        Self::invalid(match status {
+            414 => "the target of the request is longer than what is read",
+            431 => "the head of the request is larger, or has more headers, than what is read",
+            _ => "the head of the request is not valid HTTP, or could mean two things",
+        })
+        .status(status)
+        .close()
+    }
+
     pub(crate) fn status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self

@@ -15,8 +15,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chimera_cache::{FlightSettings, Flights};
 use chimera_optimizer::SharedModel;
+use chimera_protocol::DialectId;
 use chimera_transform::{PoolSnapshot, WorkerPool};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
 
@@ -269,6 +270,19 @@ impl Gateway {
         B::Error: std::fmt::Display,
     {
         pin!(self.handle_for(None, false, request)).await
+    }
+
+    /// Answers a request whose head cannot be read, with the status that says why.
+    pub fn refuse(&self, status: StatusCode) -> Response<Body> {
+        let arrival = Arrival {
+            at: Instant::now(),
+            request_id: self.shared.request_ids.of(None),
+            dialect: DialectId::OpenAi,
+            head: Head::default(),
+            caller: None,
+            background: false,
+        };
+        call::refuse(self, status, &arrival)
     }
 
     /// The same for a tenant that is known already, whatever the request says.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, Method, Uri, header, request::Parts, uri::Authority};
 use http_body::Body as HttpBody;
 
 use crate::{
@@ -26,24 +26,31 @@ pub(crate) fn check_head(parts: &Parts) -> Result<(), Failure> {
             .allow("GET, HEAD, POST, OPTIONS")
             .close());
     }
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = hosts.next().map(http::HeaderValue::as_bytes);
+    if let Some(why) = host_fault(&parts.uri, &parts.headers) {
+        return refuse(why);
+    }
+    let has_none = parts.uri.authority().is_none() && !parts.headers.contains_key(header::HOST);
+    if has_none && parts.version == http::Version::HTTP_11 {
+        return refuse("there is no host header");
+    }
+    Ok(())
+}
+
+/// Why a request does not name one host.
+pub(crate) fn host_fault(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(http::HeaderValue::as_bytes)?;
     if hosts.next().is_some() {
-        return refuse("there is more than one host header");
+        return Some("there is more than one host header");
     }
-    if let Some(host) = host {
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+,=".contains(byte);
-        if !host.iter().all(plain) {
-            return refuse("the host header is not a host");
-        }
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]~%!$&'()*+,=".contains(byte);
+    if !host.iter().all(plain) {
+        return Some("the host header is not a host");
     }
-    match (parts.uri.authority(), host) {
-        (None, None) if parts.version == http::Version::HTTP_11 => refuse("there is no host header"),
-        (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
-            refuse("the host header and the request target name different hosts")
-        }
-        _ => Ok(()),
-    }
+    let differs = |authority: &Authority| !authority.as_str().as_bytes().eq_ignore_ascii_case(host);
+    uri.authority()
+        .is_some_and(differs)
+        .then_some("the host header and the request target name different hosts")
 }
 
 /// Whether a body of this kind is read at all.

@@ -65,6 +65,8 @@ pub(crate) struct Http1 {
     fault: Option<Fault>,
     /// Whether another request may follow the answer.
     reusable: bool,
+    /// What is left of a request whose answer has begun; it is sent while that is read.
+    unsent: Option<Box<Outbox>>,
     pub(crate) idle_since: Instant,
     _open: OwnedSemaphorePermit,
 }
@@ -77,6 +79,7 @@ impl Http1 {
             body: Decoder::Ended,
             fault: None,
             reusable: true,
+            unsent: None,
             idle_since: Instant::now(),
             _open: open,
         }
@@ -105,13 +108,18 @@ impl Http1 {
         credential: Option<(&HeaderName, &HeaderValue)>,
     ) -> Result<response::Parts, Unanswered<Fault>> {
         let (parts, body) = request.into_parts();
-        let mut outbox = Outbox { head: head::write(&parts, host, credential, body.len()), body, sent: 0 };
+        let head = head::write(&parts, host, credential, body.len());
+        let mut outbox = Outbox { head, body, sent: 0, is_gone: false };
         // Until the answer has ended nobody else may use it.
         self.body = Decoder::UntilClose;
         self.reusable = true;
-        std::future::poll_fn(|cx| self.poll_exchange(&mut outbox, cx))
-            .await
-            .map_err(|error| Unanswered { unsent: outbox.sent == 0, error })
+        let answered = std::future::poll_fn(|cx| self.poll_exchange(&mut outbox, cx)).await;
+        let answer = answered.map_err(|error| Unanswered { unsent: outbox.sent == 0, error })?;
+        // One that refuses wants no more of it; one that accepts may begin before it has read all.
+        if !outbox.is_gone && answer.status.is_success() {
+            self.unsent = Some(Box::new(outbox));
+        }
+        Ok(answer)
     }
 
     /// Writes what can be written and reads until a head is there. A provider may answer before it has
@@ -128,7 +136,7 @@ impl Http1 {
         };
         match self.poll_head(cx) {
             Poll::Ready(Ok(parts)) => {
-                self.reusable &= outbox.is_empty();
+                self.reusable &= outbox.is_gone;
                 Poll::Ready(Ok(parts))
             }
             Poll::Ready(Err(fault)) => Poll::Ready(Err(written.map_or(fault, Fault::Io))),
@@ -169,6 +177,10 @@ impl Http1 {
     /// Everything of the body that is ready, in one piece, up to 64 KiB; `None` at its end. What came
     /// before a fault is passed on before it.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        // Whether that fails will be seen by what is read.
+        if self.unsent.as_mut().is_some_and(|unsent| unsent.poll_send(&mut self.io, cx).is_ready()) {
+            self.unsent = None;
+        }
         let mut piece = BytesMut::new();
         if !self.rest.is_empty() {
             piece = self.first_piece();
@@ -264,6 +276,8 @@ struct Outbox {
     body: Bytes,
     /// Bytes of both that the socket took.
     sent: usize,
+    /// Whether it took them all, and holds none of them back.
+    is_gone: bool,
 }
 
 impl Outbox {
@@ -272,9 +286,8 @@ impl Outbox {
     }
 
     fn poll_send(&mut self, io: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_empty() {
-            // Also after the last byte was taken: TLS may hold some of them back.
-            return Pin::new(io).poll_flush(cx);
+        if self.is_gone {
+            return Poll::Ready(Ok(()));
         }
         while !self.is_empty() {
             let head = self.head.get(self.sent..).unwrap_or_default();
@@ -286,6 +299,9 @@ impl Outbox {
                 taken => self.sent += taken,
             }
         }
-        Pin::new(io).poll_flush(cx)
+        // TLS may hold some of it back.
+        ready!(Pin::new(io).poll_flush(cx))?;
+        self.is_gone = true;
+        Poll::Ready(Ok(()))
     }
 }

@@ -166,14 +166,20 @@ fn c03_a_slow_reader_gets_every_byte_and_is_not_buffered_for() {
     assert!(last.ends_with(b"data: [DONE]\n\n"));
 }
 
-/// A whole answer is on its way when nothing is being answered any more; that is not idling.
+/// A whole answer is on its way when nothing is being answered any more; that is not idling. Nor does it stall: of an
+/// answer that the system could take whole, some is always taken.
 #[test]
-fn c03_a_slow_reader_of_a_whole_answer_is_not_idle() {
+fn c03_a_slow_reader_of_a_whole_answer_is_neither_idle_nor_stalled() {
+    slow_reader("idle_timeout = \"1s\"");
+    slow_reader("write_stall_timeout = \"2s\"");
+}
+
+fn slow_reader(patience: &str) {
     let text = "z".repeat(8 << 20);
     let long = text.clone();
     let provider = Provider::start(move |_| vec![answer(&long)]);
     let server =
-        Server::start(&provider.config("[cache]\npolicy = \"off\"\n[server]\nidle_timeout = \"1s\"\n"));
+        Server::start(&provider.config(&format!("[cache]\npolicy = \"off\"\n[server]\n{patience}\n")));
     let mut client = Client::connect(server.data);
     client.stream = tiny_receive_buffer(server.data);
     client.stream.set_read_timeout(Some(PATIENCE)).unwrap();

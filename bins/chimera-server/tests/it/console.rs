@@ -92,9 +92,11 @@ fn admin_plane_without_the_key_there_is_a_page_and_nothing_in_it() {
     }
     let page = get(&server, "/", &["accept: text/html"]);
     assert_eq!(page.status, 200);
-    let bearer = format!("authorization: Bearer {KEY}");
-    for path in ["/metrics", "/api/v1/config", "/api/v1/console/overview"] {
-        assert_eq!(get(&server, path, &[&bearer]).status, 200, "{path}");
+    for (path, scheme) in
+        [("/metrics", "Bearer"), ("/api/v1/config", "bearer"), ("/api/v1/console/overview", "BEARER")]
+    {
+        let key = format!("authorization: {scheme} {KEY}");
+        assert_eq!(get(&server, path, &[&key]).status, 200, "{path} {key}");
     }
 }
 

@@ -19,7 +19,12 @@ fn c04_heads_and_bodies_over_their_bounds_are_refused_before_they_are_read() {
     let mut client = Client::connect(server.data);
     // The server may close while this is still being written.
     let _ = std::io::Write::write_all(&mut client.stream, huge.as_bytes());
-    assert_eq!(client.try_answer().map(|answer| answer.status), Some(431));
+    let told = client.try_answer().unwrap();
+    assert_eq!(
+        (told.status, told.header("connection"), told.json()["error"]["code"].as_str()),
+        (431, Some("close"), Some("invalid_request"))
+    );
+    assert!(told.header("x-request-id").is_some());
     let many: String = (0..101).map(|n| format!("h{n}: v\r\n")).collect();
     let (status, _, closed) =
         ask(&server, format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"));
@@ -34,6 +39,27 @@ fn c04_heads_and_bodies_over_their_bounds_are_refused_before_they_are_read() {
     );
     let (status, text, closed) = ask(&server, by_chunks);
     assert_eq!((status, closed), (413, true), "{text}");
+}
+
+#[test]
+fn c04_a_head_that_cannot_be_read_is_told_why_on_either_listener_and_counted() {
+    let server = Server::start("");
+    let heads = [
+        (400, "GET / HTTP/1.1\r\nhost: localhost\r\na : b\r\n\r\n".to_owned()),
+        (414, format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "y".repeat(40_000))),
+        (431, format!("GET / HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(101))),
+    ];
+    for (wanted, head) in &heads {
+        let (status, text, closed) = ask(&server, head);
+        assert_eq!((status, closed), (*wanted, true), "{text}");
+        assert!(text.contains("\"code\":\"invalid_request\""), "{text}");
+        let mut admin = Client::connect(server.admin);
+        admin.send(head);
+        let told = admin.answer();
+        assert!(told.status == *wanted && told.json()["error"].is_string(), "{}", told.text());
+    }
+    let counted = server.metric("chimera_requests_total{route=\"other\",outcome=\"rejected\"}");
+    assert_eq!(counted, Some(3.0));
 }
 
 #[test]
@@ -87,6 +113,17 @@ fn c12_a_target_that_names_another_host_is_refused_and_nothing_is_switched() {
     ] {
         let (status, text, _) = ask(&server, request);
         assert_eq!(status, wanted, "{request} {text}");
+    }
+    for (head, wanted) in [
+        ("GET http://localhost/metrics HTTP/1.1\r\nHost: localhost\r\n", 200),
+        ("GET http://other/metrics HTTP/1.1\r\nHost: localhost\r\n", 400),
+        ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n", 400),
+        ("GET /metrics HTTP/1.1\r\nHost: localhost@other\r\n", 400),
+        ("GET /metrics HTTP/1.1\r\nHost: other\r\n", 421),
+    ] {
+        let mut client = Client::connect(server.admin);
+        client.send(format!("{head}\r\n"));
+        assert_eq!(client.answer().status, wanted, "{head}");
     }
 }
 

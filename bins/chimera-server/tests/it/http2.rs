@@ -79,6 +79,13 @@ impl Connection {
         self.frame(0, END_STREAM, stream, body.as_bytes());
     }
 
+    /// A request without a body.
+    fn bare(&mut self, stream: u32, method: &str, path: &str) {
+        let literal = |name: u8, value: &str| [&[name, value.len() as u8], value.as_bytes()].concat();
+        let block = [&[0x86][..], &literal(0x02, method), &literal(0x04, path), &literal(0x01, "localhost")];
+        self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block.concat());
+    }
+
     pub(crate) fn read(&mut self) -> Frame {
         let mut head = [0; 9];
         self.0.stream.read_exact(&mut head).expect("a frame");
@@ -112,6 +119,33 @@ impl Connection {
             }
         }
     }
+}
+
+#[test]
+fn c17_an_answer_to_head_ends_with_its_head() {
+    let server = Server::start("");
+    for address in [server.data, server.admin] {
+        let mut connection = Connection::to(address, 1 << 16);
+        connection.bare(1, "HEAD", "/health");
+        assert_eq!(connection.await_frame(HEADERS, 1).flags & END_STREAM, END_STREAM);
+        connection.bare(3, "GET", "/health");
+        assert_eq!(connection.await_frame(HEADERS, 3).flags & END_STREAM, 0);
+        assert!(!connection.body(3).is_empty());
+    }
+}
+
+/// A provider that is silent is no reason not to tell.
+#[test]
+fn p01_a_silent_http2_stream_past_the_drain_ends_with_an_error_event() {
+    let provider = Provider::start(|_| vec![stream_head(), event("a"), Step::AwaitClose]);
+    let mut server = Server::start(&provider.config("[server]\ndrain_min = \"100ms\"\ndrain_max = \"1s\"\n"));
+    let mut connection = Connection::new(&server, 1 << 16);
+    connection.chat(1, "silent", true);
+    connection.await_frame(0, 1);
+    server.signal("-TERM");
+    let told = String::from_utf8(connection.await_frame(0, 1).payload).unwrap();
+    assert!(told.contains("\"error\"") && told.contains("overloaded"), "{told}");
+    assert_eq!(server.wait(), Some(0));
 }
 
 fn busy(server: &Server) -> Option<f64> {

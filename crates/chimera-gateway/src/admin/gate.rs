@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use serde_json::json;
 
 use super::{Admin, json_answer};
-use crate::{auth::key_digest, body::Body, web_page::is_for_this_machine};
+use crate::{auth::key_digest, body::Body, intake::host_fault, web_page::is_for_this_machine};
 
 /// What the headers of a request prove, as whoever gave them out knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,11 +38,15 @@ impl Admin {
         headers: &HeaderMap,
         public: bool,
     ) -> Option<Response<Body>> {
+        if let Some(why) = host_fault(uri, headers) {
+            return Some(refused(StatusCode::BAD_REQUEST, why));
+        }
         let key = (self.hooks.key)();
         let sent = headers
             .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-            .map(|sent| key_digest(sent.trim()));
+            .and_then(|value| value.to_str().ok()?.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, sent)| key_digest(sent.trim()));
         let has_key = key.is_some() && sent == key;
         if !has_key && self.is_clients(uri, headers) {
             let why = "this is a client's key: it opens nothing on the admin listener";

@@ -191,6 +191,34 @@ async fn u25_an_answer_before_the_end_of_the_request_counts() {
     }
 }
 
+/// One that accepts may begin its answer before it has read the request, and waits for the rest of it.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_request_is_sent_while_its_answer_is_read() {
+    const BODY: usize = 100_000;
+    let (group, opened) = piped(256, |mut pipe| {
+        tokio::spawn(async move {
+            let mut head = [0; 100];
+            pipe.read_exact(&mut head).await.unwrap();
+            pipe.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nof\r\n")
+                .await
+                .unwrap();
+            let end = head.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+            let (mut read, mut chunk) = (head.len() - end, [0; 1000]);
+            while read < BODY {
+                read += pipe.read(&mut chunk).await.unwrap();
+            }
+            pipe.write_all(b"4\r\n all\r\n0\r\n\r\n").await.unwrap();
+            // It stays open.
+            let _ = pipe.read(&mut chunk).await;
+        });
+    });
+    for _ in 0..2 {
+        let reply = post(&group, Bytes::from(vec![b'x'; BODY])).await.unwrap();
+        assert_eq!(reply.held, "of all");
+    }
+    assert_eq!(opened.load(SeqCst), 2, "it was not known in time that all had gone");
+}
+
 #[tokio::test]
 async fn a_body_until_close_ends_with_the_connection() {
     let (group, opened) = piped(16, scripted(20, b"HTTP/1.1 200 OK\r\n\r\nhello and goodbye", false));
