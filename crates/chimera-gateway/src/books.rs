@@ -8,7 +8,7 @@ use crate::{
     auth::{KeyDigest, Tenant},
     context::Arrival,
     failure::{Code, Failure},
-    gateway::{Shared, State},
+    gateway::Shared,
     limits::Admission,
     metrics::RequestOutcome,
     request_id::RequestId,
@@ -37,8 +37,8 @@ pub(crate) struct Books {
     pub(crate) limited: Option<Arc<Tenant>>,
     /// The tenant's place among its requests in flight.
     pub(crate) admission: Option<Admission>,
-    /// The key by which it was let in, and the settings that it was last looked for in.
-    pub(crate) admitted: Option<(KeyDigest, Arc<State>)>,
+    /// The key by which it was let in, and the number of the configuration in which it was looked for last.
+    pub(crate) admitted: Option<(KeyDigest, u64)>,
     /// Where it is traced.
     pub(crate) tracing: Option<Box<Tracing>>,
 }
@@ -74,10 +74,9 @@ impl Books {
     pub(crate) fn revoked(&mut self) -> Option<Failure> {
         let (key, looked_in) = self.admitted.as_mut()?;
         let state = self.shared.state.load();
-        if Arc::ptr_eq(&state, looked_in) {
+        if std::mem::replace(looked_in, state.number) == state.number {
             return None;
         }
-        *looked_in = state.clone();
         let why = "the key of this call is not valid any more";
         (!state.settings.tenants.admits(key)).then(|| Failure::new(Code::AuthenticationFailed, why))
     }

@@ -119,7 +119,7 @@ where
     }
     let state = gateway.shared.state.load_full();
     let (tenant, key) = tenant_of(&state.settings.tenants, parts, arrival)?;
-    books.admitted = key.map(|key| (key, state.clone()));
+    books.admitted = key.map(|key| (key, state.number));
     if let Some(tracer) = &state.settings.tracer {
         books.tracing = tracer.begin(parts);
         if let Some(tracing) = &mut books.tracing {

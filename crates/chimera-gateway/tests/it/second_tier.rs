@@ -190,16 +190,22 @@ async fn r02_r03_a_redis_that_freezes_and_dies_fails_no_request() {
     until("it is left alone", &gateway, |page| page["tiers"][1]["up"] == false).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_old_answer_stands_in_for_none_and_says_that_it_is_stale() {
-    let acts = vec![Act::Read, Act::Write(unary(200, ANSWER))];
-    let upstream = Scripted::new([Script::Acts(acts), Script::Refuse]);
-    let mut settings = settings(&upstream);
+/// A gateway with an answer that is 100 s old, 40 s too old, and may stand in for ten minutes.
+async fn with_an_old_answer(upstream: &Arc<Scripted>) -> Gateway {
+    let mut settings = settings(upstream);
     settings.cache.ttl = Duration::from_secs(60);
     settings.cache.stale_if_error = Duration::from_secs(600);
     let gateway = Gateway::new(settings, [7; 32]).unwrap();
     call(&gateway, chat("gpt-x", "x", false)).await;
     tokio::time::advance(Duration::from_secs(100)).await;
+    gateway
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_stands_in_for_none_and_says_that_it_is_stale() {
+    let acts = vec![Act::Read, Act::Write(unary(200, ANSWER))];
+    let upstream = Scripted::new([Script::Acts(acts), Script::Refuse]);
+    let gateway = with_an_old_answer(&upstream).await;
     let stale = call(&gateway, chat("gpt-x", "x", false)).await;
     assert_eq!((stale.status, stale.header("x-chimera-cache"), stale.header("age")), (200, "stale", "100"));
     tokio::time::advance(Duration::from_secs(600)).await;
@@ -222,12 +228,7 @@ async fn an_old_answer_stands_in_for_a_providers_refusal_of_its_own() {
         let answer = vec![Act::Read, Act::Write(unary(200, ANSWER))];
         let refusal = vec![Act::Read, Act::Write(unary(status, error)), Act::Again];
         let upstream = Scripted::new([Script::Acts(answer), Script::Acts(refusal)]);
-        let mut settings = settings(&upstream);
-        settings.cache.ttl = Duration::from_secs(60);
-        settings.cache.stale_if_error = Duration::from_secs(600);
-        let gateway = Gateway::new(settings, [7; 32]).unwrap();
-        call(&gateway, chat("gpt-x", "x", false)).await;
-        tokio::time::advance(Duration::from_secs(100)).await;
+        let gateway = with_an_old_answer(&upstream).await;
         for _ in 0..2 {
             let second = call(&gateway, chat("gpt-x", "x", stream)).await;
             let expected = if stands_in { (200, "stale") } else { (status, "miss; reason=cold") };
