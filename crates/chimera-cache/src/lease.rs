@@ -80,6 +80,10 @@ where
 
     async fn ask_for_lease(&self, key: &K, since: Option<Instant>) -> Leased<K, V> {
         let (Some(ttl), Some(far)) = (self.0.settings.lease, &self.0.far) else { return Leased::None };
+        // What is computed while changes are not told is not for others: they would wait for it in vain.
+        if self.0.known.is_lost() {
+            return Leased::None;
+        }
         let until = now() + ttl;
         let mut pause = FIRST_PAUSE;
         loop {

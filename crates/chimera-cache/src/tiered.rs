@@ -82,9 +82,8 @@ pub(crate) struct Inner<K, V> {
     near: MemoryTier<K, Item<V>>,
     pub(crate) far: Option<Far<K, V>>,
     labels: SharedLabels<K, V>,
-    known: Arc<Known>,
+    pub(crate) known: Arc<Known>,
     tracked: AtomicBool,
-    lost: AtomicBool,
     pub(crate) flights: Flights<K, Outcome<V>>,
     /// Look-ups in the far tier under way.
     pub(crate) looks: Flights<K, Option<Found<V>>>,
@@ -158,7 +157,6 @@ where
             labels,
             known,
             tracked: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
             flights: Flights::new(settings.flights, |_| size_of::<Outcome<V>>()),
             looks: Flights::new(settings.flights, |_| size_of::<Found<V>>()),
             renewing: Arc::new(tokio::sync::Semaphore::new(settings.renewals)),
@@ -224,7 +222,7 @@ where
     }
 
     /// Stores a value; nobody waits for the far tier. With a ticket, only if the key was neither changed
-    /// nor purged since.
+    /// nor purged since; and only here, if changes by others were not told when the ticket was made.
     pub fn put(&self, key: K, item: Item<V>, ticket: Option<Ticket>, now: Instant) -> Put {
         let whole = item.lifetime().whole();
         self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, ticket, now, true)
@@ -234,9 +232,12 @@ where
     pub async fn put_through(&self, key: K, mut item: Item<V>, ticket: Option<Ticket>, now: Instant) -> Put {
         let whole = item.lifetime().whole();
         let Some(far) = &self.0.far else { return self.put(key, item, ticket, now) };
-        let ticket = ticket.unwrap_or_else(|| self.ticket(&key));
+        let ticket = ticket.unwrap_or_else(|| self.ticket(&key).of_now());
         if !self.0.known.holds(ticket) {
             return Put::Refused;
+        }
+        if !ticket.is_told() {
+            return self.put(key, item, Some(ticket), now);
         }
         let entry = Hit { value: item.clone(), age: Duration::ZERO, remaining: whole };
         let below = store_below(&far.tier, &self.0.known, (key.clone(), entry), ticket, now).await;

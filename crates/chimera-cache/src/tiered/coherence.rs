@@ -40,7 +40,7 @@ where
     }
 
     pub(super) fn coherence(&self) -> Coherence {
-        match (self.tracked.load(Relaxed), self.lost.load(Relaxed)) {
+        match (self.tracked.load(Relaxed), self.known.is_lost()) {
             (_, true) => Coherence::Lost,
             (true, false) => Coherence::Tracked,
             (false, false) => Coherence::Alone,
@@ -55,7 +55,7 @@ where
                 self.purge_near(&purge);
             }
             Change::Lost => {
-                if !self.lost.swap(true, SeqCst) {
+                if !self.known.set_lost(true) {
                     self.distrust("changes by others are not told any more");
                 }
             }
@@ -63,7 +63,7 @@ where
                 self.tracked.store(true, SeqCst);
                 // Still lost while it is emptied: what is stored meanwhile is capped, and then gone.
                 self.distrust("changes by others are told again");
-                self.lost.store(false, SeqCst);
+                self.known.set_lost(false);
             }
             Change::Missed => self.distrust("changes by others were missed"),
         }

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hash},
-    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
 };
 
 use foldhash::fast::RandomState;
@@ -13,6 +13,20 @@ pub struct Ticket {
     slot: usize,
     changes: u32,
     purges: u32,
+    is_told: bool,
+}
+
+impl Ticket {
+    /// Whether changes by others were told when it was made. While they are not, what others purge is not heard of: what
+    /// is computed then stays in this process.
+    pub(crate) fn is_told(self) -> bool {
+        self.is_told
+    }
+
+    /// The same for a value that needs no telling, for it is not from before.
+    pub(crate) fn of_now(self) -> Self {
+        Self { is_told: true, ..self }
+    }
 }
 
 /// Keys share these counters of changes. A false alarm costs one promotion or write: with two hundred changes a second by
@@ -27,6 +41,8 @@ pub(crate) struct Known {
     purges: AtomicU32,
     /// Changes of both kinds.
     all: AtomicU32,
+    /// Whether changes by others are to be told and are not.
+    lost: AtomicBool,
 }
 
 impl Known {
@@ -36,6 +52,7 @@ impl Known {
             slots: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
             purges: AtomicU32::new(0),
             all: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -45,7 +62,9 @@ impl Known {
 
     pub(crate) fn ticket(&self, key: &impl Hash) -> Ticket {
         let slot = self.hasher.hash_one(key) as usize % SLOTS;
-        Ticket { slot, changes: self.changes(slot), purges: self.purges.load(SeqCst) }
+        let (changes, purges) = (self.changes(slot), self.purges.load(SeqCst));
+        // Read last: a loss since then counts as a purge, and makes the ticket void.
+        Ticket { slot, changes, purges, is_told: !self.is_lost() }
     }
 
     pub(crate) fn holds(&self, ticket: Ticket) -> bool {
@@ -64,6 +83,16 @@ impl Known {
     pub(crate) fn purged(&self) {
         self.purges.fetch_add(1, SeqCst);
         self.all.fetch_add(1, SeqCst);
+    }
+
+    /// Changes are told or not from now on; whether they were not before. Whoever says that they are not goes on to
+    /// make all tickets void, and whoever says that they are has done so.
+    pub(crate) fn set_lost(&self, is_lost: bool) -> bool {
+        self.lost.swap(is_lost, SeqCst)
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(SeqCst)
     }
 
     /// How much has changed so far, for what has no ticket yet because nobody knows its key.

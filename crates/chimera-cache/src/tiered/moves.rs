@@ -30,8 +30,8 @@ where
             && let Some(far) = &self.far
         {
             entry.value.times.set_below(true);
-            let ticket = ticket.unwrap_or_else(|| self.known.ticket(&key));
-            let below = far.writer.store(key.clone(), entry.clone(), ticket, now);
+            let ticket = ticket.unwrap_or_else(|| self.known.ticket(&key).of_now());
+            let below = ticket.is_told() && far.writer.store(key.clone(), entry.clone(), ticket, now);
             entry.value.times.set_below(below);
         }
         self.put_near(key, entry, ticket, now)
@@ -62,15 +62,15 @@ where
     }
 
     fn near_cap(&self) -> Option<Duration> {
-        if self.lost.load(Relaxed) {
+        if self.known.is_lost() {
             let cap = self.settings.untracked_cap;
             return Some(self.settings.near_cap.map_or(cap, |other| other.min(cap)));
         }
         self.settings.near_cap
     }
 
-    /// What was pushed out goes down, if it is worth it, and nothing has changed since `moment`, when it was still
-    /// trusted.
+    /// What was pushed out goes down, if it is worth it, changes by others are told, and nothing has changed since
+    /// `moment`, when it was still trusted.
     fn demote(&self, key: K, mut out: Hit<Item<V>>, moment: u32, now: Instant) {
         let Some(far) = &self.far else { return };
         // What the near tier's cap took from its time, it gets back.
@@ -81,7 +81,7 @@ where
         }
         out.value.times.set_below(true);
         let ticket = self.known.ticket(&key);
-        if self.known.moment() == moment && far.writer.store(key, out, ticket, now) {
+        if ticket.is_told() && self.known.moment() == moment && far.writer.store(key, out, ticket, now) {
             self.counts.demoted.fetch_add(1, Relaxed);
         }
     }

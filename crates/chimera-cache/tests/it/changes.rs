@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chimera_cache::{Change, Coherence, Lifetime, Purge, Put};
+use chimera_cache::{Change, Coherence, Lifetime, Purge, Put, WritePolicy};
 
 use crate::far::{Mood, SECOND, cache, far, item, near, now, put, settings};
 
@@ -147,4 +147,58 @@ async fn p07_a_write_that_panics_does_not_end_the_writing() {
     assert!((0..8).all(|n| far_tier.has(&format!("k{n}"))));
     let writes = cache.snapshot(now()).writes;
     assert_eq!((writes.failed, writes.stored, writes.queued), (8, 8, 0));
+}
+
+/// What others purge is not heard of meanwhile, so that nobody knows whether the value is from before.
+#[tokio::test(start_paused = true)]
+async fn what_is_computed_while_changes_are_not_told_stays_in_memory() {
+    for through in [false, true] {
+        let (cache, far_tier) = cache(settings());
+        far_tier.tell(Change::Lost);
+        let key = "k".to_owned();
+        let ticket = Some(cache.ticket(&key));
+        let computed = item("of before a purge", Lifetime::fresh(SECOND));
+        let put = match through {
+            true => cache.put_through(key, computed, ticket, now()).await,
+            false => cache.put(key, computed, ticket, now()),
+        };
+        cache.flush().await;
+        assert_eq!((put, far_tier.has("k")), (Put::Stored, false), "waited for: {through}");
+        assert!(near(&cache, "k").is_some(), "this process goes on using it, for 30 s at most");
+        far_tier.tell(Change::Restored);
+        assert_eq!(near(&cache, "k"), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_began_before_a_loss_or_during_it_is_not_kept_after() {
+    let (cache, far_tier) = cache(settings());
+    let key = "k".to_owned();
+    let before = cache.ticket(&key);
+    far_tier.tell(Change::Lost);
+    let during = cache.ticket(&key);
+    far_tier.tell(Change::Restored);
+    for ticket in [before, during] {
+        let put = cache.put(key.clone(), item("old", Lifetime::fresh(SECOND)), Some(ticket), now());
+        cache.flush().await;
+        assert_eq!((put, far_tier.has("k"), near(&cache, "k")), (Put::Refused, false, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_out_while_changes_are_not_told_does_not_go_down() {
+    for is_told in [true, false] {
+        let mut small = settings();
+        small.writes = WritePolicy::Demote;
+        (small.near.capacity_bytes, small.near.max_entry_bytes) = (16 << 10, 1 << 10);
+        let (cache, far_tier) = cache(small);
+        far_tier.tell(if is_told { Change::Restored } else { Change::Lost });
+        // A tier so small has no room apart for what was not used again: all that is pushed out counts as used.
+        for n in 0..100 {
+            put(&cache, &format!("k{n}"), &"v".repeat(600));
+        }
+        cache.flush().await;
+        let went_down = (0..100).filter(|n| far_tier.has(&format!("k{n}"))).count();
+        assert_eq!((went_down > 0, went_down as u64), (is_told, cache.snapshot(now()).demoted));
+    }
 }

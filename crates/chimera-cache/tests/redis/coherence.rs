@@ -194,3 +194,24 @@ async fn changes_are_told_after_a_lag_and_the_lag_is_told_too() {
     server.text(&["SET", "t:3:e:after", "v"]).await;
     until("changes are told", || has(&Change::Key("after".to_owned()))).await;
 }
+
+/// Redis takes what is written and tells nothing: a right was taken away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_is_not_told_is_not_undone_by_what_was_being_computed() {
+    let Some(server) = server::Server::or_skip().await else { return };
+    let rules = ["ACL", "SETUSER", "gate", "on", ">canary-secret", "~t:*", "+@all"];
+    assert_eq!(server.text(&rules).await, "+OK\r\n");
+    let a = connected(&format!("redis://gate:canary-secret@127.0.0.1:{}", server.port)).await;
+    let b = connected(&server.url()).await;
+    assert_eq!(server.text(&["ACL", "SETUSER", "gate", "-client|tracking"]).await, "+OK\r\n");
+    server.text(&["CLIENT", "KILL", "USER", "gate"]).await;
+    until("the loss is noticed", || coherence(&a) == Coherence::Lost).await;
+    until("Redis is used", || far(&a).up).await;
+    let key = "acme:1".to_owned();
+    let ticket = a.ticket(&key);
+    b.purge(&Purge::Scope("acme".into())).await.unwrap();
+    a.put(key.clone(), item("computed before"), Some(ticket), Instant::now());
+    a.flush().await;
+    assert_eq!(get_far(&b, &key).await, None);
+    assert_eq!(get_near(&a, &key).as_deref(), Some("computed before"), "it is its own, for 30 s at most");
+}
