@@ -164,6 +164,21 @@ impl<T> Guarded<T> {
         }
     }
 
+    async fn written(
+        &self,
+        write: Pin<&mut impl Future<Output = Result<Put, TierError>>>,
+    ) -> Result<Put, TierError> {
+        let (result, took) = self.guarded("writes", &self.writes, self.write_limits(), write).await;
+        if matches!(result, Ok(Put::Refused)) {
+            self.stats.refused.fetch_add(1, Relaxed);
+        }
+        if !matches!(result, Err(TierError::LeftAlone)) {
+            self.put.record(took);
+            self.metrics.put(took);
+        }
+        result
+    }
+
     fn write_limits(&self) -> (Duration, Duration) {
         // A write that succeeds in time is good, however slow: nobody waits for it.
         (self.settings.write, Duration::MAX)
@@ -211,16 +226,11 @@ where
     }
 
     async fn store(&self, key: K, entry: Hit<V>, now: Instant) -> Result<Put, TierError> {
-        let write = pin!(self.tier.store(key, entry, now));
-        let (result, took) = self.guarded("writes", &self.writes, self.write_limits(), write).await;
-        if matches!(result, Ok(Put::Refused)) {
-            self.stats.refused.fetch_add(1, Relaxed);
-        }
-        if !matches!(result, Err(TierError::LeftAlone)) {
-            self.put.record(took);
-            self.metrics.put(took);
-        }
-        result
+        self.written(pin!(self.tier.store(key, entry, now))).await
+    }
+
+    async fn add(&self, key: K, entry: Hit<V>, now: Instant) -> Result<Put, TierError> {
+        self.written(pin!(self.tier.add(key, entry, now))).await
     }
 
     async fn remove(&self, key: &K) -> Result<bool, TierError> {

@@ -34,7 +34,9 @@
 //!   bounds that its [`Lifetime`] gives, and then marked.
 //! - **Coherence**: what another process writes or purges is dropped here when it is told. While it is not
 //!   told, be it by one master of a cluster, the near tier is emptied, and keeps what it takes in meanwhile for 30 s at
-//!   most; what is computed then goes no further down, for nobody knows whether it is of before a purge. A write that is queued when its key is changed or purged is not done, and one that is under way is taken back.
+//!   most; what is computed then goes no further down, for nobody knows whether it is of before a purge. A write that is
+//!   queued when its key is purged is not done, and one that is under way is taken back. Where its key was written by
+//!   others, or its old entry expired, it is done only where there is no entry.
 //! - **Trust**: what lies in Redis or in a file is sealed (AES-256-GCM) under a secret. Who does not know it reads
 //!   keys, labels and times, and no value; and a value is used only if version, key, expiry and seal stand.
 //! - **Time**: no operation waits for a far tier beyond its deadline; a tier that is slow or fails is left

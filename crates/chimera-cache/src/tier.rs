@@ -23,8 +23,10 @@ pub struct Hit<V> {
 /// What somebody else did to what a tier holds, told to the tiers above it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<K> {
-    /// The entry of this key was written or deleted.
+    /// The entry of this key was written, or is gone: nobody says whether it expired.
     Key(K),
+    /// The entry of this key was forgotten on purpose.
+    Removed(K),
     /// These were purged.
     Purged(Purge),
     /// Changes may have been missed, and none is told until [`Restored`](Self::Restored).
@@ -70,6 +72,17 @@ pub trait Tier<K: Sync, V: Send>: Send + Sync {
         now: Instant,
     ) -> impl Future<Output = Result<Put, TierError>> + Send;
 
+    /// The same, unless there is a value of this key already. Asked of tiers that tell changes, when the key was changed
+    /// and nobody knows whether by its end.
+    fn add(
+        &self,
+        key: K,
+        entry: Hit<V>,
+        now: Instant,
+    ) -> impl Future<Output = Result<Put, TierError>> + Send {
+        self.store(key, entry, now)
+    }
+
     /// Stores a new value for `ttl`.
     fn put(
         &self,
@@ -81,7 +94,7 @@ pub trait Tier<K: Sync, V: Send>: Send + Sync {
         self.store(key, Hit { value, age: Duration::ZERO, remaining: ttl }, now)
     }
 
-    /// Forgets a key; true if it was there.
+    /// Forgets a key, and tells others so; true if it was there.
     fn remove(&self, key: &K) -> impl Future<Output = Result<bool, TierError>> + Send;
 
     /// Forgets what is selected, and says how many there were.
@@ -125,6 +138,7 @@ trait Erased<K, V>: Send + Sync {
     fn name(&self) -> &'static str;
     fn get<'a>(&'a self, key: &'a K, now: Instant) -> Pending<'a, Option<Hit<V>>>;
     fn store(&self, key: K, entry: Hit<V>, now: Instant) -> Pending<'_, Put>;
+    fn add(&self, key: K, entry: Hit<V>, now: Instant) -> Pending<'_, Put>;
     fn remove<'a>(&'a self, key: &'a K) -> Pending<'a, bool>;
     fn purge<'a>(&'a self, purge: &'a Purge) -> Pending<'a, u64>;
     fn watch(&self, changes: Changes<K>);
@@ -155,6 +169,9 @@ impl<K: Send + Sync + 'static, V: Send + 'static, T: Tier<K, V>> Erased<K, V> fo
     }
     fn store(&self, key: K, entry: Hit<V>, now: Instant) -> Pending<'_, Put> {
         boxed(|| Tier::store(self, key, entry, now))
+    }
+    fn add(&self, key: K, entry: Hit<V>, now: Instant) -> Pending<'_, Put> {
+        boxed(|| Tier::add(self, key, entry, now))
     }
     fn remove<'a>(&'a self, key: &'a K) -> Pending<'a, bool> {
         boxed(|| Tier::remove(self, key))
@@ -207,6 +224,9 @@ impl<K: Send + Sync + 'static, V: Send + 'static> Tier<K, V> for SharedTier<K, V
     }
     async fn store(&self, key: K, entry: Hit<V>, now: Instant) -> Result<Put, TierError> {
         self.0.store(key, entry, now).await
+    }
+    async fn add(&self, key: K, entry: Hit<V>, now: Instant) -> Result<Put, TierError> {
+        self.0.add(key, entry, now).await
     }
     async fn remove(&self, key: &K) -> Result<bool, TierError> {
         self.0.remove(key).await

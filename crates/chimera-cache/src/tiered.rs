@@ -14,8 +14,8 @@ use std::{
 };
 
 pub use coherence::Coherence;
-pub(crate) use known::Known;
 pub use known::Ticket;
+pub(crate) use known::{Known, Standing};
 
 use crate::{
     error::{SettingsError, TierError},
@@ -221,8 +221,9 @@ where
         self.0.known.ticket(key)
     }
 
-    /// Stores a value; nobody waits for the far tier. With a ticket, only if the key was neither changed
-    /// nor purged since; and only here, if changes by others were not told when the ticket was made.
+    /// Stores a value; nobody waits for the far tier. With a ticket, only if the key was not purged since; only below,
+    /// and where there is no other, if its entry there was changed since or has expired; and only here, if changes by
+    /// others were not told when the ticket was made. What it says is of the near tier.
     pub fn put(&self, key: K, item: Item<V>, ticket: Option<Ticket>, now: Instant) -> Put {
         let whole = item.lifetime().whole();
         self.0.put(key, Hit { value: item, age: Duration::ZERO, remaining: whole }, ticket, now, true)
@@ -233,7 +234,7 @@ where
         let whole = item.lifetime().whole();
         let Some(far) = &self.0.far else { return self.put(key, item, ticket, now) };
         let ticket = ticket.unwrap_or_else(|| self.ticket(&key).of_now());
-        if !self.0.known.holds(ticket) {
+        if self.0.known.standing(ticket) == Standing::Void {
             return Put::Refused;
         }
         if !ticket.is_told() {

@@ -23,7 +23,7 @@ use crate::{
     error::TierError,
     memory::Put,
     tier::{Hit, SharedTier, Tier},
-    tiered::{Known, Ticket},
+    tiered::{Known, Standing, Ticket},
 };
 
 /// How many writes are under way at once. Those of one key are in one lane, so they keep their order.
@@ -179,7 +179,8 @@ impl Books {
 }
 
 /// Stores what is trusted, and takes it back where it was changed or purged meanwhile: whoever did that may have been
-/// there before the write was.
+/// there before the write was. What was changed before is stored only where there is nothing: an entry that expired, or
+/// was pushed out, leaves its place empty, and one that others wrote is newer.
 pub(crate) async fn store_below<K, V>(
     tier: &SharedTier<K, V>,
     known: &Known,
@@ -188,11 +189,18 @@ pub(crate) async fn store_below<K, V>(
     now: Instant,
 ) -> Result<Put, TierError>
 where
-    K: Clone + Send + Sync + 'static,
+    K: Hash + Clone + Send + Sync + 'static,
     V: Send + 'static,
 {
-    let put = tier.store(key.clone(), entry, now).await?;
-    if put == Put::Stored && !known.holds(ticket) {
+    let standing = known.standing(ticket);
+    let put = match standing {
+        Standing::Good => tier.store(key.clone(), entry, now).await?,
+        Standing::Changed => tier.add(key.clone(), entry, now).await?,
+        Standing::Void => Put::Refused,
+    };
+    if put == Put::Stored && known.standing(ticket) != standing {
+        // What it took the place of is gone, and with it the sign that others were there.
+        known.removed(&key);
         tier.remove(&key).await?;
         return Ok(Put::Refused);
     }
@@ -205,7 +213,7 @@ async fn work<K, V>(
     books: Arc<Books>,
     known: Arc<Known>,
 ) where
-    K: Clone + Send + Sync + 'static,
+    K: Hash + Clone + Send + Sync + 'static,
     V: Send + 'static,
 {
     while let Some(job) = jobs.recv().await {
@@ -237,14 +245,14 @@ impl Drop for Place<'_> {
 
 async fn one<K, V>(tier: &SharedTier<K, V>, job: Job<K, V>, books: &Books, known: &Known)
 where
-    K: Clone + Send + Sync + 'static,
+    K: Hash + Clone + Send + Sync + 'static,
     V: Send + 'static,
 {
     match job {
         Job::Store { key, mut entry, at, weight, ticket } => {
             // What does not come to its end has failed.
             let mut place = Place { books, weight, counter: &books.failed };
-            if !known.holds(ticket) {
+            if known.standing(ticket) == Standing::Void {
                 place.counter = &books.dropped;
                 return;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::{
-    clients::Client,
+    clients::{Client, WithOptions},
     error::{Error, ErrorKind},
     interfaces::{ClientLike, ClusterInterface, KeysInterface},
     types::{Expiration, Key, config::Server},
@@ -27,22 +27,43 @@ const PAGE: u32 = 512;
 const NOTE_SECONDS: i64 = 60;
 /// How long entries are left where they are while others are not told yet.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// The same for one entry, which others wait for: in a cluster, its note may be with a master that does not answer.
+const REMOVAL_TOLD_WITHIN: Duration = Duration::from_millis(100);
+
+/// Forgets one entry. That it is gone would be told anyway; the note says that it was on purpose, and says so too where
+/// there is none, to those who are computing it.
+pub(super) async fn remove(
+    client: &WithOptions<Client>,
+    names: &Names,
+    key: Box<[u8]>,
+) -> Result<bool, Error> {
+    let (name, note) = (names.entry(&key), names.purge(&Purge::Key(key)));
+    let is_told = timeout(REMOVAL_TOLD_WITHIN, tell(client, &note)).await.is_ok_and(|told| told.is_ok());
+    let mut gone: u64 = client.unlink(name.clone()).await?;
+    if !is_told {
+        tell(client, &note).await?;
+        gone += client.unlink::<u64, _>(name).await?;
+    }
+    let _ = client.unlink::<(), _>(note).await;
+    Ok(gone > 0)
+}
 
 /// Tells everybody, deletes, and takes back the note by which it told: that it expires would be told, too, when new
 /// entries are there.
 pub(super) async fn purge(client: &Client, names: &Names, purge: &Purge) -> Result<u64, Error> {
     let note = names.purge(purge);
     let is_told = timeout(TOLD_WITHIN, tell(client, &note)).await.is_ok_and(|told| told.is_ok());
-    let gone = purge_all(client, names, purge).await?;
+    let mut gone = purge_all(client, names, purge).await?;
     if !is_told {
-        // A Redis that was full may have room now.
+        // A Redis that was full may have room now. To have heard that an entry is gone kept nobody from storing it anew.
         tell(client, &note).await?;
+        gone += purge_all(client, names, purge).await?;
     }
     let _ = client.unlink::<(), _>(note).await;
     Ok(gone)
 }
 
-async fn tell(client: &Client, note: &Key) -> Result<(), Error> {
+async fn tell(client: &impl KeysInterface, note: &Key) -> Result<(), Error> {
     client.set(note.clone(), 1, Some(Expiration::EX(NOTE_SECONDS)), None, false).await
 }
 

@@ -107,6 +107,21 @@ where
         self.writer.ask().ok_or_else(not_connected)
     }
 
+    async fn set(&self, key: K, entry: Hit<Item<V>>, only: Option<SetOptions>) -> Result<Put, TierError> {
+        let written = self.parcels.key(&key);
+        let millis = i64::try_from(entry.remaining.as_millis()).unwrap_or(i64::MAX);
+        if written.len() > MAX_KEY || millis == 0 {
+            return Ok(Put::Refused);
+        }
+        let Some(packed) = self.parcels.pack(&key, &written, &entry) else { return Ok(Put::Refused) };
+        let name = self.names.entry(&written);
+        let value = Value::Bytes(packed.into());
+        let writer = self.writer()?;
+        let set = writer.quick.set(name, value, Some(Expiration::PX(millis)), only, false);
+        let set: Option<String> = set.await.map_err(|error| writer.failed(error))?;
+        Ok(if set.is_some() { Put::Stored } else { Put::Refused })
+    }
+
     /// Counts a value that does not stand the check, and deletes it.
     async fn flawed(&self, written: &[u8], flaw: Flaw) {
         self.parcels.bad(flaw);
@@ -147,24 +162,16 @@ where
     }
 
     async fn store(&self, key: K, entry: Hit<Item<V>>, _: Instant) -> Result<Put, TierError> {
-        let written = self.parcels.key(&key);
-        let millis = i64::try_from(entry.remaining.as_millis()).unwrap_or(i64::MAX);
-        if written.len() > MAX_KEY || millis == 0 {
-            return Ok(Put::Refused);
-        }
-        let Some(packed) = self.parcels.pack(&key, &written, &entry) else { return Ok(Put::Refused) };
-        let name = self.names.entry(&written);
-        let value = Value::Bytes(packed.into());
-        let writer = self.writer()?;
-        let set = writer.quick.set::<(), _, _>(name, value, Some(Expiration::PX(millis)), None, false);
-        set.await.map_err(|error| writer.failed(error))?;
-        Ok(Put::Stored)
+        self.set(key, entry, None).await
+    }
+
+    async fn add(&self, key: K, entry: Hit<Item<V>>, _: Instant) -> Result<Put, TierError> {
+        self.set(key, entry, Some(SetOptions::NX)).await
     }
 
     async fn remove(&self, key: &K) -> Result<bool, TierError> {
-        let name = self.names.entry(&self.parcels.key(key));
-        let gone: i64 = self.writer.quick.unlink(name).await.map_err(unavailable)?;
-        Ok(gone > 0)
+        let key = self.parcels.key(key).into_boxed_slice();
+        purge::remove(&self.writer.quick, &self.names, key).await.map_err(unavailable)
     }
 
     async fn purge(&self, purge: &Purge) -> Result<u64, TierError> {

@@ -130,7 +130,9 @@ where
             }
         } else if let Some(purge) = name.strip_prefix(self.names.purges.as_bytes()) {
             // A note that cannot be read is a newer version's: it may mean anything.
-            (self.changes)(Change::Purged(Purge::read(purge).unwrap_or(Purge::All)));
+            let purge = Purge::read(purge).unwrap_or(Purge::All);
+            let key = if let Purge::Key(key) = &purge { self.codec.read_key(key) } else { None };
+            (self.changes)(key.map_or(Change::Purged(purge), Change::Removed));
         } else {
             self.proven(name, course);
         }

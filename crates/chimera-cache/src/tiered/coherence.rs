@@ -34,6 +34,12 @@ where
     }
 
     pub(super) fn remove_near(&self, key: &K) {
+        self.known.removed(key);
+        self.near.remove(key);
+        self.known.removed(key);
+    }
+
+    fn changed_below(&self, key: &K) {
         self.known.changed(key);
         self.near.remove(key);
         self.known.changed(key);
@@ -50,7 +56,8 @@ where
     /// Somebody else changed the far tier, or changes may have been missed.
     pub(super) fn changed(&self, change: Change<K>) {
         match change {
-            Change::Key(key) => self.remove_near(&key),
+            Change::Key(key) => self.changed_below(&key),
+            Change::Removed(key) => self.remove_near(&key),
             Change::Purged(purge) => {
                 self.purge_near(&purge);
             }

@@ -2,16 +2,17 @@
 
 use std::{
     hash::{BuildHasher, Hash},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
 };
 
 use foldhash::fast::RandomState;
 
-/// What was known when a computation began. A value that was purged or changed since is not stored.
+/// What was known when a computation began. A value that was purged since is not stored, and one whose key was changed
+/// only where no other is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: usize,
-    changes: u32,
+    changes: u64,
     purges: u32,
     is_told: bool,
 }
@@ -29,15 +30,30 @@ impl Ticket {
     }
 }
 
+/// What has become of a key since its ticket was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing.
+    Good,
+    /// Its entry below was written by others, or is gone by itself, expired or pushed out: that is told alike.
+    Changed,
+    /// It was purged or removed.
+    Void,
+}
+
 /// Keys share these counters of changes. A false alarm costs one promotion or write: with two hundred changes a second by
 /// others, and five seconds from the ticket to the value, that is one in sixty.
 const SLOTS: usize = 1 << 16;
+
+/// One removal among the changes of a slot.
+const REMOVAL: u64 = 1 << 32;
 
 /// Counts of changes. Whoever changes something counts before and after: what was looked at before the change and is
 /// stored during it, or after it, is found out by one of the two.
 pub(crate) struct Known {
     hasher: RandomState,
-    slots: Box<[AtomicU32]>,
+    /// Of each, removals in the upper half, and changes of other kinds in the lower.
+    slots: Box<[AtomicU64]>,
     purges: AtomicU32,
     /// Changes of both kinds.
     all: AtomicU32,
@@ -49,14 +65,14 @@ impl Known {
     pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::default(),
-            slots: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             purges: AtomicU32::new(0),
             all: AtomicU32::new(0),
             lost: AtomicBool::new(false),
         }
     }
 
-    fn changes(&self, slot: usize) -> u32 {
+    fn changes(&self, slot: usize) -> u64 {
         self.slots.get(slot).map_or(0, |slot| slot.load(SeqCst))
     }
 
@@ -67,14 +83,34 @@ impl Known {
         Ticket { slot, changes, purges, is_told: !self.is_lost() }
     }
 
+    pub(crate) fn standing(&self, ticket: Ticket) -> Standing {
+        let changes = self.changes(ticket.slot);
+        if ticket.purges != self.purges.load(SeqCst) || ticket.changes / REMOVAL != changes / REMOVAL {
+            Standing::Void
+        } else if ticket.changes != changes {
+            Standing::Changed
+        } else {
+            Standing::Good
+        }
+    }
+
     pub(crate) fn holds(&self, ticket: Ticket) -> bool {
-        ticket.changes == self.changes(ticket.slot) && ticket.purges == self.purges.load(SeqCst)
+        self.standing(ticket) == Standing::Good
+    }
+
+    /// The entry of a key was changed, or is gone.
+    pub(crate) fn changed<K: Hash>(&self, key: &K) {
+        self.count(key, 1);
     }
 
     /// Makes the tickets of a key void.
-    pub(crate) fn changed(&self, key: &impl Hash) {
+    pub(crate) fn removed<K: Hash>(&self, key: &K) {
+        self.count(key, REMOVAL);
+    }
+
+    fn count(&self, key: &impl Hash, what: u64) {
         if let Some(slot) = self.slots.get(self.hasher.hash_one(key) as usize % SLOTS) {
-            slot.fetch_add(1, SeqCst);
+            slot.fetch_add(what, SeqCst);
         }
         self.all.fetch_add(1, SeqCst);
     }
@@ -114,8 +150,15 @@ mod tests {
         assert!(good > 1900, "{good}");
         (0..2000).for_each(|key| known.changed(&key));
         assert!(!tickets.into_iter().any(|ticket| known.holds(ticket)));
-        let ticket = known.ticket(&1);
-        known.purged();
-        assert!(!known.holds(ticket));
+        for (change, standing) in [
+            (Known::changed::<u32> as fn(&Known, &u32), Standing::Changed),
+            (Known::removed::<u32>, Standing::Void),
+            (|known, _| known.purged(), Standing::Void),
+        ] {
+            let ticket = known.ticket(&1_u32);
+            assert_eq!(known.standing(ticket), Standing::Good);
+            change(&known, &1);
+            assert_eq!(known.standing(ticket), standing);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, Ticket};
+use super::{Inner, Standing, Ticket};
 use crate::{item::Item, memory::Put, settings::WritePolicy, tier::Hit};
 
 impl<K, V> Inner<K, V>
@@ -22,7 +22,8 @@ where
         now: Instant,
         write: bool,
     ) -> Put {
-        if ticket.is_some_and(|ticket| !self.known.holds(ticket)) {
+        let standing = ticket.map_or(Standing::Good, |ticket| self.known.standing(ticket));
+        if standing == Standing::Void {
             return Put::Refused;
         }
         if write
@@ -33,6 +34,10 @@ where
             let ticket = ticket.unwrap_or_else(|| self.known.ticket(&key).of_now());
             let below = ticket.is_told() && far.writer.store(key.clone(), entry.clone(), ticket, now);
             entry.value.times.set_below(below);
+        }
+        if standing == Standing::Changed {
+            // It may be older than what is below: only the tier there can say, and it comes up from there.
+            return Put::Refused;
         }
         self.put_near(key, entry, ticket, now)
     }

@@ -202,3 +202,41 @@ async fn what_is_pushed_out_while_changes_are_not_told_does_not_go_down() {
         assert_eq!((went_down > 0, went_down as u64), (is_told, cache.snapshot(now()).demoted));
     }
 }
+
+/// That an entry expired is told like a change of it, often to those who compute it anew.
+#[tokio::test(start_paused = true)]
+async fn what_is_computed_when_the_old_value_expires_is_kept_below() {
+    for through in [false, true] {
+        let (cache, far_tier) = cache(settings());
+        let key = "k".to_owned();
+        let ticket = Some(cache.ticket(&key));
+        far_tier.tell(Change::Key(key.clone()));
+        let computed = item("new", Lifetime::fresh(SECOND));
+        match through {
+            true => cache.put_through(key, computed, ticket, now()).await,
+            false => cache.put(key, computed, ticket, now()),
+        };
+        cache.flush().await;
+        assert_eq!(far(&cache, "k").await.as_deref(), Some("new"), "waited for: {through}");
+        assert!(near(&cache, "k").is_some(), "it came up");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_wrote_or_removed_is_not_written_over_by_what_was_being_computed() {
+    for change in [Change::Key("k".to_owned()), Change::Removed("k".to_owned())] {
+        let (cache, far_tier) = cache(settings());
+        let ticket = cache.ticket(&"k".to_owned());
+        let is_written = matches!(change, Change::Key(_));
+        if is_written {
+            // As others do, over the same tier.
+            put(&cache, "k", "theirs");
+            cache.flush().await;
+        }
+        far_tier.tell(change);
+        cache.put("k".to_owned(), item("old", Lifetime::fresh(SECOND)), Some(ticket), now());
+        cache.flush().await;
+        assert_eq!(near(&cache, "k"), None);
+        assert_eq!(far(&cache, "k").await.as_deref(), is_written.then_some("theirs"));
+    }
+}

@@ -110,6 +110,9 @@ impl Tier<String, Item<Value>> for FarTier {
         self.0.values.lock().unwrap().insert(key, (entry.value, now - entry.age, entry.remaining));
         Ok(Put::Stored)
     }
+    async fn add(&self, key: String, entry: Hit<Item<Value>>, now: Instant) -> Result<Put, TierError> {
+        if self.has(&key) { Ok(Put::Refused) } else { self.store(key, entry, now).await }
+    }
     async fn remove(&self, key: &String) -> Result<bool, TierError> {
         self.answer().await?;
         Ok(self.0.values.lock().unwrap().remove(key).is_some())

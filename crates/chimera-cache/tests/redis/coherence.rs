@@ -215,3 +215,53 @@ async fn a_purge_that_is_not_told_is_not_undone_by_what_was_being_computed() {
     assert_eq!(get_far(&b, &key).await, None);
     assert_eq!(get_near(&a, &key).as_deref(), Some("computed before"), "it is its own, for 30 s at most");
 }
+
+/// Lets the old entry of a key expire while it is computed anew: the ticket is of before that was told.
+async fn expires_meanwhile(server: &server::Server, cache: &Cache, key: &str) -> chimera_cache::Ticket {
+    server.say(&[b"SET", &name(key), b"old"]).await;
+    put(cache, "last", "v");
+    server.text(&["SET", "t:3:e:last", "v"]).await;
+    until("all before is told", || get_near(cache, "last").is_none()).await;
+    let key = key.to_owned();
+    let ticket = cache.ticket(&key);
+    server.say(&[b"PEXPIRE", &name(&key), b"1"]).await;
+    until("that it expired is told", || cache.ticket(&key) != ticket).await;
+    ticket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_computed_when_its_old_entry_expires_is_kept() {
+    let Some(server) = server::Server::or_skip().await else { return };
+    let cache = connected(&server.url()).await;
+    let ticket = expires_meanwhile(&server, &cache, "k").await;
+    until("it is gone", || faults::futures_block(server.text(&["EXISTS", "t:3:e:k"])) == ":0\r\n").await;
+    cache.put("k".to_owned(), item("new"), Some(ticket), Instant::now());
+    cache.flush().await;
+    assert_eq!(get_far(&cache, "k").await.as_deref(), Some("new"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_a_removal_or_a_write_elsewhere_wins_though_the_old_entry_expired_too() {
+    let Some(server) = server::Server::or_skip().await else { return };
+    let (a, b) = (connected(&server.url()).await, connected(&server.url()).await);
+    for what in ["purge", "purge of the key", "removal", "write"] {
+        let ticket = expires_meanwhile(&server, &b, "acme:1").await;
+        match what {
+            "purge" => drop(a.purge(&Purge::Scope("acme".into())).await.unwrap()),
+            "purge of the key" => drop(a.purge(&Purge::Key(b"acme:1"[..].into())).await.unwrap()),
+            "removal" => a.remove(&"acme:1".to_owned()).await,
+            _ => {
+                put(&a, "acme:1", "theirs");
+                a.flush().await;
+            }
+        }
+        put(&b, "last", "v");
+        b.flush().await;
+        server.text(&["SET", "t:3:e:last", "w"]).await;
+        until("all is told", || get_near(&b, "last").is_none()).await;
+        b.put("acme:1".to_owned(), item("old"), Some(ticket), Instant::now());
+        b.flush().await;
+        let left = (what == "write").then_some("theirs");
+        assert_eq!(get_far(&b, "acme:1").await.as_deref(), left, "{what}");
+    }
+}
