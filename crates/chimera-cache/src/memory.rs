@@ -253,7 +253,7 @@ where
         (u64::from(weight) <= self.settings.max_entry_bytes).then_some(weight)
     }
 
-    /// Stores a value for `ttl`, in place of any other of its key.
+    /// Stores a value for `ttl`, in place of any other of its key, which goes even if this one is refused.
     pub fn put(&self, key: K, value: V, ttl: Duration, now: Instant) -> Put {
         self.insert(key, Hit { value, age: Duration::ZERO, remaining: ttl }, now, None).0
     }
@@ -290,6 +290,7 @@ where
         let weight = self.allowed_weight(&key, &value);
         let (Some(weight), false) = (weight, remaining.is_zero()) else {
             self.stats.refused.fetch_add(1, Relaxed);
+            self.remove(&key);
             return (Put::Refused, None);
         };
         let now = self.clock.nanos(now);

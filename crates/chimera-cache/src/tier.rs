@@ -64,7 +64,7 @@ pub trait Tier<K: Sync, V: Send>: Send + Sync {
     fn get(&self, key: &K, now: Instant) -> impl Future<Output = Result<Option<Hit<V>>, TierError>> + Send;
 
     /// Stores a value that is `age` old and expires after `remaining`: what a later [`get`](Self::get)
-    /// finds.
+    /// finds. One that is refused takes the one before it away all the same.
     fn store(
         &self,
         key: K,

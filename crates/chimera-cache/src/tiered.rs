@@ -280,6 +280,15 @@ where
         }
     }
 
+    /// Forgets a key as [`remove`](Self::remove) does, and waits for nothing: of a value that was computed anew and is not
+    /// to be kept, the one before it is not to be kept either.
+    pub fn forget(&self, key: &K) {
+        self.0.remove_near(key);
+        if let Some(far) = &self.0.far {
+            far.writer.forget(key.clone());
+        }
+    }
+
     /// Forgets what is selected, in both tiers and in those of other processes, and says how many
     /// entries of each tier that were. What is being computed is not stored.
     pub async fn purge(&self, purge: &Purge) -> Result<(u64, u64), TierError> {

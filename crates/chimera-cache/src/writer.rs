@@ -39,7 +39,7 @@ enum Job<K, V> {
     },
     Remove {
         key: K,
-        done: oneshot::Sender<()>,
+        done: Option<oneshot::Sender<()>>,
     },
     /// Gives a lease back, once what was computed under it is written.
     Release {
@@ -135,9 +135,18 @@ where
         let (done, wait) = oneshot::channel();
         // A lane ends only with the writer.
         if let Some(lane) = self.lane(&key)
-            && lane.send(Job::Remove { key, done }).await.is_ok()
+            && lane.send(Job::Remove { key, done: Some(done) }).await.is_ok()
         {
             let _ = wait.await;
+        }
+    }
+
+    /// Removes a key after the writes of it that are queued, if there is room for that in the queue.
+    pub(crate) fn forget(&self, key: K) {
+        if let Some(lane) = self.lane(&key)
+            && lane.try_send(Job::Remove { key, done: None }).is_err()
+        {
+            self.books.dropped.fetch_add(1, Relaxed);
         }
     }
 
@@ -269,7 +278,9 @@ where
             if let Err(error) = tier.remove(&key).await {
                 tracing::warn!(why = error.why(), "an entry could not be removed from the far tier");
             }
-            let _ = done.send(());
+            if let Some(done) = done {
+                let _ = done.send(());
+            }
         }
         Job::Release { key, token } => {
             if let Err(error) = tier.release(&key, token).await {

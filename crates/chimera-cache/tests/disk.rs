@@ -242,3 +242,13 @@ async fn one_process_at_a_time_and_settings_are_named() {
     small.max_bytes = 1;
     assert_eq!(small.validate().unwrap_err().field, "max_bytes");
 }
+
+#[tokio::test]
+async fn what_is_too_large_takes_the_value_before_it_away() {
+    let folder = Folder::new();
+    let cache = open(&folder.file());
+    put(&cache, "k", b"old").await;
+    assert!(get_far(&cache, "k").await.is_some());
+    put(&cache, "k", &noise(1, 260 << 10)).await;
+    assert_eq!(get_far(&cache, "k").await, None);
+}

@@ -41,13 +41,23 @@ fn is_final(status: u16) -> bool {
 
 impl Load {
     pub(crate) fn keep(&self, entry: &Arc<Entry>, now: Instant) {
-        if let Some(keep) = &self.keep
-            && self.may_keep(entry.origin())
-        {
+        if !self.may_keep(entry.origin()) {
+            return self.keep_none();
+        }
+        if let Some(keep) = &self.keep {
             // What it took says how early it is worth renewing.
             let lifetime = self.shared.cache.spread(keep.lifetime);
             let item = Item::new(entry.clone(), lifetime, now.saturating_duration_since(self.began));
             self.shared.cache.put(keep.fingerprint, item, Some(keep.ticket), now.into_std());
+        }
+    }
+
+    /// An answer is too large to be kept. The one whose place it was to take is not given any more.
+    pub(crate) fn keep_none(&self) {
+        if let Some(keep) = &self.keep
+            && keep.renews
+        {
+            self.shared.cache.forget(&keep.fingerprint);
         }
     }
 

@@ -66,6 +66,7 @@ struct Passed {
     chunk: BytesMut,
     /// `None` when the stream is not kept, or has become too large to be.
     log: Option<Vec<Bytes>>,
+    is_too_large: bool,
     weight: u64,
     most: u64,
     /// What of it is counted among what all streams hold.
@@ -87,6 +88,7 @@ impl Passed {
         Self {
             chunk: BytesMut::new(),
             log: most.map(|_| Vec::new()),
+            is_too_large: false,
             weight: 0,
             most: most.unwrap_or(0),
             counted: 0,
@@ -135,6 +137,7 @@ impl Passed {
         self.weight += piece.len() as u64;
         log.push(piece);
         if self.weight > self.most || !self.count() {
+            self.is_too_large = true;
             self.forget();
         }
     }
@@ -364,8 +367,13 @@ impl Passing {
             rest.settle(outcome);
         }
         self.bill();
+        if self.watch.error_seen() {
+            return;
+        }
+        if std::mem::take(&mut self.passed.is_too_large) {
+            self.load.keep_none();
+        }
         if let Some(stream) = self.passed.logged()
-            && !self.watch.error_seen()
             && let Some(events) = self.frames.as_sse(stream)
         {
             let load = &self.load;

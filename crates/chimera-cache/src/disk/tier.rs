@@ -205,10 +205,11 @@ where
 
     async fn store(&self, key: K, entry: Hit<Item<V>>, _: Instant) -> Result<Put, TierError> {
         let written = self.parcels.key(&key);
-        if entry.remaining.is_zero() {
+        let packed = self.parcels.pack(&key, &written, &entry).filter(|_| !entry.remaining.is_zero());
+        let Some(packed) = packed else {
+            aside_of(&self.store, move |store| store.remove(&[written], false)).await?;
             return Ok(Put::Refused);
-        }
-        let Some(packed) = self.parcels.pack(&key, &written, &entry) else { return Ok(Put::Refused) };
+        };
         let done = aside_of(&self.store, move |store| store.put(&written, &packed)).await?;
         self.evicted.fetch_add(done.evicted, Relaxed);
         Ok(Put::Stored)

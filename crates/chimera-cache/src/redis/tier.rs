@@ -110,13 +110,20 @@ where
     async fn set(&self, key: K, entry: Hit<Item<V>>, only: Option<SetOptions>) -> Result<Put, TierError> {
         let written = self.parcels.key(&key);
         let millis = i64::try_from(entry.remaining.as_millis()).unwrap_or(i64::MAX);
-        if written.len() > MAX_KEY || millis == 0 {
+        if written.len() > MAX_KEY {
             return Ok(Put::Refused);
         }
-        let Some(packed) = self.parcels.pack(&key, &written, &entry) else { return Ok(Put::Refused) };
+        let packed = self.parcels.pack(&key, &written, &entry).filter(|_| millis > 0);
         let name = self.names.entry(&written);
-        let value = Value::Bytes(packed.into());
         let writer = self.writer()?;
+        let Some(packed) = packed else {
+            if only.is_none() {
+                let gone = writer.quick.unlink::<(), _>(name);
+                gone.await.map_err(|error| writer.failed(error))?;
+            }
+            return Ok(Put::Refused);
+        };
+        let value = Value::Bytes(packed.into());
         let set = writer.quick.set(name, value, Some(Expiration::PX(millis)), only, false);
         let set: Option<String> = set.await.map_err(|error| writer.failed(error))?;
         Ok(if set.is_some() { Put::Stored } else { Put::Refused })

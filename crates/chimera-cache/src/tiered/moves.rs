@@ -43,6 +43,10 @@ where
     }
 
     pub(super) fn promote(&self, key: &K, entry: Hit<Item<V>>, ticket: Ticket, now: Instant) {
+        // One that was computed meanwhile is younger.
+        if self.near.peek(key, now).is_some_and(|held| held.age <= entry.age) {
+            return;
+        }
         if self.known.holds(ticket) && self.put_near(key.clone(), entry, Some(ticket), now) == Put::Stored {
             self.counts.promoted.fetch_add(1, Relaxed);
         }

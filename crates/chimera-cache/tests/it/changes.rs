@@ -240,3 +240,37 @@ async fn what_others_wrote_or_removed_is_not_written_over_by_what_was_being_comp
         assert_eq!(far(&cache, "k").await.as_deref(), is_written.then_some("theirs"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_takes_the_value_before_it_away_and_a_key_can_be_forgotten_in_passing() {
+    let (cache, far_tier) = cache(settings());
+    put(&cache, "k", "old");
+    cache.flush().await;
+    let large = item(&"x".repeat(1 << 17), Lifetime::fresh(SECOND));
+    assert_eq!(cache.put("k".to_owned(), large, None, now()), Put::Refused);
+    assert_eq!(near(&cache, "k"), None, "it is too large for memory");
+    cache.flush().await;
+    assert!(far_tier.has("k"), "and not for what is below");
+    cache.forget(&"k".to_owned());
+    cache.flush().await;
+    assert!(!far_tier.has("k"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_computed_during_a_look_below_is_not_replaced_by_what_was_found() {
+    let mut apart = settings();
+    apart.writes = WritePolicy::Demote;
+    let (cache, far_tier) = cache(apart);
+    cache.put_through("k".to_owned(), item("old", Lifetime::fresh(600 * SECOND)), None, now()).await;
+    far_tier.tell(Change::Key("k".to_owned()));
+    tokio::time::advance(SECOND).await;
+    far_tier.mood(Mood::Slow);
+    let looking = tokio::spawn({
+        let cache = cache.clone();
+        async move { far(&cache, "k").await }
+    });
+    tokio::time::sleep(MS).await;
+    put(&cache, "k", "new");
+    assert_eq!(looking.await.unwrap().as_deref(), Some("old"));
+    assert_eq!(near(&cache, "k").as_deref(), Some("new"));
+}

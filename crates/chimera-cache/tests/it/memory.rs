@@ -188,3 +188,13 @@ fn m01_a_value_that_has_grown_makes_others_give_way_or_goes_itself() {
     tier.reweigh(&key);
     assert_eq!(tier.snapshot(now).evictions.room, grown.evictions.room + 1);
 }
+
+#[test]
+fn what_is_refused_takes_the_value_before_it_away() {
+    let (tier, now) = (tier(1 << 20, 1 << 10), Instant::now());
+    for (newer, ttl) in [(bytes(1 << 10), MINUTE), (bytes(1), Duration::ZERO)] {
+        assert_eq!(tier.put(1, bytes(1), MINUTE, now), Put::Stored);
+        assert_eq!(tier.put(1, newer, ttl, now), Put::Refused);
+        assert!(tier.get(&1, now).is_none());
+    }
+}

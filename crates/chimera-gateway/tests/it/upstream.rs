@@ -456,6 +456,29 @@ async fn u19_an_answer_over_the_cap_is_502_and_one_over_max_entry_is_not_kept() 
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_invalid_response"));
 }
 
+/// Who asks for a new answer gets one that is too large to be kept: the old one is not given any more.
+#[tokio::test]
+async fn a_new_answer_that_is_too_large_takes_the_old_one_away() {
+    let whole = |content: &str| unary(200, &format!(r#"{{"choices":["{content}"]}}"#));
+    let piece = delta(&"x".repeat(100_000));
+    let pieces = [&[&*piece; 20][..], &[STOP, USAGE, DONE]].concat();
+    let small = stream(&[&delta("a"), STOP, USAGE, DONE]);
+    let answers = [(false, whole("a"), whole(&"x".repeat(2_000_000))), (true, small, stream(&pieces))];
+    for (streams, small, large) in answers {
+        let upstream = acts(vec![Act::Read, written(small), Act::Read, written(large)]);
+        let gateway = gateway(DialectId::OpenAi, &upstream);
+        let asking = |cache: &str| {
+            let mut request = chat("gpt-x", "x", streams);
+            request.headers_mut().insert("x-chimera-cache", cache.parse().unwrap());
+            request
+        };
+        call(&gateway, chat("gpt-x", "x", streams)).await;
+        assert_eq!(call(&gateway, asking("only-if-cached")).await.header("x-chimera-cache"), "l1");
+        assert!(call(&gateway, asking("no-cache")).await.body.len() > 2_000_000);
+        assert_eq!(call(&gateway, asking("only-if-cached")).await.status, 504, "streams: {streams}");
+    }
+}
+
 /// However many long streams pass at once, what is held of them has its bound: those beyond it pass all the
 /// same, and are not kept.
 #[tokio::test]
