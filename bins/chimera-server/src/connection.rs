@@ -84,6 +84,19 @@ impl Activity {
         Answering(self.clone())
     }
 
+    /// Whether nothing is being answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.answering.load(Relaxed) == 0
+    }
+
+    /// Since when it is idle, or has been sending a head, as far as was looked.
+    pub(crate) fn used(&self) -> Instant {
+        match self.since.load(Relaxed) {
+            UNSEEN => Instant::now(),
+            since => self.opened + Duration::from_millis(since),
+        }
+    }
+
     fn is_stalled(&self, patience: &Patience) -> bool {
         let over =
             |since: u64, limit: Duration| u128::from(self.now().saturating_sub(since)) > limit.as_millis();
@@ -91,7 +104,7 @@ impl Activity {
         if blocked > 0 {
             return over(blocked, patience.write_stall);
         }
-        if self.answering.load(Relaxed) > 0 {
+        if !self.is_idle() {
             return false;
         }
         let since = match self.since.load(Relaxed) {

@@ -6,6 +6,7 @@ mod cache;
 mod config;
 mod connection;
 mod console;
+mod crowd;
 mod disk;
 mod handover;
 mod jobs;

@@ -29,6 +29,7 @@ use tokio_util::{
 
 use crate::{
     connection::{Activity, Answering, Farewell, Guarded, Patience, Watched},
+    crowd::Crowd,
     plane::Plane,
     spoken::{Asked, Spoken},
     stream::Stream,
@@ -316,12 +317,8 @@ pub(crate) async fn serve_admin(
 ) -> Infallible {
     /// More than a scraper, some scripts, and browsers with six connections each ever need.
     const MOST: usize = 256;
-    let mut connections = tokio::task::JoinSet::new();
+    let mut crowd = Crowd::new(MOST);
     loop {
-        while connections.try_join_next().is_some() {}
-        if connections.len() >= MOST {
-            connections.join_next().await;
-        }
         let stream = tokio::select! {
             biased;
             () = handed_over.cancelled() => break,
@@ -341,9 +338,10 @@ pub(crate) async fn serve_admin(
             async move { wanted.answer(response.await, answering) }
         };
         let connection = Spoken::new(io, service, refuse);
-        connections.spawn(Guarded::new(connection, activity, shared.patience, shared.farewell.clone()));
+        let guarded = Guarded::new(connection, activity.clone(), shared.patience, shared.farewell.clone());
+        crowd.serve(activity, guarded).await;
     }
-    while connections.join_next().await.is_some() {}
+    crowd.ended().await;
     std::future::pending().await
 }
 

@@ -180,3 +180,14 @@ fn the_worker_pool_tells_what_it_does_and_did() {
         assert!(metrics.contains(&format!("chimera_worker_pool_{name}")), "{name}");
     }
 }
+
+/// Whoever leaves connections open keeps nobody out: the one that is idle longest is closed for the next.
+#[test]
+fn idle_connections_do_not_keep_an_operator_out() {
+    let server = Server::start("[server]\nidle_timeout = \"1h\"\n");
+    let mut idle: Vec<_> = (0..300).map(|_| Client::connect(server.admin)).collect();
+    assert_eq!(server.admin("GET", "/health/live").status, 200);
+    let last = idle.last_mut().unwrap();
+    last.send(format!("GET /health/live HTTP/1.1\r\nhost: {}\r\n\r\n", server.admin));
+    assert_eq!(last.answer().status, 200);
+}
