@@ -201,8 +201,11 @@ async fn a_purge_that_is_not_told_is_not_undone_by_what_was_being_computed() {
     let Some(server) = server::Server::or_skip().await else { return };
     let rules = ["ACL", "SETUSER", "gate", "on", ">canary-secret", "~t:*", "+@all"];
     assert_eq!(server.text(&rules).await, "+OK\r\n");
-    let a = connected(&format!("redis://gate:canary-secret@127.0.0.1:{}", server.port)).await;
-    let b = connected(&server.url()).await;
+    let mut settings = tiered(1 << 20);
+    settings.lease = Some(MINUTE);
+    let url = format!("redis://gate:canary-secret@127.0.0.1:{}", server.port);
+    let (a, b) = (cache_with(settings, guarded(), redis(&url)), connected(&server.url()).await);
+    ready(&a).await;
     assert_eq!(server.text(&["ACL", "SETUSER", "gate", "-client|tracking"]).await, "+OK\r\n");
     server.text(&["CLIENT", "KILL", "USER", "gate"]).await;
     until("the loss is noticed", || coherence(&a) == Coherence::Lost).await;
@@ -214,6 +217,9 @@ async fn a_purge_that_is_not_told_is_not_undone_by_what_was_being_computed() {
     a.flush().await;
     assert_eq!(get_far(&b, &key).await, None);
     assert_eq!(get_near(&a, &key).as_deref(), Some("computed before"), "it is its own, for 30 s at most");
+    // Others would wait in vain for what it computes.
+    assert!(matches!(a.lease(&"acme:2".to_owned()).await, chimera_cache::Leased::None));
+    assert_eq!(server.text(&["EXISTS", "t:3:l:acme:2"]).await, ":0\r\n");
 }
 
 /// Lets the old entry of a key expire while it is computed anew: the ticket is of before that was told.
