@@ -76,7 +76,7 @@ function provider(name) {
       ["Keys, at rest", `${number(keys.configured)}, ${number(keys.parked)}`],
     ]));
     put(room, headroom(keys.headroom));
-    put(rests, (keys.resting ?? []).map(({ key, why, until }) => h("li", { class: "warn" }, `Key ${key} rests for another ${span(until - now)}: ${why.replace("_", " ")}`)));
+    put(rests, (keys.resting ?? []).map(({ key, why, until, deployment: of }) => h("li", { class: "warn" }, `Key ${key} rests${of ? ` at ${of}` : ""} for another ${span(until - now)}: ${why.replace("_", " ")}`)));
     const names = Object.keys(deployments);
     if (names.join("\n") !== [...made.keys()].join("\n")) {
       for (const gone of made.keys()) if (!deployments[gone]) made.delete(gone);

@@ -22,9 +22,10 @@ use crate::{
     connect::SharedConnect,
     error::SettingsError,
     hedge::Hedging,
-    keys::KeyRing,
+    keys::{KeyIndex, KeyRing, Resting},
     latency::PeakEwma,
     metrics::{DeploymentMetrics, RetryMetrics},
+    parking::{RestingKey, Rests},
     picker::{SharedPicker, Tried},
     pool::ConnectionPool,
     queue::{Caller, Queue, Shed},
@@ -119,6 +120,8 @@ pub struct Deployment {
     name: String,
     provider: Arc<Provider>,
     model: Option<String>,
+    /// The provider's keys that rest for this model alone.
+    pub(crate) key_rests: Arc<Rests>,
     pub(crate) holders: Holders,
     /// Slots in existence, those in use included.
     capacity: AtomicUsize,
@@ -170,6 +173,7 @@ impl Deployment {
             latency: PeakEwma::new(Instant::now().into_std()),
             name_hash: affinity::fingerprint(name.as_bytes()),
             name,
+            key_rests: provider.keys.rests_for(model.as_deref()),
             provider,
             model,
             holders: Holders::new(breaker),
@@ -200,6 +204,19 @@ impl Deployment {
     /// The provider's name for the model; `None` sends the caller's.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// The keys of its provider that rest for its model alone, and why.
+    pub fn resting_keys(&self, now: std::time::Instant) -> Vec<RestingKey> {
+        self.provider.keys.told(&self.key_rests, now)
+    }
+
+    pub(crate) fn pick_key(&self, now: Instant) -> Result<Option<KeyIndex>, Resting> {
+        self.provider.keys.pick(&self.key_rests, now.into_std())
+    }
+
+    pub(crate) fn look_for_key(&self, now: Instant) -> Result<(), Resting> {
+        self.provider.keys.look(&self.key_rests, now.into_std())
     }
 
     /// Its circuit breaker.

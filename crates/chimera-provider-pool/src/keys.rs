@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,6 +16,7 @@ use crate::{
     learnt::Told,
     metrics::KeyMetrics,
     pace::{Left, Pace},
+    parking::{KeyRest, RestingKey, Rests},
     settings::ProviderSettings,
 };
 
@@ -77,55 +81,6 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Why a key is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyRest {
-    /// The provider asked for fewer requests (429).
-    Throttled,
-    /// What its account may spend is used up.
-    Quota,
-    /// The provider does not take it (401, 403).
-    Refused,
-    /// Its account has not paid (402).
-    Payment,
-    /// Its limits are about to be used up, as the provider tells with its answers.
-    NearlyUsed,
-}
-
-impl KeyRest {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Throttled, Self::Quota, Self::Refused, Self::Payment, Self::NearlyUsed];
-
-    /// The reason as a label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Quota => "quota",
-            Self::Refused => "refused",
-            Self::Payment => "payment",
-            Self::NearlyUsed => "nearly_used",
-        }
-    }
-
-    /// Whether only its owner can mend it.
-    pub fn is_dead(self) -> bool {
-        matches!(self, Self::Refused | Self::Payment)
-    }
-}
-
-/// A key that is not used now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RestingKey {
-    /// Its place in the configuration, from 0.
-    pub index: usize,
-    /// Why.
-    pub why: KeyRest,
-    /// For how long still.
-    pub remaining: Duration,
-}
-
 /// What is left of a key: of its allowance by configuration, and as its provider tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -154,10 +109,6 @@ pub struct Resting {
 
 struct Key {
     credential: Credential,
-    /// Milliseconds after `KeyRing::epoch` until which the key is not used.
-    parked_until: AtomicU64,
-    /// Why it was last parked, as its place in [`KeyRest::ALL`].
-    why: AtomicU8,
     pace: Option<Pace>,
     /// What the provider last said is left of its requests and tokens.
     told: [LastTold; 2],
@@ -184,19 +135,14 @@ impl LastTold {
     }
 }
 
-impl Key {
-    fn why(&self) -> KeyRest {
-        let why = KeyRest::ALL.get(usize::from(self.why.load(Relaxed)));
-        why.copied().unwrap_or(KeyRest::Throttled)
-    }
-}
-
 /// The credentials of one provider in rotation.
 pub struct KeyRing {
     provider: String,
     keys: Vec<Key>,
-    /// Until when a provider without keys is left alone, in the same measure.
-    keyless_until: AtomicU64,
+    /// Those of the keys that rest for every model.
+    rests: Rests,
+    /// Those that rest for one model, shared by the deployments that serve it.
+    by_model: Mutex<Vec<(Option<String>, Weak<Rests>)>>,
     next: AtomicUsize,
     epoch: Instant,
     metrics: KeyMetrics,
@@ -213,15 +159,14 @@ impl KeyRing {
             .iter()
             .map(|credential| Key {
                 credential: credential.clone(),
-                parked_until: AtomicU64::new(0),
-                why: AtomicU8::new(0),
                 pace: Pace::new(settings.requests_per_minute, settings.tokens_per_minute, now),
                 told: Default::default(),
             })
             .collect();
         Self {
             keys,
-            keyless_until: AtomicU64::new(0),
+            rests: Rests::new(settings.credentials.len()),
+            by_model: Mutex::default(),
             next: AtomicUsize::new(0),
             epoch: now,
             metrics: KeyMetrics::new(&settings.name),
@@ -229,50 +174,62 @@ impl KeyRing {
         }
     }
 
-    /// The next key that is not parked; `Ok(None)` for a provider without keys; the smallest wait
-    /// when all are parked, or the provider without keys is.
-    pub fn pick(&self, now: Instant) -> Result<Option<KeyIndex>, Resting> {
-        self.find(now, true)
+    /// The rests that concern one model alone (`None`: whichever the caller names), for a deployment to keep.
+    pub(crate) fn rests_for(&self, model: Option<&str>) -> Arc<Rests> {
+        let mut known = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, rests)| rests.strong_count() > 0);
+        let found = known.iter().find(|(of, _)| of.as_deref() == model);
+        found.and_then(|(_, rests)| rests.upgrade()).unwrap_or_else(|| {
+            let rests = Arc::new(Rests::new(self.keys.len()));
+            known.push((model.map(str::to_owned), Arc::downgrade(&rests)));
+            rests
+        })
+    }
+
+    /// The next key that rests neither for every model nor for this one; `Ok(None)` for a provider without keys; the
+    /// smallest wait when all rest, or the provider without keys does.
+    pub(crate) fn pick(&self, model: &Rests, now: Instant) -> Result<Option<KeyIndex>, Resting> {
+        self.find(model, now, true)
     }
 
     /// Whether there is a key that could be picked now. Nothing is taken of its allowance.
-    pub(crate) fn look(&self, now: Instant) -> Result<(), Resting> {
-        self.find(now, false).map(drop)
+    pub(crate) fn look(&self, model: &Rests, now: Instant) -> Result<(), Resting> {
+        self.find(model, now, false).map(drop)
     }
 
-    fn find(&self, now: Instant, take: bool) -> Result<Option<KeyIndex>, Resting> {
+    fn find(&self, model: &Rests, now: Instant, take: bool) -> Result<Option<KeyIndex>, Resting> {
+        let millis = self.millis(now);
         if self.keys.is_empty() {
-            return match self.keyless_until.load(Relaxed) {
-                0 => Ok(None),
-                until => match until.saturating_sub(self.millis(now)) {
-                    0 => Ok(None),
-                    wait => Err(Resting { wait: Duration::from_millis(wait), dead: false }),
-                },
+            return match self.rest_of(model, 0, millis) {
+                None => Ok(None),
+                Some(rest) => Err(Resting { dead: false, ..rest }),
             };
         }
-        let millis = self.millis(now);
         let start = if take { self.next.fetch_add(1, Relaxed) } else { self.next.load(Relaxed) };
         let allows = |pace: &Pace| if take { pace.take(now) } else { pace.look(now) };
         let (mut wait, mut dead) = (Duration::MAX, true);
         for step in 0..self.keys.len() {
             let index = (start.wrapping_add(step)) % self.keys.len();
             let Some(key) = self.keys.get(index) else { continue };
-            let until = key.parked_until.load(Relaxed);
-            let rests = if until > millis {
-                dead &= key.why().is_dead();
-                Duration::from_millis(until - millis)
-            } else {
-                match key.pace.as_ref().map_or(Ok(()), allows) {
+            let rest = match self.rest_of(model, index, millis) {
+                Some(rest) => rest,
+                None => match key.pace.as_ref().map_or(Ok(()), allows) {
                     Ok(()) => return Ok(Some(KeyIndex(index))),
-                    Err(wait) => {
-                        dead = false;
-                        wait
-                    }
-                }
+                    Err(wait) => Resting { wait, dead: false },
+                },
             };
-            wait = wait.min(rests);
+            wait = wait.min(rest.wait);
+            dead &= rest.dead;
         }
         Err(Resting { wait, dead })
+    }
+
+    /// The longer of a key's two rests, and whether its provider takes it for nothing.
+    fn rest_of(&self, model: &Rests, key: usize, now: u64) -> Option<Resting> {
+        let (all, here) = (self.rests.of(key, now), model.of(key, now));
+        let until = all.into_iter().chain(here).map(|rest| rest.until).max()?;
+        let dead = all.is_some_and(|rest| rest.why.is_dead());
+        Some(Resting { wait: Duration::from_millis(until - now), dead })
     }
 
     /// Notes what a request with a key cost, for keys that have an allowance of tokens.
@@ -287,16 +244,11 @@ impl KeyRing {
         self.keys.get(index.0).map(|key| &key.credential)
     }
 
-    /// Keeps a key unused for `wait`; a longer parking that is in force stays.
-    pub fn park(&self, index: KeyIndex, wait: Duration, why: KeyRest, now: Instant) {
-        let Some(key) = self.keys.get(index.0) else { return };
-        let until = self.until(wait, now);
-        let before = key.parked_until.fetch_max(until, Relaxed);
-        if before >= until {
-            return;
-        }
-        let place = KeyRest::ALL.iter().position(|other| *other == why).unwrap_or(0);
-        key.why.store(place as u8, Relaxed);
+    /// Keeps a key unused for `wait`, for this model or for all, as the reason says; a longer rest that is in force
+    /// stays.
+    pub(crate) fn park(&self, index: KeyIndex, model: &Rests, wait: Duration, why: KeyRest, now: Instant) {
+        let rests = if why.is_of_one_model() { model } else { &self.rests };
+        let Some(before) = rests.lengthen(index.0, self.until(wait, now), why) else { return };
         self.metrics.rests(why);
         if before <= self.millis(now) && matches!(why, KeyRest::Refused | KeyRest::Payment | KeyRest::Quota) {
             let (provider, key) = (&self.provider, index.0 + 1);
@@ -304,14 +256,19 @@ impl KeyRing {
         }
     }
 
-    /// The keys that are not used now, and why.
+    /// The keys that rest for every model, and why.
     pub fn resting(&self, now: Instant) -> Vec<RestingKey> {
+        self.told(&self.rests, now)
+    }
+
+    /// The keys that rest by these rests, and why.
+    pub(crate) fn told(&self, rests: &Rests, now: Instant) -> Vec<RestingKey> {
         let now = self.millis(now);
-        let rests = |(index, key): (usize, &Key)| {
-            let remaining = Duration::from_millis(key.parked_until.load(Relaxed).saturating_sub(now));
-            (!remaining.is_zero()).then(|| RestingKey { index, why: key.why(), remaining })
+        let told = |index: usize| {
+            let rest = rests.of(index, now)?;
+            Some(RestingKey { index, why: rest.why, remaining: Duration::from_millis(rest.until - now) })
         };
-        self.keys.iter().enumerate().filter_map(rests).collect()
+        (0..self.keys.len()).filter_map(told).collect()
     }
 
     /// Notes what the provider says is left of a key.
@@ -335,9 +292,10 @@ impl KeyRing {
         self.keys.iter().enumerate().filter_map(left).collect()
     }
 
-    /// Keeps a provider without keys unused for `wait`.
-    pub fn park_keyless(&self, wait: Duration, now: Instant) {
-        self.keyless_until.fetch_max(self.until(wait, now), Relaxed);
+    /// Keeps a provider without keys unused for `wait`, in the same way.
+    pub(crate) fn park_keyless(&self, model: &Rests, wait: Duration, why: KeyRest, now: Instant) {
+        let rests = if why.is_of_one_model() { model } else { &self.rests };
+        rests.lengthen(0, self.until(wait, now), why);
     }
 
     fn until(&self, wait: Duration, now: Instant) -> u64 {
@@ -345,14 +303,15 @@ impl KeyRing {
     }
 
     /// How many keys there are.
-    pub(crate) fn len(&self) -> usize {
+    #[expect(clippy::len_without_is_empty, reason = "a provider without keys is one that wants none")]
+    pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// How many keys there are, and how many of them are parked.
-    pub fn counts(&self, now: Instant) -> (usize, usize) {
+    /// How many keys rest neither for every model nor for this one.
+    pub(crate) fn awake(&self, model: &Rests, now: Instant) -> usize {
         let now = self.millis(now);
-        (self.keys.len(), self.keys.iter().filter(|key| key.parked_until.load(Relaxed) > now).count())
+        (0..self.keys.len()).filter(|key| self.rest_of(model, *key, now).is_none()).count()
     }
 
     /// All credentials, for scrubbing.
@@ -383,27 +342,50 @@ mod tests {
     fn keys_rotate_and_a_parked_one_is_passed_over() {
         let now = Instant::now();
         let ring = ring(now);
-        let first = ring.pick(now).unwrap().unwrap();
-        let second = ring.pick(now).unwrap().unwrap();
+        let model = ring.rests_for(None);
+        let first = ring.pick(&model, now).unwrap().unwrap();
+        let second = ring.pick(&model, now).unwrap().unwrap();
         assert_ne!(first, second);
-        ring.park(first, Duration::from_secs(5), KeyRest::Throttled, now);
-        assert_eq!(ring.pick(now).unwrap(), Some(second));
-        assert_eq!(ring.pick(now).unwrap(), Some(second));
-        ring.park(second, Duration::from_secs(9), KeyRest::Refused, now);
+        ring.park(first, &model, Duration::from_secs(5), KeyRest::Throttled, now);
+        assert_eq!(ring.pick(&model, now).unwrap(), Some(second));
+        assert_eq!(ring.pick(&model, now).unwrap(), Some(second));
+        ring.park(second, &model, Duration::from_secs(9), KeyRest::Refused, now);
         let resting = Resting { wait: Duration::from_secs(5), dead: false };
-        assert_eq!(ring.pick(now).unwrap_err(), resting);
-        assert_eq!(ring.pick(now + Duration::from_secs(5)).unwrap(), Some(first));
+        assert_eq!(ring.pick(&model, now).unwrap_err(), resting);
+        assert_eq!(ring.pick(&model, now + Duration::from_secs(5)).unwrap(), Some(first));
+    }
+
+    #[test]
+    fn a_rate_is_one_models_and_an_account_is_all_of_them() {
+        let now = Instant::now();
+        let ring = ring(now);
+        let (one, same, other) =
+            (ring.rests_for(Some("one")), ring.rests_for(Some("one")), ring.rests_for(Some("other")));
+        for key in [KeyIndex(0), KeyIndex(1)] {
+            ring.park(key, &one, Duration::from_secs(5), KeyRest::Throttled, now);
+        }
+        assert_eq!((ring.awake(&one, now), ring.awake(&same, now), ring.awake(&other, now)), (0, 0, 2));
+        assert_eq!((ring.resting(now).len(), ring.told(&one, now).len()), (0, 2));
+        assert_eq!(ring.pick(&same, now).unwrap_err().wait, Duration::from_secs(5));
+        assert!(ring.pick(&other, now).is_ok());
+        ring.park(KeyIndex(0), &one, Duration::from_secs(300), KeyRest::Quota, now);
+        assert_eq!((ring.awake(&other, now), ring.resting(now).len()), (1, 1));
+        // What was told of a model is forgotten with the last deployment that serves it.
+        drop((one, same));
+        assert_eq!(ring.told(&ring.rests_for(Some("one")), now), []);
     }
 
     #[test]
     fn a_shorter_parking_never_ends_a_longer_one() {
         let now = Instant::now();
         let ring = ring(now);
-        let key = ring.pick(now).unwrap().unwrap();
-        ring.park(key, Duration::from_secs(60), KeyRest::Quota, now);
-        ring.park(key, Duration::from_secs(1), KeyRest::Throttled, now);
+        let model = ring.rests_for(None);
+        let key = ring.pick(&model, now).unwrap().unwrap();
+        ring.park(key, &model, Duration::from_secs(60), KeyRest::Quota, now);
+        ring.park(key, &model, Duration::from_secs(1), KeyRest::Refused, now);
+        ring.park(key, &model, Duration::from_secs(1), KeyRest::Throttled, now);
         assert_eq!(ring.resting(now)[0].why, KeyRest::Quota);
-        assert_eq!(ring.counts(now + Duration::from_secs(30)), (2, 1));
+        assert_eq!(ring.awake(&model, now + Duration::from_secs(30)), 1);
     }
 
     #[test]
@@ -425,11 +407,12 @@ mod tests {
     fn a_ring_is_dead_when_the_provider_takes_no_key_of_it() {
         let now = Instant::now();
         let ring = ring(now);
+        let model = ring.rests_for(None);
         for why in [KeyRest::Refused, KeyRest::Payment] {
-            let key = ring.pick(now).unwrap().unwrap();
-            ring.park(key, Duration::from_secs(60), why, now);
+            let key = ring.pick(&model, now).unwrap().unwrap();
+            ring.park(key, &model, Duration::from_secs(60), why, now);
         }
-        assert!(ring.pick(now).unwrap_err().dead);
+        assert!(ring.pick(&model, now).unwrap_err().dead);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::{error::ConnectError, keys::KeyRest, queue::Shed};
+use crate::{error::ConnectError, parking::KeyRest, queue::Shed};
 
 /// The metrics of one provider's connections.
 pub(crate) struct PoolMetrics {
@@ -272,7 +272,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_key_rests_total",
         "counter",
         "provider, reason",
-        "Keys left to rest: throttled, quota, refused (401, 403), payment (402), nearly_used (as the provider's limits tell).",
+        "Keys left to rest, for one model: throttled, nearly_used (as the provider's limits tell); for all: quota, refused (401, 403), payment (402).",
     ),
     (
         "chimera_retry_budget_ratio",

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use crate::{
     classify::{Refusal, RefusalKind},
     deployment::Deployment,
-    keys::{KeyIndex, KeyRest},
+    keys::KeyIndex,
     learnt,
+    parking::KeyRest,
     random::Random,
 };
 
@@ -24,20 +25,21 @@ const CREDENTIAL_REST: Duration = Duration::from_secs(60);
 /// How long a key rests whose account has spent what it may: that takes somebody's doing, or a new month.
 const QUOTA_REST: Duration = Duration::from_secs(300);
 
-/// Rests the key that was refused, or the provider without keys; true when the provider has another one
+/// Rests the key that was refused, or the provider without keys, for the model or for all; true when the provider has another one
 /// that may be tried.
 pub(crate) fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
-    let (keys, now) = (&deployment.provider().keys, Instant::now().into_std());
+    let (keys, model) = (&deployment.provider().keys, &deployment.key_rests);
+    let now = Instant::now().into_std();
     let asked = refusal.retry_after.filter(|wait| *wait >= SHORTEST_REST);
     let asked = asked.map(|wait| wait.min(LONGEST_REST));
     let Some(key) = key else {
-        let wait = match refusal.kind {
-            RefusalKind::Throttled => asked,
-            RefusalKind::Quota => Some(QUOTA_REST),
+        let rest = match refusal.kind {
+            RefusalKind::Throttled => asked.map(|wait| (KeyRest::Throttled, wait)),
+            RefusalKind::Quota => Some((KeyRest::Quota, QUOTA_REST)),
             _ => None,
         };
-        if let Some(wait) = wait {
-            keys.park_keyless(wait, now);
+        if let Some((why, wait)) = rest {
+            keys.park_keyless(model, wait, why, now);
         }
         return false;
     };
@@ -51,9 +53,8 @@ pub(crate) fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIn
         (RefusalKind::Throttled, None) if keys.len() > 1 => (KeyRest::Throttled, THROTTLED_REST),
         (RefusalKind::Throttled, None) => return false,
     };
-    keys.park(key, wait, why, now);
-    let (count, parked) = keys.counts(now);
-    parked < count
+    keys.park(key, model, wait, why, now);
+    keys.awake(model, now) > 0
 }
 
 /// Passes a deployment over that throttles and names no time, where others can stand in for it: its
@@ -75,9 +76,8 @@ pub(crate) fn learn(deployment: &Deployment, key: Option<KeyIndex>, parts: &resp
     let Some(key) = key.filter(|_| provider.learns) else { return };
     provider.keys.note(key, learnt::told(&parts.headers));
     let Some(low) = learnt::low(&parts.headers, SystemTime::now()) else { return };
-    let now = Instant::now().into_std();
-    let (count, parked) = provider.keys.counts(now);
-    if (low.empty || parked + 1 < count) && low.reset >= SHORTEST_REST {
-        provider.keys.park(key, low.reset.min(LONGEST_REST), KeyRest::NearlyUsed, now);
+    let (model, now) = (&deployment.key_rests, Instant::now().into_std());
+    if (low.empty || provider.keys.awake(model, now) > 1) && low.reset >= SHORTEST_REST {
+        provider.keys.park(key, model, low.reset.min(LONGEST_REST), KeyRest::NearlyUsed, now);
     }
 }

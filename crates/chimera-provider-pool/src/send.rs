@@ -264,7 +264,7 @@ impl Group {
         let started = progress.started;
         let admitted = if progress.waited { Instant::now() } else { started };
         // Picked only now: who is shed uses up no key, and a key that came to rest meanwhile is not used.
-        let key = match deployment.provider().keys.pick(admitted.into_std()) {
+        let key = match deployment.pick_key(admitted) {
             Ok(key) => key,
             Err(resting) => {
                 deployment.release(slot);
@@ -333,7 +333,7 @@ impl Group {
             return Ok(slot);
         }
         // Nobody waits for a place at a provider whose keys all rest.
-        deployment.provider().keys.look(progress.started.into_std())?;
+        deployment.look_for_key(progress.started)?;
         progress.waited = true;
         deployment.wait(caller(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
     }

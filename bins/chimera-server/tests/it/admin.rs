@@ -40,6 +40,7 @@ fn providers_tell_their_connections_and_their_keys_and_never_a_key() {
     let keys = &body["providers"][0]["keys"];
     assert_eq!((&keys["configured"], &keys["parked"]), (&1.into(), &1.into()));
     assert_eq!((&keys["resting"][0]["key"], &keys["resting"][0]["why"]), (&1.into(), &"throttled".into()));
+    assert_eq!(keys["resting"][0]["deployment"], one["deployments"][0]["deployment"]);
 }
 
 #[test]

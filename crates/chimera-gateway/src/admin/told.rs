@@ -1,9 +1,9 @@
 //! What the admin listener tells of providers, breakers and the worker pool.
 
-use std::time::Instant;
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use chimera_circuit_breaker::Forced;
-use chimera_provider_pool::{Deployment, Headroom, Left, RestingKey, Told};
+use chimera_provider_pool::{Deployment, Headroom, Left, Provider, RestingKey, Told};
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
@@ -12,19 +12,18 @@ use crate::gateway::Gateway;
 pub(super) fn providers(gateway: &Gateway) -> Value {
     let now = Instant::now();
     gateway.with_models(|models| {
-        let deployments: Vec<_> = models
-            .deployments()
-            .iter()
-            .map(|deployment| (deployment.provider().name().to_owned(), seen(deployment, now)))
-            .collect();
+        let deployments = models.deployments();
         let providers: Vec<_> = models
             .providers()
             .iter()
             .map(|model_provider| {
                 let provider = &model_provider.provider;
                 let connections = provider.connections();
-                let (keys, parked) = provider.keys().counts(now);
-                let resting: Vec<_> = provider.keys().resting(now).iter().map(resting_key).collect();
+                let of = || {
+                    deployments.iter().filter(|deployment| deployment.provider().name() == provider.name())
+                };
+                let resting = resting_keys(provider, of(), now);
+                let parked: HashSet<_> = resting.iter().map(|(key, _)| key.index).collect();
                 let headroom: Vec<_> = provider.keys().headroom(now).iter().map(room).collect();
                 let dialects: Vec<_> = model_provider.dialects.iter().map(|d| d.as_str()).collect();
                 json!({
@@ -33,8 +32,11 @@ pub(super) fn providers(gateway: &Gateway) -> Value {
                     "connections": {
                         "open": connections.open, "idle": connections.idle, "waiting": connections.waiting,
                     },
-                    "keys": { "configured": keys, "parked": parked, "resting": resting, "headroom": headroom },
-                    "deployments": deployments.iter().filter(|(of, _)| *of == provider.name()).map(|(_, seen)| seen).collect::<Vec<_>>(),
+                    "keys": {
+                        "configured": provider.keys().len(), "parked": parked.len(),
+                        "resting": resting.iter().map(resting_key).collect::<Vec<_>>(), "headroom": headroom,
+                    },
+                    "deployments": of().map(|deployment| seen(deployment, now)).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -75,9 +77,25 @@ pub(super) fn seen(deployment: &Deployment, now: Instant) -> Value {
     })
 }
 
-/// A key by its place, never by itself.
-fn resting_key(key: &RestingKey) -> Value {
-    json!({ "key": key.index + 1, "why": key.why.as_str(), "remaining_seconds": key.remaining.as_secs_f64() })
+/// The keys of a provider that rest for all models, and those that rest for one, each such model once.
+fn resting_keys<'a>(
+    provider: &Provider,
+    deployments: impl Iterator<Item = &'a Arc<Deployment>>,
+    now: Instant,
+) -> Vec<(RestingKey, Option<&'a str>)> {
+    let mut resting: Vec<_> = provider.keys().resting(now).into_iter().map(|key| (key, None)).collect();
+    let mut names = HashSet::new();
+    for deployment in deployments.filter(|deployment| names.insert(deployment.name())) {
+        let here = deployment.resting_keys(now).into_iter();
+        resting.extend(here.map(|key| (key, Some(deployment.name()))));
+    }
+    resting
+}
+
+/// A key by its place, never by itself, and the one deployment that it rests for.
+fn resting_key((key, of): &(RestingKey, Option<&str>)) -> Value {
+    let remaining = key.remaining.as_secs_f64();
+    json!({ "key": key.index + 1, "why": key.why.as_str(), "deployment": of, "remaining_seconds": remaining })
 }
 
 /// What is left of a key.

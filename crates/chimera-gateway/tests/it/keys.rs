@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use chimera_gateway::{DialectId, Gateway, Models, Settings};
-use chimera_provider_pool::{KeyRest, Provider, ProviderSettings};
+use chimera_provider_pool::{Deployment, Failover, Group, InOrder, KeyRest, ProviderSettings};
 
 use crate::support::{
-    ANSWER, Act, Script, Scripted, bearers, call, chat, post, provider_tuned, unary, unary_with,
+    ANSWER, Act, Script, Scripted, bearers, call, chat, deployment, post, provider_tuned, unary, unary_with,
 };
 
 const NO: &str = r#"{"error":{"message":"no"}}"#;
 const SPENT: &str = r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota"}}"#;
 
-/// A gateway over one provider, and the provider.
-fn tuned(upstream: &Arc<Scripted>, tune: impl FnOnce(&mut ProviderSettings)) -> (Gateway, Arc<Provider>) {
+/// A gateway over one provider, and its deployment.
+fn tuned(upstream: &Arc<Scripted>, tune: impl FnOnce(&mut ProviderSettings)) -> (Gateway, Arc<Deployment>) {
     tuned_in(DialectId::OpenAi, upstream, tune)
 }
 
@@ -22,12 +22,12 @@ fn tuned_in(
     dialect: DialectId,
     upstream: &Arc<Scripted>,
     tune: impl FnOnce(&mut ProviderSettings),
-) -> (Gateway, Arc<Provider>) {
+) -> (Gateway, Arc<Deployment>) {
     let mut models = Models::default();
     let provider = provider_tuned("one", dialect, upstream, tune);
-    let pool = provider.provider.clone();
+    let deployment = provider.group.deployments()[0].clone();
     models.add_provider(provider);
-    (Gateway::new(Settings::new(models), [7; 32]).unwrap(), pool)
+    (Gateway::new(Settings::new(models), [7; 32]).unwrap(), deployment)
 }
 
 /// A provider that answers one after another, and the last for ever.
@@ -40,9 +40,9 @@ fn in_turn(answers: Vec<Vec<u8>>) -> Arc<Scripted> {
     Scripted::new([Script::Acts(acts)])
 }
 
-fn resting(provider: &Provider) -> Vec<(usize, KeyRest, u64)> {
+fn resting(deployment: &Deployment) -> Vec<(usize, KeyRest, u64)> {
     let now = tokio::time::Instant::now().into_std();
-    let rests = provider.keys().resting(now).into_iter();
+    let rests = deployment.provider().keys().resting(now).into_iter().chain(deployment.resting_keys(now));
     rests.map(|key| (key.index, key.why, key.remaining.as_secs_f64().round() as u64)).collect()
 }
 
@@ -61,18 +61,18 @@ async fn each_refusal_rests_its_key_with_its_reason_and_the_next_one_answers() {
     ];
     for (status, headers, body, why, seconds) in cases {
         let upstream = in_turn(vec![unary_with(status, headers, body), unary(200, ANSWER)]);
-        let (gateway, provider) = tuned(&upstream, |s| s.credentials = bearers(["first", "second"]));
+        let (gateway, deployment) = tuned(&upstream, |s| s.credentials = bearers(["first", "second"]));
         let answer = call(&gateway, chat("gpt-x", "a", false)).await;
         assert_eq!((answer.status, upstream.count()), (200, 2), "{status} {headers}");
         assert!(upstream.request(1).contains("Bearer second"));
-        assert_eq!(resting(&provider), [(0, why, seconds)], "{status} {headers} {body}");
+        assert_eq!(resting(&deployment), [(0, why, seconds)], "{status} {headers} {body}");
         // Until then the other one is used alone.
         for n in 2..5 {
             assert_eq!(call(&gateway, chat("gpt-x", &n.to_string(), false)).await.status, 200);
             assert!(upstream.request(n).contains("Bearer second"));
         }
         tokio::time::advance(Duration::from_secs(seconds) + Duration::from_millis(100)).await;
-        assert_eq!(resting(&provider), []);
+        assert_eq!(resting(&deployment), []);
     }
 }
 
@@ -94,14 +94,39 @@ async fn dead_keys_are_502_for_as_long_as_they_rest() {
     }
 }
 
+/// Vendors limit each model apart: a key that has asked one too often is good for the others. A spent account is not.
+#[tokio::test(start_paused = true)]
+async fn u10_a_rate_rests_the_key_for_its_model_alone_and_a_spent_quota_for_all() {
+    for (body, header, other) in [(NO, "retry-after: 7\r\n", 200), (SPENT, "", 429)] {
+        for keys in [bearers(["only"]), Vec::new()] {
+            let upstream = in_turn(vec![unary_with(429, header, body), unary(200, ANSWER)]);
+            let mut models = Models::default();
+            let provider = provider_tuned("one", DialectId::OpenAi, &upstream, |s| s.credentials = keys);
+            let pool = provider.provider.clone();
+            models.add_provider(provider);
+            for (group, model) in [("first", "m-1"), ("again", "m-1"), ("second", "m-2")] {
+                let serves = deployment(&format!("one/{model}"), &pool, Some(model));
+                models.add_group(Group::new(group, vec![serves], Arc::new(InOrder), Failover::default()));
+            }
+            let gateway = Gateway::new(Settings::new(models), [7; 32]).unwrap();
+            let mut statuses = Vec::new();
+            for model in ["first", "first", "again", "second"] {
+                let answer = call(&gateway, chat(model, &statuses.len().to_string(), false)).await;
+                statuses.push(answer.status);
+            }
+            assert_eq!(statuses, [429, 429, 429, other], "{body}");
+        }
+    }
+}
+
 /// A spent quota is not asked about again for minutes, although the provider names no time.
 #[tokio::test(start_paused = true)]
 async fn u11_a_spent_quota_parks_the_key_for_minutes() {
     let upstream = Scripted::answering(unary(429, SPENT));
-    let (gateway, provider) = tuned(&upstream, |s| s.credentials = bearers(["only"]));
+    let (gateway, deployment) = tuned(&upstream, |s| s.credentials = bearers(["only"]));
     let first = call(&gateway, chat("gpt-x", "a", false)).await;
     assert_eq!((first.status, first.body.as_str()), (429, SPENT));
-    assert_eq!(resting(&provider), [(0, KeyRest::Quota, 300)]);
+    assert_eq!(resting(&deployment), [(0, KeyRest::Quota, 300)]);
     tokio::time::advance(Duration::from_secs(240)).await;
     let second = call(&gateway, chat("gpt-x", "b", false)).await;
     assert_eq!((second.status, second.header("retry-after"), upstream.count()), (429, "60", 1));
@@ -112,23 +137,23 @@ async fn u11_a_spent_quota_parks_the_key_for_minutes() {
 async fn a_key_that_is_nearly_used_up_is_passed_over_before_it_is_refused() {
     let low = "x-ratelimit-limit-requests: 500\r\nx-ratelimit-remaining-requests: 3\r\nx-ratelimit-reset-requests: 30s\r\n";
     let upstream = in_turn(vec![unary_with(200, low, ANSWER), unary(200, ANSWER)]);
-    let (gateway, provider) = tuned(&upstream, |s| s.credentials = bearers(["first", "second"]));
+    let (gateway, deployment) = tuned(&upstream, |s| s.credentials = bearers(["first", "second"]));
     for n in 0..4 {
         assert_eq!(call(&gateway, chat("gpt-x", &n.to_string(), false)).await.status, 200);
     }
-    assert_eq!(resting(&provider), [(0, KeyRest::NearlyUsed, 30)]);
+    assert_eq!(resting(&deployment), [(0, KeyRest::NearlyUsed, 30)]);
     let used: Vec<_> = (0..4).map(|n| upstream.request(n).contains("Bearer first")).collect();
     assert_eq!(used, [true, false, false, false]);
     // The last one left is used to its end, and no further.
     for (remaining, rests) in [("3", false), ("0", true)] {
         let headers = low.replace(": 3\r", &format!(": {remaining}\r"));
         let upstream = Scripted::answering(unary_with(200, &headers, ANSWER));
-        let (gateway, provider) = tuned(&upstream, |s| {
+        let (gateway, deployment) = tuned(&upstream, |s| {
             s.credentials = bearers(["only"]);
             s.learn_limits = true;
         });
         call(&gateway, chat("gpt-x", "a", false)).await;
-        assert_eq!(resting(&provider).len(), usize::from(rests));
+        assert_eq!(resting(&deployment).len(), usize::from(rests));
     }
 }
 
@@ -174,10 +199,10 @@ async fn a_key_that_google_does_not_know_rests_and_is_not_the_callers() {
         post("/v1beta/models/gemini-x:generateContent", &body)
     };
     let upstream = in_turn(vec![unary(400, wrong), unary(200, good), unary(400, wrong)]);
-    let (gateway, provider) =
+    let (gateway, deployment) =
         tuned_in(DialectId::Gemini, &upstream, |s| s.credentials = bearers(["first", "second"]));
     assert_eq!(call(&gateway, ask("a")).await.status, 200);
-    assert_eq!(resting(&provider), [(0, KeyRest::Refused, 60)]);
+    assert_eq!(resting(&deployment), [(0, KeyRest::Refused, 60)]);
     let answer = call(&gateway, ask("b")).await;
     assert_eq!(answer.status, 502, "{}", answer.body);
     assert!(answer.body.contains("operator"), "{}", answer.body);
@@ -185,9 +210,9 @@ async fn a_key_that_google_does_not_know_rests_and_is_not_the_callers() {
     let echo =
         r#"{"error":{"code":400,"message":"no such field: API_KEY_INVALID","status":"INVALID_ARGUMENT"}}"#;
     let upstream = Scripted::answering(unary(400, echo));
-    let (gateway, provider) = tuned_in(DialectId::Gemini, &upstream, |s| s.credentials = bearers(["only"]));
+    let (gateway, deployment) = tuned_in(DialectId::Gemini, &upstream, |s| s.credentials = bearers(["only"]));
     assert_eq!(call(&gateway, ask("API_KEY_INVALID")).await.status, 400);
-    assert_eq!(resting(&provider), []);
+    assert_eq!(resting(&deployment), []);
 }
 
 /// A model that the account has not, and a file that is somebody else's, are the request's: nobody else's call suffers.
@@ -198,12 +223,12 @@ async fn what_one_caller_may_not_have_rests_no_key() {
     for refusal in [model, file] {
         let mut answers = vec![unary(403, refusal); 6];
         answers.push(unary(200, ANSWER));
-        let (gateway, provider) = tuned(&in_turn(answers), |s| s.credentials = bearers(["only"]));
+        let (gateway, deployment) = tuned(&in_turn(answers), |s| s.credentials = bearers(["only"]));
         for n in 0..6 {
             let refused = call(&gateway, chat("gpt-9", &n.to_string(), false)).await;
             assert_eq!((refused.status, refused.body.as_str()), (403, refusal));
         }
-        assert_eq!(resting(&provider), []);
+        assert_eq!(resting(&deployment), []);
         assert_eq!(call(&gateway, chat("gpt-x", "a", false)).await.status, 200);
     }
 }
