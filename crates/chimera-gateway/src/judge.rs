@@ -26,6 +26,7 @@ use crate::{
 struct Opening {
     frames: Frames,
     watch: StreamWatch,
+    dialect: DialectId,
     seen: usize,
     /// Whether all of it is looked at, to its end.
     whole: bool,
@@ -108,6 +109,19 @@ impl Judge {
         Verdict::Refuse(Refusal { kind, retry_after })
     }
 
+    /// The error that a stream was refused for.
+    pub(crate) fn error_in(&self, held: Bytes) -> Option<Bytes> {
+        let mut frames = Frames::new(self.framing, self.max_event);
+        let mut watch = StreamWatch::new(self.dialect);
+        frames.push(held);
+        while let Ok(Some(event)) = frames.next() {
+            if frames.watch(&mut watch, &event) == Observed::Error {
+                return Some(frames.data(&event));
+            }
+        }
+        None
+    }
+
     fn reading(&self) -> Reading {
         Reading {
             dialect: self.dialect,
@@ -154,9 +168,7 @@ impl Opening {
                 Observed::Lifecycle | Observed::Usage => {}
                 Observed::Content if self.whole => {}
                 Observed::Error => {
-                    let refusal =
-                        Refusal { kind: refusal::kind_of_event(&event), retry_after: retry_delay(&event) };
-                    return Verdict::Refuse(refusal);
+                    return Verdict::Refuse(refusal::of_event(self.dialect, &self.frames.data(&event)));
                 }
                 Observed::Content | Observed::End => return Verdict::Accept,
             }
@@ -213,7 +225,8 @@ impl Classify for Judge {
         self.retry_after = if self.success { None } else { retry_after(&parts.headers, SystemTime::now()) };
         self.stream = (self.framing != Framing::Unary).then(|| {
             let frames = Frames::new(self.framing, self.max_event);
-            Box::new(Opening { frames, watch: StreamWatch::new(self.dialect), seen: 0, whole: self.whole })
+            let (dialect, whole) = (self.dialect, self.whole);
+            Box::new(Opening { frames, watch: StreamWatch::new(dialect), dialect, seen: 0, whole })
         });
         self.decoded = None;
         self.encoding = reading::encoding(&parts.headers).cloned();

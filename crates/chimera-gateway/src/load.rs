@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use chimera_cache::Source;
-use chimera_protocol::{DialectId, Operation, Usage};
+use chimera_protocol::{DialectId, Operation, Usage, translate::ErrorFacts};
 use chimera_provider_pool::{AtLimit, Bounds, Classify, Group, Reply, SendError};
 use futures_core::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -235,8 +235,8 @@ impl Load {
             false => reading::decoded_refusal(reading::encoding(&reply.parts.headers), &reply.held),
         };
         let body = decoded.unwrap_or_else(|| std::mem::take(&mut reply.held));
-        let provenance = self.provenance(&reply, judge.dialect);
         if reply.parts.status.is_success() {
+            let provenance = self.provenance(&reply, judge.dialect);
             self.used(&reply, judge.usage);
             let (provider, model) = (provenance.provider.clone(), provenance.model.clone());
             let entry = Entry::unary(judge.dialect, self.tenant.name.clone(), body.clone(), provider, model);
@@ -250,6 +250,23 @@ impl Load {
                 provenance,
             }));
         }
+        self.refused(status, body, &reply, judge.dialect)
+    }
+
+    /// An error event in place of content, told with the status that it would have had without the 200 before it.
+    pub(crate) fn refused_by_event(&self, mut reply: Reply, judge: &Judge) -> Piece {
+        let error = judge.error_in(std::mem::take(&mut reply.held)).unwrap_or_default();
+        let facts = ErrorFacts::of_event(judge.dialect, &error);
+        let body = match judge.dialect {
+            // Its events put an error into other words than its refusals.
+            DialectId::Responses => facts.body(judge.dialect, "").into(),
+            _ => error,
+        };
+        self.refused(facts.status(judge.dialect), body, &reply, judge.dialect)
+    }
+
+    fn refused(&self, status: u16, body: Bytes, reply: &Reply, dialect: DialectId) -> Piece {
+        let provenance = self.provenance(reply, dialect);
         let refusal = reply.refusal.as_ref();
         if refusal.is_some_and(|refusal| refusal.kind.is_ours_to_mend()) {
             return Piece::Failed(Arc::new(Failure::credentials().attempts(reply.attempts)));
@@ -264,7 +281,7 @@ impl Load {
             failure.retry_after = retry_after;
             return Piece::Failed(Arc::new(failure.attempts(reply.attempts)));
         }
-        let body = scrubbed(body, &reply);
+        let body = scrubbed(body, reply);
         self.keep_refusal(status, &body, &provenance, reply.judged);
         Piece::Answer(Arc::new(Answer { status, body, entry: None, retry_after, provenance }))
     }

@@ -224,12 +224,7 @@ fn begin(load: Arc<Load>, result: Sent) -> (Piece, Phase) {
         return (load.answer(reply, judge), Phase::Over);
     }
     if reply.refusal.is_some() {
-        // An error event after a 200: there is no status of the provider's to pass on.
-        let failure = Failure::new(
-            Code::UpstreamInvalidResponse,
-            "the provider began its stream with an error instead of content",
-        );
-        return (Piece::Failed(Arc::new(failure.attempts(reply.attempts))), Phase::Over);
+        return (load.refused_by_event(reply, &judge), Phase::Over);
     }
     let dialect = judge.dialect;
     let head = Piece::Head(Arc::new(load.provenance(&reply, dialect)));

@@ -2,8 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use chimera_protocol::json::{Document, Value};
-use chimera_provider_pool::RefusalKind;
+use chimera_protocol::{
+    DialectId,
+    json::{Document, Value},
+    translate::ErrorFacts,
+};
+use chimera_provider_pool::{Refusal, RefusalKind};
 use http::HeaderMap;
 
 /// What an answer that is no success means; `None` where it is the caller's own fault.
@@ -21,15 +25,11 @@ pub(crate) fn kind(status: u16, body: &[u8]) -> Option<RefusalKind> {
     })
 }
 
-/// Whether an error event after a 200 is about the rate or about the provider's health.
-pub(crate) fn kind_of_event(event: &[u8]) -> RefusalKind {
-    if is_spent(event) {
-        RefusalKind::Quota
-    } else if says(event, &["rate_limit", "RESOURCE_EXHAUSTED"]) {
-        RefusalKind::Throttled
-    } else {
-        RefusalKind::Fault
-    }
+/// What an error that came as an event after a 200 means: the same as one that comes with the status it tells.
+pub(crate) fn of_event(dialect: DialectId, data: &[u8]) -> Refusal {
+    let status = ErrorFacts::of_event(dialect, data).status(dialect);
+    let kind = kind(status, data).unwrap_or(RefusalKind::Rightful);
+    Refusal { kind, retry_after: retry_delay(data) }
 }
 
 /// A model that the account has not, or a file of another's: the key is good for everything else, and callers could rest

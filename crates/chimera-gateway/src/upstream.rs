@@ -212,6 +212,14 @@ impl Frames {
         }
     }
 
+    /// What an event says, without its framing.
+    pub(crate) fn data(&self, raw: &[u8]) -> Bytes {
+        match self {
+            Self::Sse(_) => Bytes::copy_from_slice(sse::Event::parse(raw).data()),
+            Self::Array(_) => Bytes::copy_from_slice(ArrayFramer::element(raw)),
+        }
+    }
+
     /// Whether an event holds a JSON document, or says the end, or says nothing.
     pub(crate) fn is_sound(&self, raw: &[u8]) -> bool {
         match self {

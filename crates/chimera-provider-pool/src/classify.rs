@@ -39,7 +39,7 @@ impl Refusal {
             RefusalKind::Throttled => AttemptOutcome::Throttled,
             RefusalKind::Quota => AttemptOutcome::Throttled,
             RefusalKind::Fault | RefusalKind::Credentials | RefusalKind::Payment => AttemptOutcome::Failure,
-            RefusalKind::Unfit => AttemptOutcome::Success,
+            RefusalKind::Unfit | RefusalKind::Rightful => AttemptOutcome::Success,
         }
     }
 }
@@ -62,6 +62,9 @@ pub enum RefusalKind {
     /// The request is too large for this model. Says nothing of the deployment's health; one that serves
     /// another model may take it.
     Unfit,
+    /// The request is the caller's own mistake, whoever is asked. For answers whose status does not say so: one that
+    /// does is simply accepted.
+    Rightful,
 }
 
 impl RefusalKind {

@@ -69,7 +69,7 @@ impl Group {
         deadline: Instant,
     ) -> Option<Next> {
         let deployment = self.deployments.get(index)?;
-        if !self.failover.refused {
+        if !self.failover.refused || refusal.kind == RefusalKind::Rightful {
             return None;
         }
         if refusal.kind == RefusalKind::Unfit {

@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    classify::Classify,
+    classify::{Classify, Refusal, RefusalKind},
     course::Course,
     deployment::Group,
     error::SendError,
@@ -158,7 +158,8 @@ impl Group {
 }
 
 fn answers(sent: &Result<Reply, SendError>) -> bool {
-    sent.as_ref().is_ok_and(|reply| reply.refusal.is_none())
+    let is_final = |refusal: &Refusal| refusal.kind == RefusalKind::Rightful;
+    sent.as_ref().is_ok_and(|reply| reply.refusal.as_ref().is_none_or(is_final))
 }
 
 impl Hedging {

@@ -44,7 +44,7 @@ pub(crate) fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIn
         return false;
     };
     let (why, wait) = match (refusal.kind, asked) {
-        (RefusalKind::Fault | RefusalKind::Unfit, _) => return false,
+        (RefusalKind::Fault | RefusalKind::Unfit | RefusalKind::Rightful, _) => return false,
         (RefusalKind::Credentials, _) => (KeyRest::Refused, CREDENTIAL_REST),
         (RefusalKind::Payment, _) => (KeyRest::Payment, CREDENTIAL_REST),
         (RefusalKind::Quota, _) => (KeyRest::Quota, QUOTA_REST),

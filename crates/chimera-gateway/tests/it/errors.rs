@@ -26,7 +26,7 @@ async fn an_error_behind_attempts_tells_how_many_there_were() {
         (dead(), dead(), Failover::default(), true, 502, "2"),
         (refused(), refused(), Failover::default(), false, 503, "2"),
         (key(), key(), Failover::default(), false, 502, "2"),
-        (failing(), failing(), Failover::default(), true, 502, "2"),
+        (failing(), failing(), Failover::default(), true, 500, "2"),
     ] {
         let answer = call(&duo(&one, &two, failover), chat("duo", "x", streams)).await;
         let told = answer.header("x-chimera-attempts");

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::{
     ANSWER, Act, DONE, KEY, ROLE, SSE_HEAD, STOP, Script, Scripted, USAGE, call, chat, chunk, delta, duo,
-    finish, gateway, next, post, provider, stream, unary, unary_with,
+    duo_of, finish, gateway, next, post, provider, stream, unary, unary_with,
 };
 
 fn good() -> std::sync::Arc<Scripted> {
@@ -217,11 +217,124 @@ async fn u07_pain_4_an_error_as_first_event_moves_on() {
     }
     // Nobody left: a status, not a stream.
     let answer = call(&gateway(DialectId::OpenAi, &failing(&[ROLE, error])), chat("gpt-x", "x", true)).await;
-    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_invalid_response"));
+    let said = r#"{"error":{"message":"overloaded","type":"server_error"}}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (500, said));
     // After content there is no moving on.
     let (one, two) = (failing(&[&delta("a"), error]), good());
     let answer = call(&duo(&one, &two, Failover::default()), chat("duo", "x", true)).await;
     assert!(answer.body.starts_with(&delta("a")) && two.count() == 0);
+}
+
+/// An error as first event is what it would have been as a head: its status, its words, and what follows from it.
+#[tokio::test]
+async fn u07_an_error_as_first_event_is_told_as_the_refusal_that_it_is() {
+    let openai =
+        |kind: &str, code: &str| format!(r#"{{"error":{{"message":"m","type":"{kind}","code":{code}}}}}"#);
+    let anthropic = |kind: &str| format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"m"}}}}"#);
+    let gemini = |code: u16, status: &str| {
+        format!(r#"{{"error":{{"code":{code},"message":"m","status":"{status}"}}}}"#)
+    };
+    let (chats, messages) = ("/v1/chat/completions", "/v1/messages");
+    let events = "/v1beta/models/gemini-x:streamGenerateContent?alt=sse";
+    let array = "/v1beta/models/gemini-x:streamGenerateContent";
+    let cases = [
+        (chats, openai("server_error", "null"), 500),
+        (chats, openai("requests", "\"rate_limit_exceeded\""), 429),
+        (chats, openai("insufficient_quota", "\"insufficient_quota\""), 429),
+        (chats, openai("invalid_request_error", "\"context_length_exceeded\""), 400),
+        (chats, openai("upstream", "503"), 503),
+        (messages, anthropic("overloaded_error"), 529),
+        (messages, anthropic("rate_limit_error"), 429),
+        (messages, anthropic("invalid_request_error"), 400),
+        (messages, anthropic("api_error"), 500),
+        (events, gemini(503, "UNAVAILABLE"), 503),
+        (events, gemini(400, "INVALID_ARGUMENT"), 400),
+        (array, gemini(429, "RESOURCE_EXHAUSTED"), 429),
+    ];
+    for (path, error, status) in cases {
+        let (dialect, body, sent) = match path {
+            _ if path == chats => {
+                let body = r#"{"model":"gpt-x","messages":[{"role":"user","content":"a"}],"stream":true}"#;
+                (DialectId::OpenAi, body, stream(&[ROLE, &format!("data: {error}\n\n")]))
+            }
+            _ if path == messages => {
+                let body = r#"{"model":"claude-x","max_tokens":5,"messages":[{"role":"user","content":"a"}],"stream":true}"#;
+                (DialectId::Anthropic, body, stream(&[&format!("event: error\ndata: {error}\n\n")]))
+            }
+            _ => {
+                let body = r#"{"contents":[{"role":"user","parts":[{"text":"a"}]}]}"#;
+                let sent = match path == events {
+                    true => stream(&[&format!("data: {error}\r\n\r\n")]),
+                    false => unary(200, &format!("[{error}]")),
+                };
+                (DialectId::Gemini, body, sent)
+            }
+        };
+        let answer = call(&gateway(dialect, &Scripted::answering(sent)), post(path, body)).await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, error.as_str()), "{path}");
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.header("retry-after").is_empty(), !matches!(status, 429 | 503 | 529), "{error}");
+    }
+}
+
+/// The events of the responses API put an error elsewhere than its refusals do.
+#[tokio::test]
+async fn u07_an_error_as_first_event_of_a_response_is_told_as_a_refusal() {
+    let error = r#""code":"rate_limit_exceeded","message":"m""#;
+    let events = [
+        format!("event: error\ndata: {{\"type\":\"error\",{error},\"param\":null}}\n\n"),
+        format!(
+            "event: response.failed\ndata: {{\"type\":\"response.failed\",\"response\":{{\"error\":{{{error}}}}}}}\n\n"
+        ),
+    ];
+    for event in events {
+        let gateway = gateway(DialectId::Responses, &Scripted::answering(stream(&[&event])));
+        let body = r#"{"model":"gpt-x","input":"a","stream":true}"#;
+        let answer = call(&gateway, post("/v1/responses", body)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"), "{}", answer.body);
+        assert_eq!(answer.json()["error"]["message"], "m");
+    }
+}
+
+/// Whose fault an error as first event is decides who is asked next, what rests, and what the caller is told.
+#[tokio::test]
+async fn u07_an_error_as_first_event_is_whose_fault_it_says() {
+    let failing = |kind: &str| {
+        let error = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"m"}}}}"#);
+        Scripted::answering(stream(&[&format!("event: error\ndata: {error}\n\n")]))
+    };
+    // The caller's own: nobody else is asked, and no breaker opens.
+    let (one, two) = (failing("invalid_request_error"), good());
+    let gateway = duo_of([(DialectId::Anthropic, &one), (DialectId::OpenAi, &two)], Failover::default());
+    for n in 1..=8 {
+        let answer = call(&gateway, chat("duo", &n.to_string(), true)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{}", answer.body);
+        assert_eq!((one.count(), two.count(), answer.header("x-chimera-attempts")), (n, 0, "1"));
+    }
+    // The provider's: the next one is asked; with none left it is told in the caller's dialect.
+    for (kind, status) in [("overloaded_error", 503), ("rate_limit_error", 429), ("api_error", 500)] {
+        let (one, two) = (failing(kind), good());
+        let both = duo_of([(DialectId::Anthropic, &one), (DialectId::OpenAi, &two)], Failover::default());
+        call(&both, chat("duo", "a", true)).await;
+        assert_eq!((one.count(), two.count()), (1, 1), "{kind}");
+        let alone = duo_of([(DialectId::Anthropic, &one), (DialectId::Anthropic, &one)], Failover::default());
+        let answer = call(&alone, chat("duo", "a", true)).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["message"].as_str()),
+            (status, Some("m")),
+            "{kind}"
+        );
+    }
+    // The gateway's own key: it rests, and the caller cannot mend that.
+    let one = failing("authentication_error");
+    let gateway = crate::support::gateway(DialectId::Anthropic, &one);
+    let body =
+        r#"{"model":"claude-x","max_tokens":5,"messages":[{"role":"user","content":"a"}],"stream":true}"#;
+    for _ in 0..2 {
+        let answer = call(&gateway, post("/v1/messages", body)).await;
+        assert_eq!((answer.status, one.count()), (502, 1), "{}", answer.body);
+        assert!(answer.body.contains("operator"), "{}", answer.body);
+    }
 }
 
 #[tokio::test]

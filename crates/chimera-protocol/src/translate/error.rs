@@ -68,7 +68,7 @@ impl ErrorFacts<'static> {
     /// Reads an error that came as an event of a stream: no status says what it is, so its own words do. Its message
     /// is one line of bounded length.
     pub fn of_event(from: DialectId, data: &[u8]) -> Self {
-        let status = Document::parse(data).ok().and_then(|event| status_told(event.root().get("error")?));
+        let status = Document::parse(data).ok().and_then(|event| status_told(error_of(from, event.root())?));
         let facts = Self::read(from, status.unwrap_or(500), data);
         let plain = facts.message.chars().map(|c| if c.is_control() { ' ' } else { c });
         Self { kind: facts.kind, message: Cow::Owned(plain.take(LONGEST).collect()) }
@@ -81,9 +81,7 @@ impl ErrorFacts<'static> {
             message: Cow::Borrowed("the provider answered with an error"),
         };
         let Ok(document) = Document::parse(body) else { return fallback() };
-        // Gemini's streams without `alt=sse` put it into an array.
-        let root = document.root().elements().next().unwrap_or(document.root());
-        let Some(error) = root.get("error") else { return fallback() };
+        let Some(error) = error_of(from, document.root()) else { return fallback() };
         let word = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
         // Some servers say nothing but a text.
         let message = error.as_str().unwrap_or_else(|| word("message"));
@@ -152,13 +150,27 @@ impl ErrorFacts<'_> {
     }
 }
 
+/// Where a body or an event has its error.
+fn error_of(from: DialectId, root: Value<'_>) -> Option<Value<'_>> {
+    // Gemini's streams without `alt=sse` put it into an array.
+    let root = root.elements().next().unwrap_or(root);
+    let is_event = || root.get("type").is_some_and(|kind| kind.is("error"));
+    match (root.get("error"), from) {
+        (None, DialectId::Responses) => match root.get("response") {
+            Some(response) => response.get("error"),
+            None => is_event().then_some(root),
+        },
+        (error, _) => error,
+    }
+}
+
 /// The status that an error would have come with, by its code or its type.
 fn status_told(error: Value<'_>) -> Option<u16> {
     let number = error.get("code").and_then(|code| code.raw().parse().ok());
     number.filter(|status| (400..600).contains(status)).or_else(|| {
         ["code", "type"].into_iter().find_map(|name| {
             Some(match &*error.get(name).and_then(Value::as_str)? {
-                "invalid_request_error" => 400,
+                "invalid_request_error" | "invalid_prompt" => 400,
                 "authentication_error" | "invalid_api_key" => 401,
                 "permission_error" => 403,
                 "not_found_error" => 404,
