@@ -40,7 +40,8 @@ embeddings and errors.
   `previous_response_id` with them; its answers are stored for responses callers alone, since their ids name
   state that only it keeps (`docs/adr/0016-responses-of-a-provider-stand-apart.md`).
 - An error that a provider sends in mid-stream ends the stream in the caller's shape and of the kind that the provider
-  names, with the provider's words: one line of 1,000 characters at most, without the provider's keys.
+  names, with the provider's words: one line of 1,000 characters at most, without the provider's keys. One that comes
+  before any content is told with its status, as if it had not come behind a 200.
 - Tokens are counted by the provider where it has a call for it: Anthropic and Gemini count for each other's
   callers, too. For OpenAI's models the gateway counts: text exactly, with the encoding that the model's name
   stands for (cl100k for gpt-4 and gpt-3.5, o200k for all later ones), and messages by OpenAI's published recipe.

@@ -57,8 +57,13 @@ impl ModelLists {
         (at.elapsed() < KEPT_FOR).then(|| list.clone())
     }
 
-    fn put(&self, provider: &str, list: Arc<Vec<Model>>) {
+    /// Keeps a list that was asked for under a configuration, unless another is in force: a reload clears the lists once
+    /// its own is.
+    fn put(&self, provider: &str, list: Arc<Vec<Model>>, context: &Context<'_>) {
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if context.gateway.shared.state.load().number != context.state.number {
+            return;
+        }
         lists.retain(|(name, ..)| name != provider);
         lists.push((provider.to_owned(), Instant::now(), list));
     }
@@ -160,7 +165,7 @@ async fn of_provider(context: &Context<'_>, provider: &ModelProvider) -> Option<
     }
     let list: Value = serde_json::from_slice(&reply.held).ok()?;
     let list = Arc::new(parse(dialect, name, &list));
-    lists.put(name, list.clone());
+    lists.put(name, list.clone(), context);
     Some(list)
 }
 

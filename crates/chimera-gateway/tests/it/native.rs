@@ -1,10 +1,12 @@
 //! Same dialect, same name: bytes go through untouched, both ways.
 
-use chimera_gateway::DialectId;
+use std::{sync::Arc, time::Duration};
+
+use chimera_gateway::{DialectId, Gateway, Models, Settings};
 
 use crate::support::{
-    ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, USAGE, call, chat, delta, gateway, post, stream,
-    unary,
+    ANSWER, Act, CHAT, DONE, ROLE, STOP, Script, Scripted, USAGE, call, chat, delta, gateway, post, provider,
+    stream, unary,
 };
 
 const TOOL_ANSWER: &str = r#"{ "id":"c",  "object":"chat.completion","created":1,"model":"gpt-x","choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"x\": 1.0}"}}]},"finish_reason":"tool_calls"}],"x_unknown":[1.50, 1e3]}"#;
@@ -162,6 +164,33 @@ async fn the_short_form_goes_the_same_way() {
     assert_eq!(long.header("x-chimera-cache"), "l1");
 }
 
+/// A list that was asked for under the old configuration is not kept for the new one.
+#[tokio::test(start_paused = true)]
+async fn pain_25_a_list_that_a_reload_overtakes_is_not_kept() {
+    let listing = |id: &str| {
+        let list = format!(r#"{{"object":"list","data":[{{"id":"{id}","object":"model"}}]}}"#);
+        let slow = Act::Sleep(Duration::from_secs(1));
+        Scripted::new([Script::Acts(vec![Act::Read, slow, Act::Write(unary(200, &list)), Act::Again])])
+    };
+    let settings = |upstream: &Arc<Scripted>| {
+        let mut models = Models::default();
+        models.add_provider(provider("one", DialectId::OpenAi, upstream));
+        Settings::new(models)
+    };
+    let gateway = Gateway::new(settings(&listing("gpt-old")), [7; 32]).unwrap();
+    let listed = async || {
+        let request = http::Request::get("/v1/models").header("host", "localhost");
+        let list = call(&gateway, request.body(Default::default()).unwrap()).await.json();
+        list["data"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let reload = async {
+        crate::support::settle().await;
+        gateway.reload(settings(&listing("gpt-new")));
+    };
+    assert_eq!(tokio::join!(listed(), reload).0, "gpt-old");
+    assert_eq!(listed().await, "gpt-new");
+}
+
 #[tokio::test]
 async fn model_lists_are_merged_and_a_silent_provider_is_left_out() {
     let listing = Scripted::answering(unary(
@@ -264,9 +293,9 @@ async fn responses_of_a_provider_stand_apart_from_what_others_share() {
     let upstream = Scripted::new([Script::Acts(acts)]);
     let mut both = crate::support::provider("one", DialectId::OpenAi, &upstream);
     both.dialects.push(DialectId::Responses);
-    let mut models = chimera_gateway::Models::default();
+    let mut models = Models::default();
     models.add_provider(both);
-    let gateway = chimera_gateway::Gateway::new(chimera_gateway::Settings::new(models), [7; 32]).unwrap();
+    let gateway = Gateway::new(Settings::new(models), [7; 32]).unwrap();
     let said = ["miss; reason=cold", "miss; reason=cold", "l1", "l1", "l1"];
     let callers = [
         DialectId::Responses,
