@@ -30,6 +30,8 @@ pub(crate) struct Books {
     /// behind it has the pace of the provider and of the caller.
     overhead: Option<Duration>,
     outcome: RequestOutcome,
+    /// Whether it is a request of somebody's, and no probe.
+    is_counted: bool,
     total: Option<Duration>,
     /// Why it failed, if it did.
     code: Option<Code>,
@@ -54,6 +56,7 @@ impl Books {
             upstream: Duration::ZERO,
             overhead: None,
             outcome: RequestOutcome::Cancelled,
+            is_counted: true,
             total: None,
             code: None,
             limited: None,
@@ -115,6 +118,12 @@ impl Books {
         total
     }
 
+    /// Notes that it was a probe of health, and answered: whatever the answer, nobody's request failed.
+    pub(crate) fn probed(&mut self) {
+        self.is_counted = false;
+        self.ended(RequestOutcome::Success);
+    }
+
     /// Notes that it ended with a failure that was answered with this status.
     pub(crate) fn failed(&mut self, status: u16, failure: &Failure) {
         self.code = Some(failure.code);
@@ -161,7 +170,14 @@ impl Drop for Books {
         let total = self.total.unwrap_or_else(|| self.arrived.elapsed());
         self.heard(self.arrived + total);
         let overhead = self.overhead.unwrap_or_else(|| total.saturating_sub(self.upstream));
-        self.shared.metrics.request(self.label, self.outcome, total.as_secs_f64(), overhead.as_secs_f64());
+        if self.is_counted {
+            self.shared.metrics.request(
+                self.label,
+                self.outcome,
+                total.as_secs_f64(),
+                overhead.as_secs_f64(),
+            );
+        }
         self.log(total);
         if let Some(mut tracing) = self.tracing.take() {
             tracing.trace.route = self.label.path();

@@ -114,7 +114,10 @@ where
     if !route.is_for_tenants() {
         let answered = aside(gateway, &route, &parts.method);
         let status = answered.as_ref().map_or(404, |response| response.status().as_u16());
-        books.ended(RequestOutcome::of_status(status));
+        match route {
+            Route::Live | Route::Ready => books.probed(),
+            _ => _ = books.ended(RequestOutcome::of_status(status)),
+        }
         return answered;
     }
     let state = gateway.shared.state.load_full();

@@ -153,7 +153,7 @@ pub const METRICS: &[(&str, &str, &str, &str)] = &[
         "chimera_requests_total",
         "counter",
         "route, outcome",
-        "Requests by outcome: success, rejected (the caller's fault), throttled, failure, cancelled.",
+        "Requests by outcome: success, rejected (the caller's fault), throttled, failure, cancelled. Probes of health are not counted.",
     ),
     (
         "chimera_request_duration_seconds",

@@ -159,7 +159,7 @@ async fn p07_a_panic_ends_one_request_and_nothing_else() {
 }
 
 /// Counts one metric and forgets the others.
-struct Counting(&'static str, Arc<std::sync::atomic::AtomicU64>);
+pub(crate) struct Counting(pub(crate) &'static str, pub(crate) Arc<std::sync::atomic::AtomicU64>);
 
 impl metrics::Recorder for Counting {
     fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}

@@ -1,14 +1,20 @@
 //! Who may call, how much, and that tenants never meet; and bad input on the data listener.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use chimera_gateway::{DialectId, Gateway, Limits, Models, Settings, Tenant, Tenants, key_digest};
 use http::Method;
 use tokio::time::Instant;
 
-use crate::support::{
-    ANSWER, Act, DONE, SSE_HEAD, STOP, Script, Scripted, Silent, call, chat, chunk, delta, gateway, next,
-    post, provider, stream, unary,
+use crate::{
+    cancel::Counting,
+    support::{
+        ANSWER, Act, DONE, SSE_HEAD, STOP, Script, Scripted, Silent, call, chat, chunk, delta, finish,
+        gateway, next, post, provider, stream, unary,
+    },
 };
 
 fn keyed(limits: Limits, upstream: &Arc<Scripted>) -> Gateway {
@@ -369,11 +375,11 @@ async fn c02_a_body_has_a_time_for_each_pause_and_one_for_all() {
         let request =
             http::Request::post("/v1/chat/completions").header("host", "localhost").body(body).unwrap();
         let began = Instant::now();
-        let answer = crate::support::finish(gateway.handle(request).await).await;
+        let answer = finish(gateway.handle(request).await).await;
         assert_eq!((answer.status, answer.header("connection")), (408, "close"));
         assert_eq!(began.elapsed().as_secs(), ends, "{pause:?} {first:?}");
     }
-    assert_eq!(upstream.connects.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(upstream.connects.load(SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,13 +388,9 @@ async fn c02_a_body_that_never_comes_is_408_and_nobody_is_called() {
     let gateway = gateway(DialectId::OpenAi, &upstream);
     let request =
         http::Request::post("/v1/chat/completions").header("host", "localhost").body(Silent).unwrap();
-    let answer = crate::support::finish(gateway.handle(request).await).await;
+    let answer = finish(gateway.handle(request).await).await;
     assert_eq!(
-        (
-            answer.status,
-            answer.header("connection"),
-            upstream.connects.load(std::sync::atomic::Ordering::SeqCst)
-        ),
+        (answer.status, answer.header("connection"), upstream.connects.load(SeqCst)),
         (408, "close", 0)
     );
 }
@@ -516,4 +518,24 @@ async fn c17_methods_are_answered_as_http_says() {
     assert_eq!(call(&gateway, with(Method::GET, "/health/live")).await.status, 200);
     gateway.set_ready(false);
     assert_eq!(call(&gateway, with(Method::GET, "/health/ready")).await.status, 503);
+}
+
+/// A balancer that hears of the drain is told what it asked: no request of anybody's failed, and none succeeded.
+#[tokio::test]
+async fn probes_of_health_are_not_counted_as_requests() {
+    let recorder = Counting("chimera_requests_total", Arc::default());
+    let upstream = Scripted::answering(unary(200, ANSWER));
+    let gateway = metrics::with_local_recorder(&recorder, || gateway(DialectId::OpenAi, &upstream));
+    for (is_ready, status) in [(true, 200), (false, 503)] {
+        gateway.set_ready(is_ready);
+        for (path, status) in [("/health/ready", status), ("/health/live", 200), ("/health", 200)] {
+            let probe = http::Request::get(path)
+                .header("host", "localhost")
+                .body(http_body_util::Empty::<bytes::Bytes>::new());
+            assert_eq!(finish(gateway.handle(probe.unwrap()).await).await.status, status, "{path}");
+        }
+    }
+    assert_eq!(recorder.1.load(SeqCst), 0);
+    assert_eq!(call(&gateway, post("/nothing", "{}")).await.status, 404);
+    assert_eq!(recorder.1.load(SeqCst), 1);
 }
