@@ -30,12 +30,21 @@ pub struct Found<V> {
     pub place: Place,
     /// Whether it says "there is no such thing".
     pub is_negative: bool,
+    /// For how many milliseconds past its time it stands in for a computation that failed.
+    pub(crate) if_error: u32,
 }
 
 impl<V> Found<V> {
     /// Until it is no longer fresh; zero when it is not.
     pub fn fresh_for(&self) -> Duration {
         self.ttl.saturating_sub(self.age)
+    }
+
+    /// What it is once a computation that took so long has failed; `None` where it may not stand in any more.
+    pub fn outlives(mut self, computation: Duration) -> Option<Self> {
+        self.age += computation;
+        let bound = Duration::from_millis(self.if_error.into());
+        (self.stale_for() < bound).then_some(self)
     }
 
     /// Since it is no longer fresh; zero while it is.

@@ -15,7 +15,7 @@ use futures_core::Stream;
 use crate::{
     flight::Source,
     found::{Found, Place},
-    item::{Freshness, Item, Lifetime},
+    item::{Freshness, Item, Lifetime, millis},
     lease::Leased,
     settings::WritePolicy,
     tiered::TieredCache,
@@ -83,13 +83,17 @@ where
                 self.renew(key.clone(), lifetime, load);
                 Ok(found)
             }
-            stale => match (self.fly(key.clone(), lifetime, load).await, stale) {
-                (Err(_), Some(stale)) => {
-                    self.served(stale.freshness);
-                    Ok(stale)
+            stale => {
+                let began = now();
+                let outcome = self.fly(key.clone(), lifetime, load).await;
+                match stale.filter(|_| outcome.is_err()).and_then(|stale| stale.outlives(now() - began)) {
+                    Some(stale) => {
+                        self.served(stale.freshness);
+                        Ok(stale)
+                    }
+                    None => outcome,
                 }
-                (outcome, _) => outcome,
-            },
+            }
         }
     }
 
@@ -190,6 +194,7 @@ where
                     freshness: Freshness::Fresh,
                     place: Place::Computed,
                     is_negative: loaded.is_negative,
+                    if_error: millis(lifetime.if_error),
                 })
             }
         }

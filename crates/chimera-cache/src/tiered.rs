@@ -360,6 +360,7 @@ where
             freshness,
             place,
             is_negative: item.times.is_negative(),
+            if_error: item.times.if_error,
             value: item.value,
         })
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chimera_cache::Role;
+use chimera_cache::{Found, Place, Role};
 use chimera_protocol::DialectId;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
@@ -21,6 +21,7 @@ use crate::{
     books::Books,
     context::{Arrival, Context},
     directives,
+    entry::Entry,
     failure::{Code, Failure},
     following::Following,
     gateway::Gateway,
@@ -310,6 +311,7 @@ pub(crate) async fn serve(
         Some(found) if plan::is_served(&found) => (Some(found), None),
         other => (None, other),
     };
+    let stale = stale.map(|found| (seen_at(&found, context), found));
     if let Some(found) = served {
         if !is_known {
             shared.aliases.put(raw, asking.looked.clone(), now);
@@ -334,7 +336,8 @@ pub(crate) async fn serve(
     let keep_for = if stale.is_some() { KeepFor::StaleCaller } else { KeepFor::Caller };
     let load = load_of(context, call, &plan, &asking, asked, keep_for)?;
     let answered = pin!(follow(context, call, &plan, &asking, load, parts, books)).await;
-    let mut answered = match stale.filter(|_| is_none(&answered)) {
+    let stale = stale.filter(|_| is_none(&answered));
+    let mut answered = match stale.and_then(|(seen, found)| plan.stands_in(found, seen.elapsed())) {
         Some(stale) => match reply::hit(context, &stale, &asking, parts, books).await {
             Some(response) => {
                 shared.cache.served(stale.freshness);
@@ -346,6 +349,14 @@ pub(crate) async fn serve(
     };
     plan.show_key(looked, answered.headers_mut());
     Ok(answered)
+}
+
+/// As of when the age of what was found is told.
+fn seen_at(found: &Found<Arc<Entry>>, context: &Context<'_>) -> Instant {
+    match found.place {
+        Place::Near => context.arrival.at,
+        _ => Instant::now(),
+    }
 }
 
 /// Whether no provider answered: none was reached, or the last one refused for reasons that are not the request's.

@@ -135,6 +135,11 @@ impl Plan {
         within(directives.if_error).then_some(found)
     }
 
+    /// An old answer when no provider has given one in so long a time, if it is still welcome then.
+    pub(crate) fn stands_in(&self, found: Found<Arc<Entry>>, waited: Duration) -> Option<Found<Arc<Entry>>> {
+        found.outlives(waited).and_then(|found| self.welcome(found))
+    }
+
     /// Whether a served answer is to be renewed for those who come next.
     pub(crate) fn renews(&self, found: &Found<Arc<Entry>>) -> bool {
         found.freshness != Freshness::Fresh && self.stores && !self.directives.only_if_cached

@@ -137,6 +137,18 @@ async fn a_stale_value_stands_in_for_an_error_within_its_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_bound_of_what_stands_in_is_that_of_the_time_of_the_error() {
+    let (cache, _) = cache(settings());
+    let upstream = Upstream::default();
+    let lifetime = Lifetime::fresh(SECOND).stale_if_error(SECOND);
+    upstream.ask(&cache, lifetime).await.unwrap();
+    *upstream.fails.lock().unwrap() = true;
+    tokio::time::advance(Duration::from_millis(1500)).await;
+    // The call takes a second.
+    assert_eq!(upstream.ask(&cache, lifetime).await.unwrap_err(), "upstream is down");
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_reach_all_that_wait_and_are_not_kept() {
     let (cache, _) = cache(settings());
     let upstream = Upstream::default();

@@ -130,6 +130,27 @@ async fn callers_may_narrow_what_is_stale_and_never_widen_it() {
     assert_eq!(said(&gateway, wide).await, "miss; reason=cold");
 }
 
+/// Whether an old answer may stand in is judged when the provider has failed, which may be long after the look-up.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_becomes_too_old_while_it_waits_does_not_stand_in() {
+    for (at, bound, status, age) in [
+        (130, "stale-if-error=600", 200, "145"),
+        (149, "stale-if-error=600", 503, ""),
+        (130, "stale-if-error=42", 503, ""),
+    ] {
+        let once = Script::Acts(vec![Act::Read, Act::Write(unary(200, ANSWER)), Act::AwaitClose]);
+        let failing =
+            vec![Act::Read, Act::Sleep(15 * SECOND), Act::Write(unary(503, WRONG)), Act::AwaitClose];
+        let gateway = behind(&Scripted::new([once, Script::Acts(failing)]), |cache| {
+            cache.stale_if_error = 60 * SECOND;
+        });
+        call(&gateway, plain()).await;
+        tokio::time::advance(at * SECOND).await;
+        let answer = call(&gateway, saying("cache-control", bound)).await;
+        assert_eq!((answer.status, answer.header("age")), (status, age), "{at} {bound}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_fails_leaves_the_old_answer_and_a_refusal_does_not_take_its_place() {
     let once = |answer| Script::Acts(vec![Act::Read, Act::Write(answer)]);
