@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
+    dialect::{
+        Choices, Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces,
+    },
     needle::{self, contains},
     spelling::Spellings,
     sse,
@@ -36,9 +38,8 @@ impl Dialect for Anthropic {
         }
     }
 
-    fn may_end_after(&self, _: &[u8]) -> bool {
-        false
-    }
+    /// It ends with its last event or not at all.
+    fn note_choices(&self, _: &[u8], _: &mut Choices) {}
 
     fn terminal(&self) -> Option<&'static [u8]> {
         None

@@ -123,6 +123,37 @@ pub enum FoldError {
     Shape(&'static str),
 }
 
+/// Which choices of a stream have begun, and which have ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choices {
+    begun: u128,
+    ended: u128,
+}
+
+impl Choices {
+    /// A choice by its index has begun. No vendor gives more than 128; what is beyond counts as the last.
+    pub fn begins(&mut self, index: u64) {
+        self.begun |= 1 << index.min(127);
+    }
+
+    /// A choice has ended.
+    pub fn ends(&mut self, index: u64) {
+        self.begins(index);
+        self.ended |= 1 << index.min(127);
+    }
+
+    /// All have ended, whichever there are.
+    pub fn end(&mut self) {
+        self.ends(0);
+        self.ended = u128::MAX;
+    }
+
+    /// Whether there were any and all have ended.
+    pub fn have_ended(&self) -> bool {
+        self.begun != 0 && self.begun & !self.ended == 0
+    }
+}
+
 /// The rules of one dialect. Implementors are values without state; every method is total: any bytes
 /// may come.
 pub trait Dialect: Send + Sync {
@@ -132,8 +163,9 @@ pub trait Dialect: Send + Sync {
     fn error_event(&self, parts: &ErrorParts<'_>) -> Vec<u8>;
     /// What an event is, by the cheapest look that tells.
     fn observe(&self, event: Option<&[u8]>, data: &[u8]) -> Observed;
-    /// Whether the stream may end after this event, although the terminal one does not come.
-    fn may_end_after(&self, data: &[u8]) -> bool;
+    /// Notes what an event of a stream says of the choices: when all that began have ended, the stream may end,
+    /// although the terminal event does not come.
+    fn note_choices(&self, data: &[u8], choices: &mut Choices);
     /// The terminal event, where one can be added for a provider that left it out.
     fn terminal(&self) -> Option<&'static [u8]>;
     /// The member that a good answer has.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces},
+    dialect::{
+        Choices, Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, append, event, pieces,
+    },
     needle::{self, contains},
     spelling::Spellings,
     sse,
@@ -37,8 +39,10 @@ impl Dialect for Gemini {
         }
     }
 
-    fn may_end_after(&self, data: &[u8]) -> bool {
-        contains(data, &needle::GEMINI_FINISH_REASON) || contains(data, &needle::BLOCK_REASON)
+    fn note_choices(&self, data: &[u8], choices: &mut Choices) {
+        if may_end_after(data) {
+            choices.end();
+        }
     }
 
     fn terminal(&self) -> Option<&'static [u8]> {
@@ -77,7 +81,7 @@ impl Dialect for Gemini {
             if event.data().is_empty() {
                 continue;
             }
-            ended |= self.may_end_after(event.data());
+            ended |= may_end_after(event.data());
             let Value::Object(chunk) = spellings.read(event.data())? else { return Err(FoldError::NotJson) };
             for (name, value) in chunk {
                 match (name.as_str(), value) {
@@ -167,6 +171,11 @@ impl Dialect for Gemini {
         chunks.iter().for_each(|chunk| spellings.event(None, chunk, &mut out));
         Ok(out)
     }
+}
+
+/// Whether the stream may end after this event: there is none that says so.
+fn may_end_after(data: &[u8]) -> bool {
+    contains(data, &needle::GEMINI_FINISH_REASON) || contains(data, &needle::BLOCK_REASON)
 }
 
 fn error(parts: &ErrorParts<'_>) -> Value {

@@ -54,7 +54,7 @@ mod usage;
 pub use array::ArrayFramer;
 pub use canonical::canonical;
 pub use dialect::{
-    Dialect, DialectId, ErrorParts, FoldError, InvalidAnswer, Observed, Operation, UnfoldOptions,
+    Choices, Dialect, DialectId, ErrorParts, FoldError, InvalidAnswer, Observed, Operation, UnfoldOptions,
 };
 pub use fingerprint::{Fingerprint, Scope, derived_key};
 pub use lookover::{CacheMember, LookOver, Refusal, Splice, ask_usage};

@@ -22,6 +22,7 @@ needles! {
     ERROR = b"\"error\"",
     FINISH_REASON = b"\"finish_reason\"",
     GEMINI_FINISH_REASON = b"\"finishReason\"",
+    INDEX = b"\"index\"",
     ROLE = b"\"role\"",
     TOOL_USE = b"\"tool_use\"",
     // `usage` and `usageMetadata`.

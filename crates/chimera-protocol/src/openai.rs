@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
+    dialect::{Choices, Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
     needle::{self, contains, value_of},
     spelling::Spellings,
     sse,
@@ -47,11 +47,17 @@ impl Dialect for OpenAi {
         Observed::Content
     }
 
-    fn may_end_after(&self, data: &[u8]) -> bool {
+    fn note_choices(&self, data: &[u8], choices: &mut Choices) {
         if is_usage_only(data) {
-            return true;
+            return choices.end();
         }
-        value_of(data, &needle::FINISH_REASON).is_some_and(|value| value.starts_with(b"\""))
+        if !is_of_the_first(data) {
+            return each_choice(data, choices);
+        }
+        choices.begins(0);
+        if value_of(data, &needle::FINISH_REASON).is_some_and(|value| value.starts_with(b"\"")) {
+            choices.ends(0);
+        }
     }
 
     fn terminal(&self) -> Option<&'static [u8]> {
@@ -80,22 +86,22 @@ impl Dialect for OpenAi {
     fn fold(&self, stream: &[u8]) -> Result<Vec<u8>, FoldError> {
         let mut answer = Map::new();
         let mut choices: Vec<Value> = Vec::new();
-        let mut ended = false;
+        let mut seen = Choices::default();
         let mut spellings = Spellings::default();
         for event in sse::events(stream) {
             match event.data() {
                 b"" => {}
                 b"[DONE]" => {
-                    ended = true;
+                    seen.end();
                     break;
                 }
                 data => {
-                    ended |= self.may_end_after(data);
+                    self.note_choices(data, &mut seen);
                     fold::chunk(spellings.read(data)?, &mut answer, &mut choices)?;
                 }
             }
         }
-        if !ended {
+        if !seen.have_ended() {
             return Err(FoldError::Truncated);
         }
         choices.sort_by_key(|choice| choice.get("index").and_then(Value::as_u64));
@@ -165,6 +171,27 @@ pub(crate) fn is_usage_only(data: &[u8]) -> bool {
             let no_choices = value.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
             no_choices && value.get("usage").is_some_and(Value::is_object)
         })
+}
+
+/// Whether a chunk is of the first choice alone: every index in it, that of a tool call too, is 0.
+fn is_of_the_first(data: &[u8]) -> bool {
+    needle::INDEX.find_iter(data).all(|at| {
+        let value = data.get(at + needle::INDEX.needle().len()..).unwrap_or_default().trim_ascii_start();
+        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii_start();
+        value.strip_prefix(b"0").is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_digit))
+    })
+}
+
+/// Notes the choices of a chunk one by one.
+fn each_choice(data: &[u8], choices: &mut Choices) {
+    let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return };
+    for choice in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
+        let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
+        choices.begins(index);
+        if choice.get("finish_reason").is_some_and(Value::is_string) {
+            choices.ends(index);
+        }
+    }
 }
 
 /// Whether a chunk with a role carries anything of the answer besides.
@@ -353,7 +380,12 @@ mod tests {
         assert_eq!(seen(r#"{"choices":[{"delta":{"role":"assistant","content":"x"}}]}"#), Observed::Content);
         assert_eq!(seen(r#"{"choices":[ ],"usage":{"prompt_tokens":1}}"#), Observed::Usage);
         assert_eq!(seen(r#"{"choices":[],"usage":null}"#), Observed::Content);
-        assert!(OpenAi.may_end_after(br#"{"choices":[{"delta":{},"finish_reason": "stop"}]}"#));
-        assert!(!OpenAi.may_end_after(br#"{"choices":[{"delta":{},"finish_reason":null}]}"#));
+        let ends = |finish: &str| {
+            let mut choices = Choices::default();
+            let chunk = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":{finish}}}]}}"#);
+            OpenAi.note_choices(chunk.as_bytes(), &mut choices);
+            choices.have_ended()
+        };
+        assert!(ends(r#" "stop""#) && !ends("null"));
     }
 }

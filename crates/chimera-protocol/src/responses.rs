@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use crate::{
-    dialect::{Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
+    dialect::{Choices, Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
     openai,
     spelling::Spellings,
     sse,
@@ -37,9 +37,8 @@ impl Dialect for Responses {
         }
     }
 
-    fn may_end_after(&self, _: &[u8]) -> bool {
-        false
-    }
+    /// It ends with its last event or not at all.
+    fn note_choices(&self, _: &[u8], _: &mut Choices) {}
 
     fn terminal(&self) -> Option<&'static [u8]> {
         None

@@ -1,7 +1,7 @@
 //! What is known of a stream while it passes: has it begun, has it ended, what did it cost.
 
 use crate::{
-    dialect::{DialectId, Observed},
+    dialect::{Choices, DialectId, Observed},
     usage::Usage,
 };
 
@@ -10,7 +10,7 @@ use crate::{
 pub struct StreamWatch {
     dialect: DialectId,
     over: bool,
-    may_end: bool,
+    choices: Choices,
     error: bool,
     content: bool,
     usage: Option<Usage>,
@@ -19,7 +19,7 @@ pub struct StreamWatch {
 impl StreamWatch {
     /// A watch over a stream that has not begun.
     pub fn new(dialect: DialectId) -> Self {
-        Self { dialect, over: false, may_end: false, error: false, content: false, usage: None }
+        Self { dialect, over: false, choices: Choices::default(), error: false, content: false, usage: None }
     }
 
     /// Takes one event in.
@@ -33,8 +33,9 @@ impl StreamWatch {
             Observed::Lifecycle | Observed::Usage => {}
         }
         dialect.merge_usage(data, &mut self.usage);
-        self.may_end |=
-            matches!(observed, Observed::Content | Observed::Usage) && dialect.may_end_after(data);
+        if !matches!(observed, Observed::End | Observed::Error) {
+            dialect.note_choices(data, &mut self.choices);
+        }
         observed
     }
 
@@ -50,7 +51,7 @@ impl StreamWatch {
 
     /// Whether the stream may properly end here.
     pub fn may_end_here(&self) -> bool {
-        self.over || (self.may_end && !self.error)
+        self.over || (self.choices.have_ended() && !self.error)
     }
 
     /// Whether it held an error.
@@ -88,6 +89,21 @@ mod tests {
         assert!(watch.missing_terminal().is_some());
         watch.event(None, b"[DONE]");
         assert!(watch.is_over() && watch.missing_terminal().is_none());
+
+        let mut watch = StreamWatch::new(DialectId::OpenAi);
+        let mut seen = |data: &str| {
+            watch.event(None, data.as_bytes());
+            watch.may_end_here()
+        };
+        let (role, call) = (r#"{"role":"assistant"}"#, r#"{"tool_calls":[{"index":1,"id":"c"}]}"#);
+        let chunk = |delta: &str, index: u8, finish: &str| {
+            format!(r#"{{"choices":[{{"delta":{delta},"index":{index},"finish_reason":{finish}}}]}}"#)
+        };
+        assert!(!seen(&chunk(role, 0, "null")) && !seen(&chunk(role, 1, "null")));
+        assert!(!seen(&chunk(call, 0, "null")) && !seen(&chunk("{}", 0, r#""stop""#)));
+        assert!(seen(&chunk("{}", 1, r#""stop""#)), "a tool call's index is no choice's");
+        let both = r#"{"choices":[{"index":2,"finish_reason":null},{"index":3,"finish_reason":"stop"}]}"#;
+        assert!(!seen(both) && seen(r#"{"choices":[],"usage":{"prompt_tokens":1}}"#));
 
         let mut watch = StreamWatch::new(DialectId::Anthropic);
         watch

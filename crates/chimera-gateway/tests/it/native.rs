@@ -253,7 +253,7 @@ async fn pain_16_events_pass_one_by_one_and_any_chunking_gives_the_same_bytes() 
         let mut acts = vec![Act::Read, Act::Write(crate::support::SSE_HEAD.as_bytes().to_vec())];
         for piece in whole.as_bytes().chunks(size) {
             acts.push(Act::Write([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()));
-            acts.push(Act::Sleep(std::time::Duration::from_millis(1)));
+            acts.push(Act::Sleep(Duration::from_millis(1)));
         }
         acts.push(Act::Write(crate::support::END.to_vec()));
         acts.push(Act::AwaitClose);
@@ -291,7 +291,7 @@ async fn responses_of_a_provider_stand_apart_from_what_others_share() {
     let acts = [unary(200, whole), unary(200, ANSWER)];
     let acts = acts.into_iter().flat_map(|answer| [Act::Read, Act::Write(answer)]).collect();
     let upstream = Scripted::new([Script::Acts(acts)]);
-    let mut both = crate::support::provider("one", DialectId::OpenAi, &upstream);
+    let mut both = provider("one", DialectId::OpenAi, &upstream);
     both.dialects.push(DialectId::Responses);
     let mut models = Models::default();
     models.add_provider(both);

@@ -788,6 +788,28 @@ async fn u26_the_end_is_what_the_protocol_says() {
     assert!(!call(&gateway(DialectId::OpenAi, &upstream), chat("gpt-x", "x", true)).await.aborted);
 }
 
+/// Of several choices, all must have finished; one alone that has is no whole answer.
+#[tokio::test]
+async fn u26_pain_3_a_stream_of_several_choices_ends_with_the_last_of_them() {
+    let one = |index: u8, delta: &str, finish: &str| {
+        format!(
+            "data: {{\"id\":\"c\",\"choices\":[{{\"index\":{index},\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    };
+    let says = |index| one(index, r#"{"content":"a"}"#, "null");
+    let ends = |index| one(index, "{}", "\"stop\"");
+    let begun = [says(0), says(1), says(0), ends(0), says(1)].concat();
+    let body = r#"{"model":"gpt-x","n":2,"messages":[{"role":"user","content":"x"}],"stream":true}"#;
+    for (last, is_whole) in [(String::new(), false), (ends(1), true), (DONE.to_owned(), true)] {
+        let upstream = Scripted::answering(stream(&[&(begun.clone() + &last)]));
+        let gateway = gateway(DialectId::OpenAi, &upstream);
+        let first = call(&gateway, post("/v1/chat/completions", body)).await;
+        assert_eq!((first.aborted, first.body.ends_with(DONE)), (!is_whole, is_whole), "{}", first.body);
+        let again = call(&gateway, post("/v1/chat/completions", body)).await;
+        assert_eq!(again.header("x-chimera-cache") == "l1", is_whole, "{last}");
+    }
+}
+
 /// U26 and pain 12: a provider that never closes after its last event is not waited for.
 #[tokio::test(start_paused = true)]
 async fn u26_the_caller_is_not_kept_waiting_after_the_last_event() {
