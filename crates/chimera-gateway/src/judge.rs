@@ -60,6 +60,8 @@ pub(crate) struct Judge {
     pub(crate) affinity: Option<u64>,
     /// On whose behalf it is made: a number that is the tenant's own.
     pub(crate) tenant: u64,
+    /// The model that it names: a number that is the name's own.
+    pub(crate) model: u64,
     /// Whether nobody waits for the answer.
     pub(crate) background: bool,
     /// Whether a stream is judged by its end, not by its first content.
@@ -95,6 +97,7 @@ impl Judge {
             tries: None,
             affinity: None,
             tenant: 0,
+            model: 0,
             background: false,
             whole: false,
             calling: None,
@@ -194,6 +197,10 @@ impl Classify for Judge {
         self.tenant
     }
 
+    fn model(&self) -> u64 {
+        self.model
+    }
+
     fn is_background(&self) -> bool {
         self.background
     }
@@ -202,7 +209,7 @@ impl Classify for Judge {
         let sizes = SizeLimits { answer: self.max_answer, event: self.max_event, ..SizeLimits::default() };
         let mut other = Self::new(self.dialect, self.operation, self.framing, self.mixed.clone(), &sizes);
         (other.tenant, other.affinity, other.whole) = (self.tenant, self.affinity, self.whole);
-        other.background = self.background;
+        (other.model, other.background) = (self.model, self.background);
         other.calling.clone_from(&self.calling);
         other.tries.clone_from(&self.tries);
         Some(other)

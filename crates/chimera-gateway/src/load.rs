@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    hash::BuildHasher,
     pin::{Pin, pin},
     sync::{Arc, atomic::AtomicU32},
     task::{Context, Poll, ready},
@@ -12,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use chimera_cache::Source;
 use chimera_protocol::{DialectId, Operation, Usage, translate::ErrorFacts};
 use chimera_provider_pool::{AtLimit, Bounds, Classify, Group, Reply, SendError};
+use foldhash::fast::FixedState;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
@@ -181,6 +183,7 @@ impl Load {
         }
         judge.affinity = self.group.affinity(&self.outgoing.body);
         judge.tenant = Arc::as_ptr(&self.tenant) as usize as u64;
+        judge.model = FixedState::default().hash_one(&*self.outgoing.model);
         judge.background = self.background;
         judge.whole = self.group.settings().hold_streams;
         judge.calling.clone_from(&self.calling);

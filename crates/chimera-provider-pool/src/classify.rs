@@ -101,6 +101,10 @@ pub trait Classify: Send {
     fn tenant(&self) -> u64 {
         0
     }
+    /// Which model the request names, as a number: at a deployment that sends it on, keys rest for each apart.
+    fn model(&self) -> u64 {
+        0
+    }
     /// Whether nobody waits for the answer: where requests wait for a deployment, those that somebody waits for
     /// go first. Asked only then.
     fn is_background(&self) -> bool {

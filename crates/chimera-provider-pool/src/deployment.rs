@@ -1,6 +1,7 @@
 //! A provider, and one place of it that serves a model.
 
 use std::{
+    cmp::Reverse,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -25,7 +26,7 @@ use crate::{
     keys::{KeyIndex, KeyRing, Resting},
     latency::PeakEwma,
     metrics::{DeploymentMetrics, RetryMetrics},
-    parking::{RestingKey, Rests},
+    parking::{ModelRests, RestingKey},
     picker::{SharedPicker, Tried},
     pool::ConnectionPool,
     queue::{Caller, Queue, Shed},
@@ -120,8 +121,8 @@ pub struct Deployment {
     name: String,
     provider: Arc<Provider>,
     model: Option<String>,
-    /// The provider's keys that rest for this model alone.
-    pub(crate) key_rests: Arc<Rests>,
+    /// The provider's keys that rest for its model alone, or for one of those that callers name.
+    pub(crate) key_rests: ModelRests,
     pub(crate) holders: Holders,
     /// Slots in existence, those in use included.
     capacity: AtomicUsize,
@@ -173,7 +174,7 @@ impl Deployment {
             latency: PeakEwma::new(Instant::now().into_std()),
             name_hash: affinity::fingerprint(name.as_bytes()),
             name,
-            key_rests: provider.keys.rests_for(model.as_deref()),
+            key_rests: ModelRests::new(model.as_deref(), |served| provider.keys.rests_for(served)),
             provider,
             model,
             holders: Holders::new(breaker),
@@ -206,17 +207,23 @@ impl Deployment {
         self.model.as_deref()
     }
 
-    /// The keys of its provider that rest for its model alone, and why.
+    /// The keys of its provider that rest for its model alone, or for one that callers name, and why: each once, with its
+    /// longest rest.
     pub fn resting_keys(&self, now: std::time::Instant) -> Vec<RestingKey> {
-        self.provider.keys.told(&self.key_rests, now)
+        let mut resting: Vec<_> =
+            self.key_rests.all().flat_map(|rests| self.provider.keys.told(rests, now)).collect();
+        resting.sort_by_key(|key| (key.index, Reverse(key.remaining)));
+        resting.dedup_by_key(|key| key.index);
+        resting
     }
 
-    pub(crate) fn pick_key(&self, now: Instant) -> Result<Option<KeyIndex>, Resting> {
-        self.provider.keys.pick(&self.key_rests, now.into_std())
+    /// A key for a request that names a model.
+    pub(crate) fn pick_key(&self, model: u64, now: Instant) -> Result<Option<KeyIndex>, Resting> {
+        self.provider.keys.pick(self.key_rests.of(model), now.into_std())
     }
 
-    pub(crate) fn look_for_key(&self, now: Instant) -> Result<(), Resting> {
-        self.provider.keys.look(&self.key_rests, now.into_std())
+    pub(crate) fn look_for_key(&self, model: u64, now: Instant) -> Result<(), Resting> {
+        self.provider.keys.look(self.key_rests.of(model), now.into_std())
     }
 
     /// Its circuit breaker.

@@ -16,7 +16,7 @@ use crate::{
     learnt::Told,
     metrics::KeyMetrics,
     pace::{Left, Pace},
-    parking::{KeyRest, RestingKey, Rests},
+    parking::{KeyRest, RestingKey, Rests, Served},
     settings::ProviderSettings,
 };
 
@@ -142,7 +142,7 @@ pub struct KeyRing {
     /// Those of the keys that rest for every model.
     rests: Rests,
     /// Those that rest for one model, shared by the deployments that serve it.
-    by_model: Mutex<Vec<(Option<String>, Weak<Rests>)>>,
+    by_model: Mutex<Vec<(Served, Weak<Rests>)>>,
     next: AtomicUsize,
     epoch: Instant,
     metrics: KeyMetrics,
@@ -174,14 +174,14 @@ impl KeyRing {
         }
     }
 
-    /// The rests that concern one model alone (`None`: whichever the caller names), for a deployment to keep.
-    pub(crate) fn rests_for(&self, model: Option<&str>) -> Arc<Rests> {
+    /// The rests that concern one model alone, for a deployment to keep.
+    pub(crate) fn rests_for(&self, served: Served) -> Arc<Rests> {
         let mut known = self.by_model.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(_, rests)| rests.strong_count() > 0);
-        let found = known.iter().find(|(of, _)| of.as_deref() == model);
+        let found = known.iter().find(|(of, _)| *of == served);
         found.and_then(|(_, rests)| rests.upgrade()).unwrap_or_else(|| {
             let rests = Arc::new(Rests::new(self.keys.len()));
-            known.push((model.map(str::to_owned), Arc::downgrade(&rests)));
+            known.push((served, Arc::downgrade(&rests)));
             rests
         })
     }
@@ -342,7 +342,7 @@ mod tests {
     fn keys_rotate_and_a_parked_one_is_passed_over() {
         let now = Instant::now();
         let ring = ring(now);
-        let model = ring.rests_for(None);
+        let model = ring.rests_for(Served::Asked(0));
         let first = ring.pick(&model, now).unwrap().unwrap();
         let second = ring.pick(&model, now).unwrap().unwrap();
         assert_ne!(first, second);
@@ -359,8 +359,9 @@ mod tests {
     fn a_rate_is_one_models_and_an_account_is_all_of_them() {
         let now = Instant::now();
         let ring = ring(now);
+        let named = |model: &str| Served::Named(model.to_owned());
         let (one, same, other) =
-            (ring.rests_for(Some("one")), ring.rests_for(Some("one")), ring.rests_for(Some("other")));
+            (ring.rests_for(named("one")), ring.rests_for(named("one")), ring.rests_for(named("other")));
         for key in [KeyIndex(0), KeyIndex(1)] {
             ring.park(key, &one, Duration::from_secs(5), KeyRest::Throttled, now);
         }
@@ -372,14 +373,14 @@ mod tests {
         assert_eq!((ring.awake(&other, now), ring.resting(now).len()), (1, 1));
         // What was told of a model is forgotten with the last deployment that serves it.
         drop((one, same));
-        assert_eq!(ring.told(&ring.rests_for(Some("one")), now), []);
+        assert_eq!(ring.told(&ring.rests_for(named("one")), now), []);
     }
 
     #[test]
     fn a_shorter_parking_never_ends_a_longer_one() {
         let now = Instant::now();
         let ring = ring(now);
-        let model = ring.rests_for(None);
+        let model = ring.rests_for(Served::Asked(0));
         let key = ring.pick(&model, now).unwrap().unwrap();
         ring.park(key, &model, Duration::from_secs(60), KeyRest::Quota, now);
         ring.park(key, &model, Duration::from_secs(1), KeyRest::Refused, now);
@@ -407,7 +408,7 @@ mod tests {
     fn a_ring_is_dead_when_the_provider_takes_no_key_of_it() {
         let now = Instant::now();
         let ring = ring(now);
-        let model = ring.rests_for(None);
+        let model = ring.rests_for(Served::Asked(0));
         for why in [KeyRest::Refused, KeyRest::Payment] {
             let key = ring.pick(&model, now).unwrap().unwrap();
             ring.park(key, &model, Duration::from_secs(60), why, now);

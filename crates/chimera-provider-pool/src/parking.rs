@@ -4,7 +4,10 @@
 //! key itself or its account is kept once, for all models.
 
 use std::{
-    sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -76,6 +79,47 @@ struct Rest {
 pub(crate) struct InForce {
     pub(crate) until: u64,
     pub(crate) why: KeyRest,
+}
+
+/// For which models a key may rest apart from the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// One that deployments name.
+    Named(String),
+    /// Those that callers name, by what is left of a number of theirs: callers may name any, and are not to grow what is
+    /// kept. Two that share a place rest together.
+    Asked(usize),
+}
+
+/// How many places there are for models that callers name.
+const PLACES: usize = 32;
+
+/// The rests at one deployment: those of its model, or of each that a caller may name.
+pub(crate) struct ModelRests {
+    first: Arc<Rests>,
+    others: Box<[Arc<Rests>]>,
+}
+
+impl ModelRests {
+    pub(crate) fn new(model: Option<&str>, rests_for: impl Fn(Served) -> Arc<Rests>) -> Self {
+        match model {
+            Some(model) => Self { first: rests_for(Served::Named(model.to_owned())), others: Box::default() },
+            None => Self {
+                first: rests_for(Served::Asked(0)),
+                others: (1..PLACES).map(|place| rests_for(Served::Asked(place))).collect(),
+            },
+        }
+    }
+
+    /// Those of the model that a request names.
+    pub(crate) fn of(&self, model: u64) -> &Rests {
+        let place = model % (self.others.len() as u64 + 1);
+        self.others.get((place as usize).wrapping_sub(1)).unwrap_or(&self.first)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Rests> {
+        std::iter::once(&self.first).chain(&self.others).map(|rests| &**rests)
+    }
 }
 
 /// The rests of a provider's keys, for one of its models or for all.

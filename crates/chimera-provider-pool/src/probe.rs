@@ -18,7 +18,7 @@ impl Deployment {
         if !permit.is_probe() {
             return None;
         }
-        let key = self.pick_key(started).ok()?;
+        let key = self.pick_key(0, started).ok()?;
         let mut progress = Progress::new(started);
         let asked = tokio::time::timeout_at(deadline, exchange(self, 0, key, build, &mut progress)).await;
         let outcome = match asked.map(|asked| asked.map(|(_, parts)| parts.status.as_u16())) {

@@ -27,8 +27,8 @@ const QUOTA_REST: Duration = Duration::from_secs(300);
 
 /// Rests the key that was refused, or the provider without keys, for the model or for all; true when the provider has another one
 /// that may be tried.
-pub(crate) fn rest(deployment: &Deployment, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
-    let (keys, model) = (&deployment.provider().keys, &deployment.key_rests);
+pub(crate) fn rest(deployment: &Deployment, model: u64, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
+    let (keys, model) = (&deployment.provider().keys, deployment.key_rests.of(model));
     let now = Instant::now().into_std();
     let asked = refusal.retry_after.filter(|wait| *wait >= SHORTEST_REST);
     let asked = asked.map(|wait| wait.min(LONGEST_REST));
@@ -71,12 +71,12 @@ pub(crate) fn stand_back(deployment: &Deployment, refusal: &Refusal, random: &Ra
 
 /// Notes what the provider says is left of a key, and rests one of which that is next to nothing: while others have
 /// more, or when nothing is left at all.
-pub(crate) fn learn(deployment: &Deployment, key: Option<KeyIndex>, parts: &response::Parts) {
+pub(crate) fn learn(deployment: &Deployment, model: u64, key: Option<KeyIndex>, parts: &response::Parts) {
     let provider = deployment.provider();
     let Some(key) = key.filter(|_| provider.learns) else { return };
     provider.keys.note(key, learnt::told(&parts.headers));
     let Some(low) = learnt::low(&parts.headers, SystemTime::now()) else { return };
-    let (model, now) = (&deployment.key_rests, Instant::now().into_std());
+    let (model, now) = (deployment.key_rests.of(model), Instant::now().into_std());
     if (low.empty || provider.keys.awake(model, now) > 1) && low.reset >= SHORTEST_REST {
         provider.keys.park(key, model, low.reset.min(LONGEST_REST), KeyRest::NearlyUsed, now);
     }

@@ -117,7 +117,7 @@ impl Group {
             match outcome {
                 Ok(Attempted::Accepted(reply)) => return Ok(reply),
                 Ok(Attempted::Refused { mut reply, refusal }) => {
-                    let another_key = rest(deployment, &refusal, reply.key);
+                    let another_key = rest(deployment, classify.model(), &refusal, reply.key);
                     let next = self.after_refusal(&mut course, index, &refusal, another_key, bounds.deadline);
                     if matches!(next, Some(Next::Another)) {
                         stand_back(deployment, &refusal, &self.random);
@@ -260,11 +260,11 @@ impl Group {
         progress: &mut Progress,
     ) -> Result<Attempted, SendError> {
         let caller = || Caller { tenant: classify.tenant(), background: classify.is_background() };
-        let slot = self.slot(deployment, caller, progress).await?;
+        let slot = self.slot(deployment, classify.model(), caller, progress).await?;
         let started = progress.started;
         let admitted = if progress.waited { Instant::now() } else { started };
         // Picked only now: who is shed uses up no key, and a key that came to rest meanwhile is not used.
-        let key = match deployment.pick_key(admitted) {
+        let key = match deployment.pick_key(classify.model(), admitted) {
             Ok(key) => key,
             Err(resting) => {
                 deployment.release(slot);
@@ -281,7 +281,7 @@ impl Group {
             within(silence, exchanging).await
         };
         let (lease, parts) = exchanged.unwrap_or_else(|| Err(progress.late()))?;
-        learn(deployment, key, &parts);
+        learn(deployment, classify.model(), key, &parts);
         let Some(attempt) = progress.attempt.take() else { return Err(SendError::Overloaded) };
         let body = progress.body.insert(ReplyBody::new(attempt, lease, bounds.worker));
         let (verdict, held, ended) = match framing_fault(&parts) {
@@ -326,6 +326,7 @@ impl Group {
     async fn slot(
         &self,
         deployment: &Deployment,
+        model: u64,
         caller: impl FnOnce() -> Caller,
         progress: &mut Progress,
     ) -> Result<OwnedSemaphorePermit, SendError> {
@@ -333,7 +334,7 @@ impl Group {
             return Ok(slot);
         }
         // Nobody waits for a place at a provider whose keys all rest.
-        deployment.look_for_key(progress.started)?;
+        deployment.look_for_key(model, progress.started)?;
         progress.waited = true;
         deployment.wait(caller(), self.settings.max_wait).await.map_err(|_| SendError::Overloaded)
     }

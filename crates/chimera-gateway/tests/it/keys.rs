@@ -119,6 +119,21 @@ async fn u10_a_rate_rests_the_key_for_its_model_alone_and_a_spent_quota_for_all(
     }
 }
 
+/// Where no deployment names a model, it is the one that the caller names.
+#[tokio::test(start_paused = true)]
+async fn u10_a_rate_rests_the_key_for_the_model_that_was_asked_for() {
+    let throttled = unary_with(429, "retry-after: 7\r\n", NO);
+    let upstream = in_turn(vec![throttled, unary(200, ANSWER)]);
+    let (gateway, deployment) = tuned(&upstream, |s| s.credentials = bearers(["only"]));
+    let mut statuses = Vec::new();
+    for model in ["gpt-big", "gpt-big", "gpt-small"] {
+        let answer = call(&gateway, chat(model, &statuses.len().to_string(), false)).await;
+        statuses.push(answer.status);
+    }
+    assert_eq!((statuses, upstream.count()), (vec![429, 429, 200], 2));
+    assert_eq!(resting(&deployment), [(0, KeyRest::Throttled, 7)]);
+}
+
 /// A spent quota is not asked about again for minutes, although the provider names no time.
 #[tokio::test(start_paused = true)]
 async fn u11_a_spent_quota_parks_the_key_for_minutes() {
