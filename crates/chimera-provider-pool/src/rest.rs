@@ -25,8 +25,8 @@ const CREDENTIAL_REST: Duration = Duration::from_secs(60);
 /// How long a key rests whose account has spent what it may: that takes somebody's doing, or a new month.
 const QUOTA_REST: Duration = Duration::from_secs(300);
 
-/// Rests the key that was refused, or the provider without keys, for the model or for all; true when the provider has another one
-/// that may be tried.
+/// Rests the key that was refused, or the provider without keys, for the model or for all; true when the provider has
+/// another one that may be tried.
 pub(crate) fn rest(deployment: &Deployment, model: u64, refusal: &Refusal, key: Option<KeyIndex>) -> bool {
     let (keys, model) = (&deployment.provider().keys, deployment.key_rests.of(model));
     let now = Instant::now().into_std();
