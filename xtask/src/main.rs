@@ -10,6 +10,7 @@ mod monitoring;
 mod perf;
 mod process;
 mod real_model;
+mod release;
 mod sdk;
 mod test;
 mod tidy;
@@ -35,6 +36,7 @@ cargo xtask TASK
   monitoring  a real Prometheus beside a gateway under load and under faults: rules, dashboards, alerts
   console     the operator's console in a real headless Chromium (part of test); pictures in target/console
               [--only NAME] [--soak MINUTES: the heap of a page that stays open]
+  release     the server as it is shipped, built by what it was seen to do: target/dist/chimera
   real-model  a real small model behind the gateway, and how fast its answers come back
 ";
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::check(),
         "sdk" => sdk::run().map(|outcome| println!("{outcome}")),
         "console" => console::run(&rest).map(|outcome| println!("{outcome}")),
+        "release" => release::run_all(),
         "real-model" => real_model::run(),
         "monitoring" => monitoring::run(),
         "" | "help" | "--help" => {

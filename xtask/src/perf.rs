@@ -13,8 +13,12 @@ mod memory;
 mod process;
 mod report;
 mod throughput;
+mod training;
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use process::{Pins, Rig};
 use report::Row;
@@ -128,6 +132,18 @@ pub(crate) fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
         return Err("a target is missed".into());
     }
     Ok(())
+}
+
+/// Drives a server that writes down which way its code is taken, as [`crate::release`] builds it.
+pub(crate) fn train(chimera: &Path) -> Result<(), Box<dyn Error>> {
+    let target = build(false, false)?;
+    cargo_build("release", &["chimera-load"])?;
+    let bench = Bench {
+        rig: Rig::new(target.join("bare/chimera-rig"), Pins::detect()),
+        chimera: chimera.to_owned(),
+        options: Options::default(),
+    };
+    training::run(&bench, &target.join("release/chimera-load"))
 }
 
 /// Builds what is measured and what it is measured against, and returns the target folder.

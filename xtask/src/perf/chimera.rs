@@ -25,14 +25,8 @@ impl Bench {
 
     /// The same, with more of a configuration.
     pub(crate) fn chimera_with(&self, upstream: &str, more: &str) -> Result<Chimera, Box<dyn Error>> {
-        let (listen, admin) = (free_address()?, free_address()?);
-        let config = format!(
-            r#"[server]
-listen = "{listen}"
-admin_listen = "{admin}"
-workers = 1
-
-[providers.openai]
+        self.chimera_of(&format!(
+            r#"[providers.openai]
 dialect = "openai"
 base_url = "http://{upstream}/v1"
 api_key = "sk-perf"
@@ -40,7 +34,14 @@ max_connections = 8192
 
 {more}
 "#
-        );
+        ))
+    }
+
+    /// The same, with all of a configuration but where it listens and by how many workers.
+    pub(crate) fn chimera_of(&self, config: &str) -> Result<Chimera, Box<dyn Error>> {
+        let (listen, admin) = (free_address()?, free_address()?);
+        let config =
+            format!("[server]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\nworkers = 1\n\n{config}");
         let folder = std::env::temp_dir();
         let path = folder.join(format!("chimera-perf-{}.toml", std::process::id()));
         fs::write(&path, config)?;

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -68,6 +69,19 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next());
         Ok(kib.ok_or("no VmRSS")?.parse()?)
+    }
+
+    /// Asks it to end and waits until it has, so that it writes down what it would at its end.
+    pub(crate) fn end(mut self) -> Result<(), Box<dyn Error>> {
+        let asked = Command::new("kill").args(["-TERM", &self.process().to_string()]).status()?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while asked.success() && Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return if status.success() { Ok(()) } else { Err(format!("it ended with {status}").into()) };
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err("it did not end when asked to".into())
     }
 
     pub(crate) fn is_alive(&mut self) -> bool {
