@@ -34,9 +34,9 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Where cargo puts what it builds.
+/// Where cargo, started at the root as [`cargo`] does, puts what it builds.
 pub(crate) fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// Shows a command, runs it, and fails when it does.
