@@ -65,6 +65,10 @@ fn teach(bench: &Bench, lesson: &Lesson<'_>) -> Result<(), Box<dyn Error>> {
     let arguments = ["--mode", lesson.mode, "--connections", "64", "--seconds", SECONDS];
     let report = peer.drive(&server.address, &arguments)?;
     println!("learnt {} {:?}: {report}", lesson.mode, lesson.provider);
+    let count = |name: &str| report.get(name).and_then(serde_json::Value::as_u64);
+    if count("requests").unwrap_or(0) == 0 || count("errors") != Some(0) {
+        return Err(format!("`{}` was not answered as it should be: {report}", lesson.mode).into());
+    }
     server.end()
 }
 
