@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     dialect::{Choices, Dialect, ErrorParts, FoldError, Observed, Operation, UnfoldOptions, event, pieces},
+    json::{Document, Kind},
     needle::{self, contains, value_of},
     spelling::Spellings,
     sse,
@@ -184,11 +185,11 @@ fn is_of_the_first(data: &[u8]) -> bool {
 
 /// Notes the choices of a chunk one by one.
 fn each_choice(data: &[u8], choices: &mut Choices) {
-    let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return };
-    for choice in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
-        let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
+    let Ok(chunk) = Document::parse(data) else { return };
+    for choice in chunk.root().get("choices").into_iter().flat_map(|choices| choices.elements()) {
+        let index = choice.get("index").and_then(|index| index.raw().parse().ok()).unwrap_or(0);
         choices.begins(index);
-        if choice.get("finish_reason").is_some_and(Value::is_string) {
+        if choice.get("finish_reason").is_some_and(|reason| reason.kind() == Kind::String) {
             choices.ends(index);
         }
     }
